@@ -1,0 +1,227 @@
+"""THE table of operators and semirings: one row each, read by every room.
+
+A row gives the operator's name, its infix symbol if it has one, its formula, the identity of a
+reduction by it, and its laws. The *formula* is NumPy text over the operands `a`, `b`, `c`; it is
+the operator's definition: the interpreter evaluates it and the NumPy backend prints it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, Literal
+
+import numpy as np
+
+from .dtypes import DType, of_numpy, resolve_bf16
+from .errors import OperandError
+
+Law = Literal["commutative", "associative", "idempotent"]
+Number = bool | int | float | complex
+
+INF = float("inf")
+
+
+@dataclass(frozen=True, slots=True)
+class Operator:
+    """One operator on scalars.
+
+    `identity` is the value of a reduction of nothing (None: it cannot reduce). `laws` hold on
+    every dtype that the operator takes, in floating point up to rounding. `distributes_over`
+    names the operators `+` with a*(b+c) = a*b + a*c.
+    """
+
+    name: str
+    arity: int
+    formula: str
+    symbol: str | None = None
+    identity: Number | None = None
+    laws: frozenset[Law] = frozenset()
+    distributes_over: frozenset[str] = frozenset()
+    reduction: str | None = None  # the reduction's name where it is not the operator's own
+
+    @property
+    def reference(self) -> Callable[..., Any]:
+        """The operator on NumPy arrays and scalars: its formula, as a function."""
+        return _function(self.formula, self.arity)
+
+    @property
+    def reducible(self) -> bool:
+        return self.identity is not None
+
+
+@cache
+def _function(formula: str, arity: int) -> Callable[..., Any]:
+    parameters = ", ".join("abc"[:arity])
+    scope: dict[str, Any] = {"np": np, "math": math}
+    return eval(f"lambda {parameters}: {formula}", scope)  # type: ignore[no-any-return]
+
+
+_C: frozenset[Law] = frozenset({"commutative"})
+_CA: frozenset[Law] = frozenset({"commutative", "associative"})
+_CAI: frozenset[Law] = frozenset({"commutative", "associative", "idempotent"})
+_OVER_ADD = frozenset({"add"})
+
+_ROWS = (
+    # name, arity, formula, symbol, identity, laws, distributes over, reduction
+    Operator("add", 2, "np.add(a, b)", "+", 0, _CA, frozenset({"max", "min", "logaddexp"}), "sum"),
+    Operator("sub", 2, "np.subtract(a, b)", "-"),
+    Operator("mul", 2, "np.multiply(a, b)", "*", 1, _CA, _OVER_ADD, "prod"),
+    Operator("div", 2, "np.true_divide(a, b)", "/"),
+    Operator("floordiv", 2, "np.floor_divide(a, b)", "//"),
+    Operator("mod", 2, "np.remainder(a, b)", "%"),
+    Operator("neg", 1, "np.negative(a)"),
+    Operator("eq", 2, "np.equal(a, b)", "==", None, _C),
+    Operator("ne", 2, "np.not_equal(a, b)", "!=", None, _C),
+    Operator("lt", 2, "np.less(a, b)", "<"),
+    Operator("le", 2, "np.less_equal(a, b)", "<="),
+    Operator("gt", 2, "np.greater(a, b)", ">"),
+    Operator("ge", 2, "np.greater_equal(a, b)", ">="),
+    Operator("and", 2, "np.bitwise_and(a, b)", "&", -1, _CAI, frozenset({"or", "xor"}), "all"),
+    Operator("or", 2, "np.bitwise_or(a, b)", "|", 0, _CAI, frozenset({"and"}), "any"),
+    Operator("xor", 2, "np.bitwise_xor(a, b)", "^", 0, _CA),
+    Operator("invert", 1, "np.invert(a)", "~"),
+    Operator("shl", 2, "np.left_shift(a, b)", "<<"),
+    Operator("shr", 2, "np.right_shift(a, b)", ">>"),
+    Operator("max", 2, "np.maximum(a, b)", None, -INF, _CAI, frozenset({"min"})),
+    Operator("min", 2, "np.minimum(a, b)", None, INF, _CAI, frozenset({"max"})),
+    Operator("logaddexp", 2, "np.logaddexp(a, b)", None, -INF, _CA),
+    Operator("pow", 2, "np.power(a, b)"),
+    Operator("exp", 1, "np.exp(a)"),
+    Operator("exp2", 1, "np.exp2(a)"),
+    Operator("expm1", 1, "np.expm1(a)"),
+    Operator("log", 1, "np.log(a)"),
+    Operator("log1p", 1, "np.log1p(a)"),
+    Operator("sqrt", 1, "np.sqrt(a)"),
+    Operator("rsqrt", 1, "np.reciprocal(np.sqrt(a))"),
+    Operator("tanh", 1, "np.tanh(a)"),
+    Operator("sigmoid", 1, "np.exp(-np.logaddexp(0, np.negative(a)))"),
+    Operator(
+        "erf",
+        1,
+        'np.vectorize(math.erf, otypes="d")(a).astype(np.exp(a).dtype)',
+    ),
+    Operator("sin", 1, "np.sin(a)"),
+    Operator("cos", 1, "np.cos(a)"),
+    Operator("relu", 1, "np.maximum(a, 0)"),
+    Operator("abs", 1, "np.abs(a)"),
+    Operator("sign", 1, "np.sign(a)"),
+    Operator("round", 1, "np.rint(a)"),
+    Operator("floor", 1, "np.floor(a)"),
+    Operator("ceil", 1, "np.ceil(a)"),
+    Operator("conj", 1, "np.conjugate(a)"),
+    Operator("select", 3, "np.where(a, b, c)"),
+    # The two that name a dtype: their formula is `astype` and `view`, given by the Map node.
+    Operator("cast", 1, "a"),
+    Operator("bitcast", 1, "a"),
+)
+
+#: Every operator by name.
+OPERATORS: dict[str, Operator] = {row.name: row for row in _ROWS}
+#: Binary operators by infix symbol.
+INFIX: dict[str, Operator] = {row.symbol: row for row in _ROWS if row.symbol and row.arity == 2}
+#: Reductions by the name they have in the language: `sum[j]`, `max[m]`.
+REDUCTIONS: dict[str, Operator] = {row.reduction or row.name: row for row in _ROWS if row.reducible}
+
+
+def reduction_name(operator: str) -> str:
+    """The name that a reduction by `operator` has in the language: `add` reduces as `sum`."""
+    return OPERATORS[operator].reduction or operator
+
+
+def is_chain(operator: str) -> bool:
+    """Whether `a op b op c` is one Map of three: the operator is commutative and associative."""
+    return {"commutative", "associative"} <= OPERATORS[operator].laws
+
+
+@dataclass(frozen=True, slots=True)
+class Semiring:
+    """A commutative semiring: `add` aggregates, `mul` combines, `zero` absorbs.
+
+    `kinds` are the dtype kinds it is defined on; `exact_kinds` those on which every law holds,
+    so that rewrites may use them (max_plus has no integer -inf; max_times needs non-negative
+    values). Source: the semirings of tropical, probabilistic and formal-language computing.
+    """
+
+    name: str
+    add: str
+    mul: str
+    zero: Number
+    one: Number
+    kinds: frozenset[str]
+    exact_kinds: frozenset[str]
+
+
+_ANY = frozenset({"bool", "signed", "unsigned", "float", "complex", "object"})
+_REAL = frozenset({"bool", "signed", "unsigned", "float"})
+_INTEGER = frozenset({"bool", "signed", "unsigned"})
+_NUMBER = frozenset({"signed", "unsigned", "float"})
+_FLOAT = frozenset({"float"})
+
+#: Every named semiring.
+SEMIRINGS: dict[str, Semiring] = {
+    row.name: row
+    for row in (
+        Semiring("sum_product", "add", "mul", 0, 1, _ANY, _ANY),
+        Semiring("max_plus", "max", "add", -INF, 0, _NUMBER, _FLOAT),
+        Semiring("min_plus", "min", "add", INF, 0, _NUMBER, _FLOAT),
+        Semiring("max_times", "max", "mul", 0, 1, _REAL, frozenset({"bool"})),
+        Semiring("min_max", "min", "max", INF, -INF, _REAL, _REAL),
+        Semiring("max_min", "max", "min", -INF, INF, _REAL, _REAL),
+        Semiring("log", "logaddexp", "add", -INF, 0, _FLOAT, _FLOAT),
+        Semiring("boolean", "or", "and", False, True, frozenset({"bool"}), frozenset({"bool"})),
+        Semiring("counting", "add", "mul", 0, 1, _INTEGER, _INTEGER),
+        Semiring("xor_and", "xor", "and", 0, -1, _INTEGER, _INTEGER),
+    )
+}
+
+
+def value_in(value: Number, dtype: DType) -> Any:
+    """An identity as a scalar of `dtype`: -inf is the least integer, -1 is all ones, in bool True.
+
+    >>> from .dtypes import I8, U8, BOOL
+    >>> int(value_in(-INF, I8)), int(value_in(-1, U8)), bool(value_in(INF, BOOL))
+    (-128, 255, True)
+    """
+    if dtype.kind == "bool":
+        return np.bool_(value > 0 if isinstance(value, float) else bool(value))
+    if dtype.is_integer:
+        info = np.iinfo(dtype.numpy)
+        if value == INF:
+            return dtype.numpy.type(info.max)
+        if value == -INF:
+            return dtype.numpy.type(info.min)
+        if value == -1 and dtype.kind == "unsigned":
+            return dtype.numpy.type(info.max)
+    if dtype.kind == "object":
+        return value
+    return np.asarray(value).astype(dtype.numpy)[()]
+
+
+def result_dtype(operator: str, *operands: DType | Number) -> DType:
+    """The dtype of an operator's value: NumPy's, with Python numbers weak (NEP 50).
+
+    Raises:
+        OperandError: the operator is not defined on these dtypes.
+    """
+    return _result_dtype(operator, tuple((type(o), o) for o in operands))
+
+
+@cache
+def _result_dtype(operator: str, typed: tuple[tuple[type, DType | Number], ...]) -> DType:
+    operands = tuple(operand for _, operand in typed)
+    dtypes = tuple(o for o in operands if isinstance(o, DType))
+    # bf16 is no NumPy type: work the answer out with f16, which promotes alike.
+    samples = [
+        np.ones(1, "f2" if o.name == "bf16" else o.numpy) if isinstance(o, DType) else o
+        for o in operands
+    ]
+    try:
+        with np.errstate(all="ignore"):
+            value = np.asarray(OPERATORS[operator].reference(*samples))
+    except (TypeError, OverflowError, ValueError) as error:
+        shown = ", ".join(map(str, operands))
+        raise OperandError(f"{operator} is not defined on ({shown}): {error}") from None
+    return resolve_bf16(of_numpy(value.dtype), dtypes)
