@@ -1,0 +1,1 @@
+"""einloom: an einsum-centred tensor compiler."""

@@ -1,0 +1,1 @@
+"""What runs a program: one folder a backend, loaded by name when asked for."""

@@ -1,0 +1,1 @@
+"""The LLVM backend: from LoopNest to native code."""

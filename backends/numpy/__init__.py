@@ -1,0 +1,1 @@
+"""The NumPy backend: readable Python source that runs on its own."""

@@ -1,0 +1,1 @@
+"""From text and Python to a Cascade."""

@@ -1,0 +1,1 @@
+"""From Cascade to Cascade, and down to the forms backends consume."""

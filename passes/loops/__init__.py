@@ -1,0 +1,1 @@
+"""Lowerings: from Cascade to LoopNest."""

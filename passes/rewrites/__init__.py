@@ -1,0 +1,1 @@
+"""Rewrites: from Cascade to Cascade, the meaning kept."""

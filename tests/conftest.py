@@ -1,0 +1,28 @@
+"""What every test stands on: generated cases that repeat, and a cache folder of its own."""
+
+import os
+import tempfile
+
+import pytest
+from hypothesis import settings
+
+# No deadline: the first example of a test may load LLVM. Derandomised: a run tells about the
+# change that was made, not about the day. `--hypothesis-profile=explore` looks further.
+settings.register_profile("repeatable", deadline=None, derandomize=True)
+settings.register_profile("explore", deadline=None, max_examples=2000)
+settings.load_profile("repeatable")
+
+CACHE = pytest.StashKey[tempfile.TemporaryDirectory[str]]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Send the user's cache folder elsewhere; xdist's workers inherit what this process sets."""
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        config.stash[CACHE] = tempfile.TemporaryDirectory(prefix="einloom-tests-")
+        os.environ["XDG_CACHE_HOME"] = config.stash[CACHE].name
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Leave nothing behind."""
+    if CACHE in config.stash:
+        config.stash[CACHE].cleanup()
