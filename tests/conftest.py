@@ -1,10 +1,12 @@
-"""What every test stands on: generated cases that repeat, and a cache folder of its own."""
+"""What every test stands on: generated cases that repeat, golden files, a cache of its own."""
 
 import os
 import tempfile
 
 import pytest
 from hypothesis import settings
+
+from .support import ROOT, Golden
 
 # No deadline: the first example of a test may load LLVM. Derandomised: a run tells about the
 # change that was made, not about the day. `--hypothesis-profile=explore` looks further.
@@ -13,6 +15,11 @@ settings.register_profile("explore", deadline=None, max_examples=2000)
 settings.load_profile("repeatable")
 
 CACHE = pytest.StashKey[tempfile.TemporaryDirectory[str]]()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """One flag renews every golden file."""
+    parser.addoption("--update-golden", action="store_true", help="write the golden files anew")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -26,3 +33,9 @@ def pytest_unconfigure(config: pytest.Config) -> None:
     """Leave nothing behind."""
     if CACHE in config.stash:
         config.stash[CACHE].cleanup()
+
+
+@pytest.fixture
+def golden(request: pytest.FixtureRequest) -> Golden:
+    """Holds a text to a file of tests/golden/."""
+    return Golden(ROOT / "tests" / "golden", bool(request.config.getoption("--update-golden")))

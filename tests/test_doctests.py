@@ -10,7 +10,8 @@ import pytest
 
 import einloom
 
-ROOT = Path(__file__).resolve().parents[1]
+from .support import ROOT
+
 FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 
 
@@ -21,7 +22,7 @@ def with_examples(name: str) -> bool:
 
 
 NAMES = ["einloom", *(info.name for info in pkgutil.walk_packages(einloom.__path__, "einloom."))]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = ["README.md", *sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))]
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if with_examples(name)])
@@ -31,7 +32,9 @@ def test_docstrings(name: str) -> None:
     assert not failed
 
 
-@pytest.mark.parametrize("page", [page for page in PAGES if ">>> " in page.read_text("utf-8")])
-def test_pages(page: Path) -> None:
-    failed, _ = doctest.testfile(str(page), module_relative=False, optionflags=FLAGS)
+@pytest.mark.parametrize(
+    "name", [name for name in PAGES if ">>> " in (ROOT / name).read_text("utf-8")]
+)
+def test_pages(name: str) -> None:
+    failed, _ = doctest.testfile(str(ROOT / name), module_relative=False, optionflags=FLAGS)
     assert not failed

@@ -18,7 +18,8 @@ import pytest
 
 import einloom
 
-ROOT = Path(__file__).resolve().parents[1]
+from .support import ROOT
+
 PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
 PACKAGES: list[str] = PROJECT["tool"]["setuptools"]["packages"]
 
