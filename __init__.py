@@ -1,1 +1,65 @@
-"""einloom: an einsum-centred tensor compiler."""
+"""einloom: an einsum-centred tensor compiler.
+
+Names are loaded when they are first used, so that `import einloom` costs little more than NumPy.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from einloom.api import ContractExpression, contract_expression, einsum, einsum_path
+    from einloom.compiler import compile, evaluate, parse, rewrite
+    from einloom.executable import Executable, fallbacks
+    from einloom.ir.cascade import Cascade
+    from einloom.ir.errors import EinloomError
+    from einloom.passes.base import Pipeline
+    from einloom.passes.registry import available_passes
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "ContractExpression": "einloom.api",
+    "contract_expression": "einloom.api",
+    "einsum": "einloom.api",
+    "einsum_path": "einloom.api",
+    "compile": "einloom.compiler",
+    "evaluate": "einloom.compiler",
+    "parse": "einloom.compiler",
+    "rewrite": "einloom.compiler",
+    "Executable": "einloom.executable",
+    "fallbacks": "einloom.executable",
+    "Cascade": "einloom.ir.cascade",
+    "EinloomError": "einloom.ir.errors",
+    "Pipeline": "einloom.passes.base",
+    "available_passes": "einloom.passes.registry",
+}
+
+__all__ = [
+    "Cascade",
+    "ContractExpression",
+    "EinloomError",
+    "Executable",
+    "Pipeline",
+    "available_passes",
+    "compile",
+    "contract_expression",
+    "einsum",
+    "einsum_path",
+    "evaluate",
+    "fallbacks",
+    "parse",
+    "rewrite",
+]
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module 'einloom' has no attribute {name!r}")
+    value = getattr(import_module(home), name)
+    globals()[name] = value  # found at once from now on
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

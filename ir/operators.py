@@ -158,6 +158,7 @@ _ANY = frozenset({"bool", "signed", "unsigned", "float", "complex", "object"})
 _REAL = frozenset({"bool", "signed", "unsigned", "float"})
 _INTEGER = frozenset({"bool", "signed", "unsigned"})
 _NUMBER = frozenset({"signed", "unsigned", "float"})
+_COUNT = frozenset({"signed", "unsigned"})
 _FLOAT = frozenset({"float"})
 
 #: Every named semiring.
@@ -172,7 +173,7 @@ SEMIRINGS: dict[str, Semiring] = {
         Semiring("max_min", "max", "min", -INF, INF, _REAL, _REAL),
         Semiring("log", "logaddexp", "add", -INF, 0, _FLOAT, _FLOAT),
         Semiring("boolean", "or", "and", False, True, frozenset({"bool"}), frozenset({"bool"})),
-        Semiring("counting", "add", "mul", 0, 1, _INTEGER, _INTEGER),
+        Semiring("counting", "add", "mul", 0, 1, _COUNT, _COUNT),
         Semiring("xor_and", "xor", "and", 0, -1, _INTEGER, _INTEGER),
     )
 }

@@ -1,0 +1,453 @@
+"""An Executable: a Cascade compiled on demand for the dtypes and shapes it is called with.
+
+Three levels keep what can be kept. A *specialisation* is one set of dtypes and shapes: its Cascade
+after the passes, and the steps that led there. A *kernel* is one set of layouts (which axis of each
+array has unit stride) of a specialisation; its text knows no sizes, so the native object behind it
+is shared by all shapes. A *bound call* is one exact signature, strides included: the fast path.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from os import PathLike
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+
+from einloom.backends.base import Array, Call, Kernel
+from einloom.backends.registry import backend_form, kernel_class
+from einloom.ir.cascade import Cascade
+from einloom.ir.dtypes import F32, DType, of_numpy
+from einloom.ir.errors import ArgumentError, OperandError, UnsupportedError
+from einloom.ir.infer import infer_dtypes, infer_sizes
+from einloom.ir.ranks import RankExpr
+from einloom.passes.base import Pipeline, Step
+
+Shape: TypeAlias = tuple[int, ...]
+#: From shapes and dtypes of the operands (None: symbolic) to the Cascade that computes them.
+Template: TypeAlias = "Callable[[Sequence[Shape] | None, Sequence[DType] | None], Cascade]"
+
+#: How many signatures each table keeps before it starts afresh.
+TABLE_BOUND = 4096
+
+_fallbacks: Counter[str] = Counter()
+
+
+def fallbacks() -> dict[str, int]:
+    """How often a call could not be served by the backend that was asked for, by reason.
+
+    Such a call runs on the NumPy backend instead.
+    """
+    return dict(_fallbacks)
+
+
+def unit_axis(array: Array) -> int | None:
+    """The axis whose stride is the itemsize, the longest one if there are several; or None."""
+    best = None
+    for axis, (extent, stride) in enumerate(zip(array.shape, array.strides, strict=True)):
+        if stride == array.itemsize and (best is None or extent >= array.shape[best]):
+            best = axis
+    return best
+
+
+@dataclass(frozen=True, slots=True)
+class Specialisation:
+    """A Cascade with its sizes and dtypes known (or symbolic, for emission), after the passes."""
+
+    cascade: Cascade
+    dtypes: Mapping[str, DType]
+    sizes: Mapping[str, int]
+    steps: tuple[Step, ...]
+    kernels: dict[tuple[str, tuple[int | None, ...]], Kernel]  # filled as layouts turn up
+
+    def output_shapes(self) -> list[Shape]:
+        """The shape of each output."""
+        return [
+            tuple(
+                self.sizes[index.variable.upper()] if index.variable else 1
+                for index in access.indices
+                if isinstance(index, RankExpr)
+            )
+            for access in self.cascade.output_accesses()
+        ]
+
+    def output_dtypes(self) -> list[DType]:
+        """The dtype of each output."""
+        return [self.dtypes[name] for name in self.cascade.outputs]
+
+    def names(self) -> tuple[str, ...]:
+        """The inputs' names, then the outputs'."""
+        return (*(decl.name for decl in self.cascade.inputs), *self.cascade.outputs)
+
+    def form(self, backend: str, layouts: tuple[int | None, ...]) -> Any:
+        """The form of the IR that a backend consumes, for arrays with these unit-stride axes."""
+        if backend_form(backend) == "Cascade":
+            return self.cascade
+        from einloom.passes.loops.lower import lower
+
+        return lower(self.cascade, self.dtypes, dict(zip(self.names(), layouts, strict=True)))
+
+    def kernel(self, backend: str, layouts: tuple[int | None, ...]) -> Kernel:
+        """The backend's kernel for these layouts."""
+        if backend_form(backend) == "Cascade":
+            layouts = ()
+        found = self.kernels.get((backend, layouts))
+        if found is None:
+            found = kernel_class(backend)(self.form(backend, layouts))
+            self.kernels[backend, layouts] = found
+        return found
+
+    def row_major(self) -> tuple[int | None, ...]:
+        """The layouts of C-ordered arrays."""
+        ranks = [len(decl.extents) for decl in self.cascade.inputs]
+        ranks += [len(access.indices) for access in self.cascade.output_accesses()]
+        return tuple(rank - 1 if rank else None for rank in ranks)
+
+    def bind(self, backend: str, inputs: Sequence[Array], outputs: Sequence[Array]) -> Call:
+        """A call for exactly this signature; on the NumPy backend where `backend` cannot."""
+        if backend == "numpy":
+            return self.kernel("numpy", ()).bind(inputs, outputs)
+        host = next((dtype for dtype in self.dtypes.values() if dtype.is_host_only), None)
+        try:
+            if host is not None:
+                raise UnsupportedError(f"dtype {host} runs on the NumPy backend only")
+            layouts = tuple(unit_axis(array) for array in (*inputs, *outputs))
+            return self.kernel(backend, layouts).bind(inputs, outputs)
+        except UnsupportedError as error:
+            return _counted(f"{backend}: {error.message}", self.bind("numpy", inputs, outputs))
+
+
+def _counted(reason: str, call: Call) -> Call:
+    def run(*arrays: Array) -> None:
+        _fallbacks[reason] += 1
+        call(*arrays)
+
+    return run
+
+
+class Executable:
+    """A compiled einsum or cascade; call it with arrays.
+
+    `f(*arrays, out=None)` takes the inputs in the order of `f.cascade.inputs`, or by name, and
+    returns the output, a tuple of them if there are several. It compiles for each new set of
+    dtypes and shapes; `f.steps`, `f.source`, `f.llvm_ir` and `f.asm` show what was compiled last,
+    or, before the first call, the form for the shapes and dtypes given to `compile` (symbolic
+    shapes and f32 where none were given).
+    """
+
+    def __init__(
+        self,
+        template: Template,
+        pipeline: Pipeline,
+        backend: str,
+        shapes: Sequence[Shape] | None = None,
+        dtypes: Sequence[DType] | None = None,
+    ) -> None:
+        backend_form(backend)  # a wrong name is an error now, not at the first call
+        self.backend = backend
+        self.pipeline = pipeline
+        self._template = template
+        self._specialised: dict[Any, Specialisation] = {}
+        self._bound: dict[Any, Callable[..., Any]] = {}
+        self._dtypes = dtypes
+        self._shown: Specialisation | None = None
+        if shapes is not None:
+            self.specialise(shapes, dtypes or [F32] * len(shapes))
+
+    # ---- compiling
+
+    def specialise(self, shapes: Sequence[Shape], dtypes: Sequence[DType]) -> Specialisation:
+        """The specialisation for operands of these shapes and dtypes."""
+        key = (tuple(shapes), tuple(dtypes))
+        found = self._specialised.get(key)
+        if found is None:
+            cascade = self._template(shapes, dtypes)
+            inputs = dict(zip((d.name for d in cascade.inputs), shapes, strict=True))
+            sizes = infer_sizes(cascade, inputs)
+            found = _specialise(cascade, self.pipeline, sizes, dtypes)
+            if len(self._specialised) >= TABLE_BOUND:
+                self._specialised.clear()
+            self._specialised[key] = found
+        self._shown = found
+        return found
+
+    def _show(self) -> Specialisation:
+        if self._shown is None:
+            cascade = self._template(None, self._dtypes)
+            dtypes = self._dtypes or [decl.dtype or F32 for decl in cascade.inputs]
+            self._shown = _specialise(cascade, self.pipeline, {}, dtypes)
+        return self._shown
+
+    # ---- calling
+
+    def __call__(self, *arrays: Any, out: Any = None, **named: Any) -> Any:
+        if out is None and not named:
+            try:
+                return self._bound[signature(arrays)](*arrays)
+            except (AttributeError, KeyError):
+                pass  # not seen before, or a list or number among the operands
+        if named:
+            arrays = self._positional(arrays, named)
+        operands = [np.asarray(array) for array in arrays]
+        call = self.bind(operands, out)
+        if out is not None:
+            return call(*operands, out)
+        if all(type(array) is np.ndarray for array in arrays):
+            if len(self._bound) >= TABLE_BOUND:
+                self._bound.clear()
+            self._bound[signature(arrays)] = call
+        return call(*operands)
+
+    def bind(
+        self,
+        operands: Sequence[Array],
+        out: Any = None,
+        order: Literal["C", "F"] = "C",
+        casting: Any = "safe",
+    ) -> Callable[..., Any]:
+        """A function for operands of exactly these shapes, strides and dtypes.
+
+        It takes the operands and returns a new result in `order`, a scalar if it has no axes; if
+        `out` is given it takes an array like `out` (or a tuple of them) last, and returns that.
+        Operands that are not of the declared dtype or byte order are converted at each call.
+
+        Raises:
+            EinloomError: the operands do not fit the Cascade; the message says how.
+        """
+        dtypes = [of_numpy(operand.dtype) for operand in operands]
+        found = self.specialise([operand.shape for operand in operands], dtypes)
+        declared = [found.dtypes[name].numpy for name in found.names()[: len(operands)]]
+        converted = [
+            operand.astype(d, copy=False) for operand, d in zip(operands, declared, strict=True)
+        ]
+        if out is None:
+            call = _allocating(found, self.backend, converted, order)
+        else:
+            call = _writing(found, self.backend, converted, _check_out(out, found, casting))
+        if all(new is old for new, old in zip(converted, operands, strict=True)):
+            return call
+        count = len(declared)
+
+        def convert_first(*arrays: Any) -> Any:
+            native = [a.astype(d, copy=False) for a, d in zip(arrays, declared, strict=False)]
+            return call(*native, *arrays[count:])
+
+        return convert_first
+
+    def _positional(self, arrays: Sequence[Any], named: Mapping[str, Any]) -> tuple[Any, ...]:
+        names = [decl.name for decl in self.cascade.inputs]
+        given = dict(zip(names, arrays, strict=False))
+        for name, array in named.items():
+            if name not in names:
+                raise OperandError(f"there is no input {name}", deduced=(f"inputs: {names}",))
+            if name in given:
+                raise OperandError(f"the input {name} is given twice")
+            given[name] = array
+        missing = [name for name in names if name not in given]
+        if missing or len(arrays) > len(names):
+            raise ArgumentError(
+                f"{len(names)} inputs are needed, {len(arrays) + len(named)} were given",
+                deduced=(f"inputs: {names}",),
+                hint=f"missing: {', '.join(missing)}" if missing else None,
+            )
+        return tuple(given[name] for name in names)
+
+    # ---- looking inside
+
+    @property
+    def cascade(self) -> Cascade:
+        """The Cascade after the passes."""
+        return self._show().cascade
+
+    @property
+    def steps(self) -> tuple[Step, ...]:
+        """Every step of the compilation: its pass, its dump and a comment on what it changed."""
+        found = self._show()
+        if backend_form(self.backend) == "Cascade":
+            last = Step("emit", self.source, "Python source")
+        else:
+            nest = str(found.form(self.backend, found.row_major()))
+            last = Step("lower", nest, "loop nests, for C-ordered arrays")
+        return (*found.steps, last)
+
+    @property
+    def source(self) -> str:
+        """What the backend runs: Python source (numpy) or LLVM IR (llvm), for C-ordered arrays."""
+        return self._kernel().source
+
+    @property
+    def llvm_ir(self) -> str:
+        """The LLVM IR text (llvm backend), for C-ordered arrays."""
+        self._need_llvm("llvm_ir")
+        return self.source
+
+    @property
+    def asm(self) -> str:
+        """The assembly of this machine (llvm backend), for C-ordered arrays."""
+        self._need_llvm("asm")
+        kernel: Any = self._kernel()
+        text: str = kernel.asm
+        return text
+
+    def save(self, path: str | PathLike[str], *, cpu: str | None = None) -> None:
+        """Writes the compiled code for C-ordered arrays, atomically.
+
+        The suffix says what: `.ll` LLVM IR, `.s` assembly, `.o` object, `.so` shared object, `.h`
+        the C header that goes with the object; `.py` the source, on the numpy backend.
+
+        Args:
+            path: the file to write.
+            cpu: the LLVM name of the processor to compile for; None: this machine's.
+
+        Raises:
+            UnsupportedError: this backend does not write such a file.
+            OSError: the file cannot be written.
+        """
+        if backend_form(self.backend) == "Cascade":
+            from einloom.backends.numpy.kernel import save
+        else:
+            from einloom.backends.llvm.aot import save
+        save(self._kernel(), path, cpu=cpu)
+
+    def _kernel(self) -> Kernel:
+        found = self._show()
+        return found.kernel(self.backend, found.row_major())
+
+    def _need_llvm(self, what: str) -> None:
+        if self.backend != "llvm":
+            raise UnsupportedError(
+                f"the {self.backend} backend has no {what}", hint='compile with backend="llvm"'
+            )
+
+    def __repr__(self) -> str:
+        return f"<einloom.Executable {self._show().cascade.name} on {self.backend}>"
+
+
+def _specialise(
+    cascade: Cascade, pipeline: Pipeline, sizes: Mapping[str, int], dtypes: Sequence[DType]
+) -> Specialisation:
+    """Writes sizes and dtypes into the Cascade's declarations, then runs the passes on it."""
+    declared = infer_dtypes(
+        cascade, dict(zip((d.name for d in cascade.inputs), dtypes, strict=True))
+    )
+    cascade = replace(
+        cascade,
+        inputs=tuple(replace(decl, dtype=declared[decl.name]) for decl in cascade.inputs),
+        ranks=tuple(
+            replace(rank, shape=sizes.get(rank.name, rank.shape)) for rank in cascade.ranks
+        ),
+    )
+    first = Step("parse", str(cascade), "the Cascade as written")
+    cascade, steps = pipeline.run(cascade)
+    return Specialisation(cascade, infer_dtypes(cascade, {}), sizes, (first, *steps), {})
+
+
+def signature(arrays: Sequence[Any]) -> tuple[Any, ...]:
+    """What a bound call is made for: type, dtype, shape and strides of each operand.
+
+    The type is part of it because native code reads the array object itself.
+    """
+    key: list[Any] = []
+    for array in arrays:
+        key += (type(array), array.dtype, array.shape, array.strides)
+    return tuple(key)
+
+
+def _allocating(
+    found: Specialisation, backend: str, inputs: Sequence[Array], order: Literal["C", "F"]
+) -> Callable[..., Any]:
+    """A function of the inputs that makes the outputs."""
+    empty = np.empty
+    makers = [
+        (shape, dtype.numpy)
+        for shape, dtype in zip(found.output_shapes(), found.output_dtypes(), strict=True)
+    ]
+    run = found.bind(backend, inputs, [empty(shape, dtype, order) for shape, dtype in makers])
+    if len(makers) == 1:
+        ((shape, dtype),) = makers
+
+        def call(*arrays: Array) -> Any:
+            result = empty(shape, dtype, order)
+            run(*arrays, result)
+            return result if shape else result[()]
+
+        return call
+
+    def call_many(*arrays: Array) -> Any:
+        results = [empty(shape, dtype, order) for shape, dtype in makers]
+        run(*arrays, *results)
+        return tuple(result if result.shape else result[()] for result in results)
+
+    return call_many
+
+
+def _writing(
+    found: Specialisation, backend: str, inputs: Sequence[Array], targets: Sequence[Array]
+) -> Callable[..., Any]:
+    """A function of the inputs and of `out` that writes there."""
+    dtypes = [dtype.numpy for dtype in found.output_dtypes()]
+    count = len(inputs)
+    # Whether a target can be written to directly is the same for all of one signature, but for
+    # memory that it shares with an input: a kernel reads inputs after it has begun to write.
+    direct = [
+        target.dtype == dtype and not _overlaps_itself(target)
+        for target, dtype in zip(targets, dtypes, strict=True)
+    ]
+    run = found.bind(backend, inputs, targets) if all(direct) else None
+
+    def call(*arrays: Any) -> Any:
+        given, out = arrays[:count], arrays[count]
+        outs: tuple[Array, ...] = tuple(out) if isinstance(out, tuple | list) else (out,)
+        if not all(target.flags.writeable for target in outs):
+            raise ArgumentError("out= is a read-only array")
+        shared = any(
+            np.may_share_memory(target, other)
+            for number, target in enumerate(outs)
+            for other in (*given, *outs[:number])
+        )
+        if run is not None and not shared:
+            run(*given, *outs)
+            return out
+        results = [np.empty(t.shape, dtype) for t, dtype in zip(outs, dtypes, strict=True)]
+        found.bind(backend, given, results)(*given, *results)
+        for target, result in zip(outs, results, strict=True):
+            np.copyto(target, result, casting="unsafe")  # the rule was checked when this was made
+        return out
+
+    return call
+
+
+def _check_out(out: Any, found: Specialisation, casting: Any) -> list[Array]:
+    """The arrays of `out=`, checked."""
+    targets: list[Any] = list(out) if isinstance(out, tuple | list) else [out]
+    if len(targets) != len(found.cascade.outputs):
+        raise ArgumentError(
+            f"out= has {len(targets)} arrays for {len(found.cascade.outputs)} outputs"
+        )
+    for target, shape, dtype in zip(
+        targets, found.output_shapes(), found.output_dtypes(), strict=True
+    ):
+        if not isinstance(target, np.ndarray):
+            raise OperandError(f"out= must be an array, not {type(target).__name__}")
+        if target.shape != shape:
+            raise ArgumentError(f"out= has shape {target.shape} but the result has {shape}")
+        if not np.can_cast(dtype.numpy, target.dtype, casting):
+            raise OperandError(
+                f"the result is {dtype}, which cannot be cast to the {target.dtype} of out= "
+                f"by the rule {casting!r}"
+            )
+    return targets
+
+
+def _overlaps_itself(array: Array) -> bool:
+    """Whether two elements may share memory: an axis steps within the reach of smaller strides."""
+    reach = array.itemsize
+    for stride, extent in sorted(
+        (abs(s), n) for s, n in zip(array.strides, array.shape, strict=True) if n > 1
+    ):
+        if stride < reach:
+            return True
+        reach += stride * (extent - 1)
+    return False
