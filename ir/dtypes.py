@@ -98,7 +98,8 @@ def _numpy_dtype(name: str) -> np.dtype[Any]:
     if name == "bf16":
         import ml_dtypes  # only bf16 needs it
 
-        return np.dtype(ml_dtypes.bfloat16)
+        bfloat16: np.dtype[Any] = np.dtype(ml_dtypes.bfloat16)
+        return bfloat16
     return np.dtype(_NUMPY_NAMES[name])
 
 
@@ -136,7 +137,8 @@ def as_dtype(spec: object) -> DType:
         if spec in _BY_NUMPY_NAME:
             return DTYPES[_BY_NUMPY_NAME[spec]]
     try:
-        return of_numpy(np.dtype(spec))  # type: ignore[call-overload]
+        given: Any = spec
+        return of_numpy(np.dtype(given))
     except TypeError as error:
         if isinstance(error, OperandError):
             raise

@@ -11,7 +11,7 @@ from .cascade import Cascade
 from .dtypes import DType, of_numpy, promote
 from .einsum import Access, Coordinate, Einsum, Expr, Literal, Map, Reduce
 from .errors import EinloomError, OperandError, RankError
-from .operators import Number, result_dtype
+from .operators import Number, is_chain, result_dtype
 from .ranks import RankExpr
 
 
@@ -174,8 +174,10 @@ def expr_dtype(expr: Expr, dtypes: Mapping[str, DType]) -> DType | Number:
 
 def _map_dtype(expr: Map, args: list[DType | Number]) -> DType:
     try:
-        if len(args) > 2 and expr.op != "select":
-            return reduce(lambda a, b: result_dtype(expr.op, a, b), args)  # type: ignore[return-value]
+        if is_chain(expr.op):
+            first, second, *rest = args
+            pair = result_dtype(expr.op, first, second)
+            return reduce(lambda total, arg: result_dtype(expr.op, total, arg), rest, pair)
         return result_dtype(expr.op, *args)
     except EinloomError as error:
         if error.span is None and expr.span is not None:

@@ -37,7 +37,10 @@ def _encode(value: Any) -> Any:
         return {"complex": [value.real.hex(), value.imag.hex()]}
     if isinstance(value, tuple):
         return [_encode(item) for item in typing.cast("tuple[Any, ...]", value)]
-    fields = {f.name: _encode(getattr(value, f.name)) for f in _fields(type(value))}
+    fields = {
+        f.name: _encode(getattr(value, f.name))
+        for f in _fields(typing.cast("type[Any]", type(value)))
+    }
     return {"node": type(value).__name__, **fields}
 
 
@@ -76,7 +79,8 @@ def _decode(data: Any, classes: dict[str, type[Any]]) -> Any:
             if entry.keys() == {"float"}:
                 return float.fromhex(entry["float"])
             if entry.keys() == {"complex"}:
-                return complex(*(float.fromhex(part) for part in entry["complex"]))
+                real, imaginary = entry["complex"]
+                return complex(float.fromhex(real), float.fromhex(imaginary))
             return _decode_node(entry, classes)
         except (KeyError, TypeError, ValueError, OverflowError) as error:
             if isinstance(error, ParseError):
