@@ -1,0 +1,67 @@
+"""Every test of a peer runs on every backend; those that deviate are written in docs/dialect.md."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import einloom as el
+from einloom.backends.registry import backend_names
+
+from ..support import ROOT
+from .peers import SWITCH
+
+_ROW = re.compile(r"^\| `(?P<test>(?:numpy|opt_einsum)/[^`]+)` \| (?P<reason>.+) \|$", re.MULTILINE)
+
+HERE = Path(__file__).parent
+
+#: Values of parameters that say again what another value says: see docs/dialect.md.
+REPEATED = {
+    "use_blas": (True,),
+    "optimize": ("eager", "opportunistic", "dynamic-programming", "random-greedy-128"),
+}
+
+
+def deviations() -> dict[str, str]:
+    """The peers' tests that einloom fails and means to fail, each with its reason."""
+    page = (ROOT / "docs" / "dialect.md").read_text("utf-8")
+    return {row["test"]: row["reason"] for row in _ROW.finditer(page)}
+
+
+def peers_name(item: pytest.Item) -> str:
+    """The name that a peer's test has in docs/dialect.md."""
+    name: str = getattr(item, "originalname", item.name)
+    if isinstance(item.parent, pytest.Class):
+        name = f"{item.parent.name}::{name}"
+    return f"{item.path.stem.removeprefix('test_')}/{name.replace('__', '::')}"
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out repetitions; expect deviations to fail: one that passes must leave the list."""
+    kept: list[pytest.Item] = []
+    dropped: list[pytest.Item] = []
+    reasons = deviations()
+    for item in items:
+        if item.path.parent != HERE:
+            kept.append(item)
+            continue
+        params = item.callspec.params if hasattr(item, "callspec") else {}
+        again = any(params.get(name) in values for name, values in REPEATED.items())
+        (dropped if again else kept).append(item)
+        if peers_name(item) in reasons:
+            reason = reasons[peers_name(item)]
+            item.add_marker(pytest.mark.xfail(reason=reason, strict=True))
+    items[:] = kept
+    config.hook.pytest_deselected(items=dropped)
+
+
+@pytest.fixture(autouse=True, params=backend_names())
+def backend(request: pytest.FixtureRequest) -> Iterator[str]:
+    """The backend that einloom's calls run on; it serves every dtype that it has."""
+    SWITCH.backend = request.param
+    calls, fallbacks = SWITCH.calls, el.fallbacks()
+    yield request.param
+    assert SWITCH.calls > calls, "this test calls nothing of einloom's"
+    new = {reason for reason, count in el.fallbacks().items() if count > fallbacks.get(reason, 0)}
+    assert not [reason for reason in new if "runs on the NumPy backend only" not in reason]
