@@ -1,0 +1,46 @@
+"""`python -m benchmarks [first_call] [calls] [matmul]`: Markdown tables, and JSON if asked for."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+from dataclasses import asdict
+from typing import Any
+
+from threadpoolctl import threadpool_limits
+
+from . import calls, first_call, matmul
+from .measure import machine
+
+BENCHMARKS = {"first_call": first_call, "calls": calls, "matmul": matmul}
+
+
+def main() -> None:
+    """Runs the benchmarks that are named, pinned to one core, with one BLAS thread."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"{', '.join(BENCHMARKS)}: all")
+    parser.add_argument("--json", metavar="FILE", help="write the figures here as well")
+    parser.add_argument("--core", type=int, help="the core to run on; default: the last allowed")
+    parser.add_argument("--quick", action="store_true", help="fewer cases and rounds")
+    options = parser.parse_args()
+    unknown = [name for name in options.names if name not in BENCHMARKS]
+    if unknown:
+        parser.error(f"there is no benchmark {', '.join(unknown)}")
+    if hasattr(os, "sched_setaffinity"):
+        core = max(os.sched_getaffinity(0)) if options.core is None else options.core
+        os.sched_setaffinity(0, {core})
+    print(machine())
+    found: list[dict[str, Any]] = []
+    with threadpool_limits(limits=1):  # type: ignore[no-untyped-call]
+        for name in options.names or BENCHMARKS:
+            for table in BENCHMARKS[name].tables(options.quick):
+                print(f"\n{table.markdown()}", flush=True)
+                found.append(asdict(table))
+    if options.json is not None:
+        with open(options.json, "w", encoding="utf-8") as file:
+            json.dump({"machine": machine(), "tables": found}, file, indent=1)
+
+
+if __name__ == "__main__":
+    main()
