@@ -26,12 +26,14 @@ class EinloomError(Exception):
         message: str,
         *,
         span: Span | None = None,
+        also: Sequence[Span] = (),
         deduced: Sequence[str] = (),
         passed: Sequence[str] = (),
         hint: str | None = None,
     ) -> None:
         self.message = message
         self.span = span
+        self.also = tuple(also)
         self.deduced = tuple(deduced)
         self.passed = tuple(passed)
         self.hint = hint
@@ -44,7 +46,7 @@ class EinloomError(Exception):
             many = "\n" in source.text.strip("\n")
             if source.name or many:
                 parts.append(f"  {source.name or 'line'}:{self.span.line_number()}")
-            parts += ["  " + line for line in self.span.render().split("\n")]
+            parts += ["  " + line for line in self.span.render(*self.also).split("\n")]
         for label, lines in (("deduced", self.deduced), ("passed", self.passed)):
             for number, line in enumerate(lines):
                 head = f"{label}: " if number == 0 else " " * (len(label) + 2)
@@ -77,6 +79,13 @@ class PipelineError(EinloomError, ValueError):
     """A pipeline's text, or a pass's option, is not valid."""
 
 
+class PathError(PipelineError, KeyError, RuntimeError):
+    """A contraction path, or the name of a way to find one, is not valid.
+
+    NumPy raises RuntimeError for a path that does not end in one tensor, and KeyError for a name.
+    """
+
+
 class PassError(EinloomError, ValueError):
     """A pass cannot be applied to this Cascade; the message says which condition fails."""
 
@@ -91,3 +100,11 @@ class OperandError(EinloomError, TypeError):
 
 class UnsupportedError(EinloomError, TypeError):
     """Valid, but not something that this backend can do; the message says what can."""
+
+
+class OutOfMemoryError(EinloomError, MemoryError):
+    """The system has no memory left for an intermediate."""
+
+
+class InternalError(EinloomError, RuntimeError):
+    """einloom has gone against its own rules: a defect in einloom, not in what was asked of it."""

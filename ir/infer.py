@@ -123,6 +123,8 @@ def einsum_dtype(einsum: Einsum, dtypes: Mapping[str, DType]) -> DType:
                 f"the condition of {einsum.name} is {condition}, not bool", span=einsum.span
             )
     dtype = einsum.dtype or inferred
+    if isinstance(einsum.expr, Reduce):
+        _folded(einsum.expr, dtype)
     if dtype.kind not in einsum.ring.kinds:
         raise OperandError(
             f"semiring {einsum.semiring} is not defined on {dtype}",
@@ -139,6 +141,17 @@ def product_dtype(einsum: Einsum, dtypes: Mapping[str, DType]) -> DType:
     """
     body = strong(expr_dtype(einsum.body, dtypes))
     return promote(einsum.dtype, body) if einsum.dtype else body
+
+
+def regroups(einsum: Einsum, dtypes: Mapping[str, DType]) -> bool:
+    """Whether the semiring's laws hold in the types that this Einsum computes in.
+
+    Then factors and sums may be regrouped, up to floating-point rounding. A product that is
+    converted to another kind of type before it is summed (float to int) may not.
+    """
+    kinds = {einsum_dtype(einsum, dtypes).kind, product_dtype(einsum, dtypes).kind}
+    alike = len(kinds) == 1 or kinds == {"signed", "unsigned"}
+    return alike and kinds <= einsum.ring.exact_kinds
 
 
 def strong(found: DType | Number) -> DType:
@@ -161,7 +174,7 @@ def expr_dtype(expr: Expr, dtypes: Mapping[str, DType]) -> DType | Number:
                 )
         return dtypes[expr.tensor]
     if isinstance(expr, Reduce):
-        return strong(expr_dtype(expr.expr, dtypes))
+        return _folded(expr, strong(expr_dtype(expr.expr, dtypes)))
     args = [expr_dtype(arg, dtypes) for arg in expr.args]
     if expr.dtype is not None:
         if expr.op == "bitcast" and strong(args[0]).bits != expr.dtype.bits:
@@ -170,6 +183,17 @@ def expr_dtype(expr: Expr, dtypes: Mapping[str, DType]) -> DType | Number:
             )
         return expr.dtype
     return _map_dtype(expr, args)
+
+
+def _folded(node: Reduce, dtype: DType) -> DType:
+    """The dtype of a reduction is that of what it folds, so the operator must keep it."""
+    if result_dtype(node.op, dtype, dtype) != dtype:
+        raise OperandError(
+            f"{node.op} of {dtype} is not {dtype}, so it cannot reduce it",
+            span=node.span,
+            hint="cast the operand to a type that the operator keeps, such as f64",
+        )
+    return dtype
 
 
 def _map_dtype(expr: Map, args: list[DType | Number]) -> DType:

@@ -191,16 +191,17 @@ def _value(expr: Expr, point: _Point) -> Any:
         if expr is not body:
             dtype = strong(expr_dtype(expr, point.dtypes)).compute
         args = [arg if isinstance(arg, Number) else arg.astype(dtype.numpy) for arg in args]
+    if expr.op == "bitcast":
+        # The bits are those of the type that the operand has, not of the one it is computed in.
+        stored = strong(expr_dtype(expr.args[0], point.dtypes))
+        args = [np.asarray(args[0]).astype(stored.numpy)]
     return _apply(expr, args)
 
 
 def _apply(node: Map, args: list[Any]) -> Any:
     if node.dtype is not None:
         value = np.asarray(args[0])
-        if node.op == "cast":
-            value = convert(value, node.dtype)
-        else:
-            value = np.ascontiguousarray(value).view(node.dtype.numpy)
+        value = convert(value, node.dtype) if node.op == "cast" else value.view(node.dtype.numpy)
         return value.astype(node.dtype.compute.numpy, copy=False)
     reference = OPERATORS[node.op].reference
     return reduce(reference, args) if is_chain(node.op) else reference(*args)

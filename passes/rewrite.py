@@ -1,0 +1,131 @@
+"""Rewrite rules: one law, one function, applied wherever it holds until it holds nowhere."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import ClassVar, TypeAlias
+
+from ..ir.cascade import Cascade
+from ..ir.dtypes import DType
+from ..ir.einsum import Access, Einsum, Expr, Map, Reduce, accesses
+from ..ir.errors import PassError
+from ..ir.infer import einsum_dtype, product_dtype, regroups
+from ..ir.ranks import RankExpr
+from .base import Pass
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """What is known around an Einsum: its Cascade, and the dtypes that are declared or follow."""
+
+    cascade: Cascade
+    dtypes: Mapping[str, DType]
+
+    @classmethod
+    def of(cls, cascade: Cascade) -> Scope:
+        dtypes = {decl.name: decl.dtype for decl in cascade.inputs if decl.dtype is not None}
+        for einsum in cascade.einsums:
+            read = [*accesses(einsum.expr), *(accesses(einsum.where) if einsum.where else ())]
+            if all(access.tensor in dtypes for access in read):
+                dtypes[einsum.name] = einsum_dtype(einsum, dtypes)
+        return cls(cascade, dtypes)
+
+    def extent(self, variable: str) -> int | None:
+        """The extent of a variable's rank, if it is a known number."""
+        shape = self.cascade.rank(variable.upper()).shape
+        return shape if isinstance(shape, int) else None
+
+    def typed(self, einsum: Einsum) -> bool:
+        """Whether the dtypes of all that an Einsum reads are known."""
+        return all(access.tensor in self.dtypes for access in accesses(einsum.expr))
+
+    def regroups(self, einsum: Einsum) -> bool:
+        """Whether a product may be regrouped: the semiring's laws hold in its types, and each sum
+        has something to sum (0 times infinity is not 0, which is what a sum over nothing gives).
+        """
+        if any(self.extent(variable) == 0 for variable in einsum.reduced):
+            return False
+        return self.typed(einsum) and regroups(einsum, self.dtypes)
+
+    def knowing(self, *einsums: Einsum) -> Scope:
+        """The scope in which these Einsums are defined as well."""
+        dtypes = dict(self.dtypes)
+        for einsum in einsums:
+            dtypes[einsum.name] = einsum_dtype(einsum, dtypes)
+        return replace(self, dtypes=dtypes)
+
+    def intermediate(self, whole: Einsum, part: Einsum) -> Einsum:
+        """A part of a product, stored in the type that the whole product is computed in.
+
+        So nothing wraps or rounds earlier than in the whole; f16 and bf16 are kept in f32.
+        """
+        return self.stored(part, product_dtype(whole, self.dtypes).compute)
+
+    def stored(self, einsum: Einsum, dtype: DType) -> Einsum:
+        """The Einsum storing `dtype`, which is said only where it does not follow."""
+        plain = replace(einsum, dtype=None)
+        follows = einsum_dtype(plain, self.dtypes) == dtype
+        return plain if follows else replace(einsum, dtype=dtype)
+
+
+def product(
+    whole: Einsum, output: Access, factors: tuple[Access, ...], summed: tuple[str, ...]
+) -> Einsum:
+    """A product of these factors over the semiring of `whole`, with no dtype said."""
+    ring, span = whole.ring, whole.span
+    body: Expr = factors[0] if len(factors) == 1 else Map(ring.mul, factors, span=span)
+    expr = Reduce(ring.add, summed, body, span=span) if summed else body
+    return Einsum(output, expr, whole.semiring, span=span)
+
+
+def named(tensor: str, variables: Iterable[str]) -> Access:
+    """The Access `tensor[variables]`."""
+    return Access(tensor, tuple(RankExpr.of_variable(v) for v in variables))
+
+
+#: What a law makes of an Einsum: the Einsums in its place, or None where the law does not apply.
+Law: TypeAlias = Callable[[Einsum, Scope], "tuple[Einsum, ...] | None"]
+
+#: More applications than any Cascade needs: a law that goes on is a mistake, not an endless loop.
+_BOUND = 10_000
+
+
+class Rewrite(Pass):
+    """A pass that applies one law to every Einsum, until it applies to none."""
+
+    __slots__ = ()
+    law: ClassVar[Law]
+
+    def __call__(self, cascade: Cascade) -> Cascade:
+        apply = type(self).law
+        scope = Scope.of(cascade)
+        position = applied = 0
+        while position < len(cascade.einsums):
+            found = apply(cascade.einsums[position], scope)
+            if found is None:
+                position += 1
+                continue
+            applied += 1
+            if applied > _BOUND:
+                raise PassError(f"{self.name} does not come to an end on {cascade.name}")
+            einsums = (*cascade.einsums[:position], *found, *cascade.einsums[position + 1 :])
+            cascade = replace(cascade, einsums=einsums)
+            scope = Scope.of(cascade)
+        return cascade
+
+
+def rule(law: Law) -> type[Rewrite]:
+    """Makes a pass without options of a law; its name and docstring are the function's.
+
+    The docstring says the law: before -> after, its condition, its source.
+    """
+    name: str = law.__name__
+    body = {
+        "name": name,
+        "law": staticmethod(law),
+        "__doc__": law.__doc__,
+        "__module__": law.__module__,
+        "__slots__": (),
+    }
+    return dataclass(frozen=True)(type(name, (Rewrite,), body))

@@ -1,0 +1,119 @@
+"""Canonical form of products: no axis of extent 1, no diagonal, no private sum left inside.
+
+The laws are those of *The Syntax and Semantics of einsum* (arXiv 2509.20020), numbered as in
+that list; each leaves everything but a pure product of Accesses as it is.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import replace
+
+from ...ir.einsum import Access, Einsum
+from ...ir.infer import einsum_dtype
+from ...ir.ranks import RankExpr
+from ..rewrite import Scope, named, product, rule
+
+
+@rule
+def squeeze(einsum: Einsum, scope: Scope) -> tuple[Einsum, ...] | None:
+    """A rank of extent 1 is read at coordinate 0 and leaves the sums.
+
+        Y[b,i] = A[b,i,j] * B[b,j]   with B = 1
+     -> Y[b,i] = A[0,i,j] * B[0,j]
+
+    Condition: the rank's extent is known to be 1. The output keeps its variable. Needs no law of
+    the semiring, and is exact: a sum over one point is that point. Source: rule 21 (SIZE-1).
+    """
+    factors = einsum.product()
+    if factors is None:
+        return None
+    inside = {v for factor in factors for v in factor.variables()} | set(einsum.reduced)
+    single = {v: RankExpr() for v in inside if scope.extent(v) == 1}
+    if not single:
+        return None
+    read = tuple(_substitute(factor, single) for factor in factors)
+    summed = tuple(v for v in einsum.reduced if v not in single)
+    squeezed = product(einsum, einsum.output, read, summed)
+    return (replace(squeezed, dtype=einsum.dtype),)
+
+
+@rule
+def diagonal(einsum: Einsum, scope: Scope) -> tuple[Einsum, ...] | None:
+    """A variable that one factor repeats becomes a diagonal, taken first.
+
+        Y[i,k]  = A[i,i,j] * B[j,k]
+     -> A1[i,j] = A[i,i,j]
+        Y[i,k]  = A1[i,j] * B[j,k]
+
+    Condition: there is another factor; the indices of the factor are variables and numbers, and
+    none of its variables is private to it (`presum` then reads the diagonal while it sums). Needs
+    no law of the semiring, and is exact: it copies. Source: rule 17 (DIAG-FIRST).
+    """
+    factors = einsum.product()
+    if factors is None or len(factors) < 2:
+        return None
+    for number, factor in enumerate(factors):
+        variables = tuple(dict.fromkeys(factor.variables()))
+        repeats = len(variables) < sum(1 for _ in factor.variables())
+        if repeats and _is_bare(factor) and not _private(einsum, factors, number):
+            output = named(scope.cascade.fresh(factor.tensor), variables)
+            taken = Einsum(output, factor, span=einsum.span)
+            read = tuple(output if other == factor else other for other in factors)
+            rest = product(einsum, einsum.output, read, einsum.reduced)
+            return taken, replace(rest, dtype=einsum.dtype)
+    return None
+
+
+@rule
+def presum(einsum: Einsum, scope: Scope) -> tuple[Einsum, ...] | None:
+    """A variable that only one factor has, and that is summed, is summed in that factor first.
+
+        Y[i,k] = A[i,j,l] * B[j,k]
+     -> A1[i,j] = A[i,j,l]
+        Y[i,k] = A1[i,j] * B[j,k]
+
+    Condition: there is another factor; multiplication distributes over addition in the types
+    computed in (`Semiring.exact_kinds`); the sums are not known to be over nothing. A1 has the type
+    that the product is computed in. Source: rule 16 (PRESUM).
+    """
+    factors = einsum.product()
+    if factors is None or len(factors) < 2 or not scope.regroups(einsum):
+        return None
+    for number, factor in enumerate(factors):
+        private = _private(einsum, factors, number)
+        if private:
+            kept = (v for v in dict.fromkeys(factor.variables()) if v not in private)
+            output = named(scope.cascade.fresh(factor.tensor), kept)
+            inner = tuple(v for v in einsum.reduced if v in private)
+            summed = scope.intermediate(einsum, product(einsum, output, (factor,), inner))
+            outer = tuple(v for v in einsum.reduced if v not in private)
+            read = (*factors[:number], output, *factors[number + 1 :])
+            rest = product(einsum, einsum.output, read, outer)
+            dtype = einsum_dtype(einsum, scope.dtypes)
+            return summed, scope.knowing(summed).stored(rest, dtype)
+    return None
+
+
+def _private(einsum: Einsum, factors: tuple[Access, ...], number: int) -> set[str]:
+    """The summed variables that occur in that factor alone."""
+    count = Counter(v for factor in factors for v in set(factor.variables()))
+    return {v for v in factors[number].variables() if count[v] == 1} & set(einsum.reduced)
+
+
+def _is_bare(factor: Access) -> bool:
+    """Whether the indices are variables and numbers, and all are in range."""
+    return factor.fill is None and all(
+        isinstance(index, RankExpr) and (index.variable or index.constant is not None)
+        for index in factor.indices
+    )
+
+
+def _substitute(access: Access, values: Mapping[str, RankExpr]) -> Access:
+    """The Access at these values of some variables, inside gathers too."""
+    indices = tuple(
+        index.substitute(values) if isinstance(index, RankExpr) else _substitute(index, values)
+        for index in access.indices
+    )
+    return replace(access, indices=indices)

@@ -1,0 +1,308 @@
+"""Contraction order: a product of many factors becomes a cascade of small products."""
+
+from __future__ import annotations
+
+import math
+import operator
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, TypeAlias, cast
+
+from ...ir.cascade import Cascade, fresh_name
+from ...ir.einsum import Access, Einsum
+from ...ir.errors import ArgumentError, OperandError, PassError, PathError
+from ...ir.infer import einsum_dtype
+from ..base import Pass
+from ..rewrite import Scope, named, product
+
+#: Positions to contract at each step; they leave the list of operands and the result joins its end.
+Path: TypeAlias = tuple[tuple[int, ...], ...]
+#: False: one Einsum; the name of a path finder; a path; or a path finder itself.
+Optimize: TypeAlias = bool | str | Path | Callable[..., Any]
+
+#: opt_einsum's path finders; it is asked for another name only if it is not one of these.
+PATH_FINDERS = (
+    *("auto", "auto-hq", "optimal", "branch-all", "branch-2", "branch-1", "greedy", "eager"),
+    *("opportunistic", "dp", "dynamic-programming", "random-greedy", "random-greedy-128"),
+)
+
+#: Stands for an extent that is not known, so that a path can be found for symbolic ranks.
+_NOMINAL = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Order(Pass):
+    """Contracts a product of three or more factors a few at a time.
+
+        Y[i,l] = A[i,j] * B[j,k] * C[k,l]
+     -> T[i,k] = A[i,j] * B[j,k]
+        Y[i,l] = T[i,k] * C[k,l]
+
+    Condition: the semiring's laws hold in the types computed in, and no sum is over nothing;
+    otherwise the product is left as it is. Intermediates have the type that the whole product is
+    computed in. Source: rule 5 (NEST) of arXiv 2509.20020; Smith and Gray, opt_einsum, JOSS 3(26),
+    2018. Called "contraction path" there and in NumPy.
+
+    An intermediate's last index is the last output index of the step that reads it, where it has
+    that index: the loop over it then runs at unit stride in the operand and in the result, and is
+    the vector axis. Without it, the indices that the reading step sums come last, so that the
+    intermediate is a row-major matrix of a matrix product.
+
+    Options:
+        optimize: "auto" (default; also True), or another of opt_einsum's path finders by name;
+            False (one loop nest); a path `((0, 1), (0, 1))`, NumPy's `["einsum_path", ...]` and
+            `(name, limit)` too; or a function of opt_einsum's signature
+            `(inputs, output, sizes, memory_limit) -> path`.
+        memory_limit: the most elements that an intermediate may have; "max_input": as many as the
+            largest input or the output; None or -1: any.
+
+    Raises:
+        PathError: there is no such finder, or the path does not fit the product.
+        OperandError, ArgumentError: the option is of no such form.
+    """
+
+    name: ClassVar[str] = "order"
+    optimize: Optimize = "auto"
+    memory_limit: int | str | None = None
+
+    def __post_init__(self) -> None:
+        optimize, limit = _normal_optimize(self.optimize, self.memory_limit)
+        object.__setattr__(self, "optimize", optimize)
+        object.__setattr__(self, "memory_limit", _normal_limit(limit))
+
+    def __call__(self, cascade: Cascade) -> Cascade:
+        if self.optimize is False:
+            return cascade
+        scope = Scope.of(cascade)
+        taken = {decl.name for decl in cascade.inputs} | {e.name for e in cascade.einsums}
+        taken |= {rank.name for rank in cascade.ranks}
+        einsums: list[Einsum] = []
+        for einsum in cascade.einsums:
+            einsums += self._ordered(einsum, scope, taken)
+        self._check_use(cascade)
+        same = len(einsums) == len(cascade.einsums)
+        return cascade if same else replace(cascade, einsums=tuple(einsums))
+
+    def _ordered(self, einsum: Einsum, scope: Scope, taken: set[str]) -> Sequence[Einsum]:
+        factors = einsum.product()
+        given = self._given()
+        if factors is None or len(factors) < (3 if given is None else 2):
+            return (einsum,)
+        if given is not None:
+            check_path(given, len(factors), einsum.name)
+        if not scope.typed(einsum):
+            unknown = dict.fromkeys(f.tensor for f in factors if f.tensor not in scope.dtypes)
+            raise PassError(
+                f"the order of {einsum.name} needs the dtypes of {', '.join(unknown)}: "
+                "an intermediate of mixed types must not wrap or round before the whole would",
+                span=einsum.span,
+                hint="declare them, as in `A[I,J]: f32`, or give dtypes=",
+            )
+        if not scope.regroups(einsum):
+            return (einsum,)
+        path = given or self._found(einsum, factors, scope)
+        return _contracted(einsum, factors, path, scope, taken)
+
+    def _given(self) -> Path | None:
+        """The path, if the option is one."""
+        return cast(Path, self.optimize) if isinstance(self.optimize, tuple) else None
+
+    def _found(self, einsum: Einsum, factors: Sequence[Access], scope: Scope) -> Path:
+        """The path that a path finder gives."""
+        import opt_einsum
+
+        terms = [dict.fromkeys(factor.variables()) for factor in factors]
+        variables = dict.fromkeys(v for term in (*terms, einsum.free) for v in term)
+        # One character each, as opt_einsum's own calls give a path finder.
+        symbols = {v: opt_einsum.get_symbol(number) for number, v in enumerate(variables)}
+        extents = {v: scope.extent(v) for v in variables}
+        sizes = {
+            s: max(_NOMINAL if (n := extents[v]) is None else n, 1) for v, s in symbols.items()
+        }
+        inputs = [frozenset(symbols[v] for v in term) for term in terms]
+        output = frozenset(symbols[v] for v in einsum.free)
+        limit: int | None = None
+        if isinstance(self.memory_limit, int):
+            limit = self.memory_limit
+        elif self.memory_limit is not None:  # "max_input"
+            limit = max(math.prod(sizes[s] for s in term) for term in (*inputs, output))
+        finder: Any = self.optimize
+        if isinstance(finder, str):
+            finder = opt_einsum.paths.get_path_fn(finder)
+        try:
+            found = finder(inputs, output, sizes, limit)
+        except RuntimeError as error:  # dynamic programming under a limit that nothing meets
+            raise PathError(
+                f"no contraction order of {einsum.name} was found: {error}",
+                hint="raise memory_limit= or give optimize='greedy'",
+            ) from None
+        path = tuple(tuple(map(operator.index, step)) for step in found)
+        check_path(path, len(factors), einsum.name)
+        return path
+
+    def _check_use(self, cascade: Cascade) -> None:
+        """A path that contracts several operands must have met a product of so many."""
+        given = self._given()
+        if given is None:
+            return
+        products = [factors for e in cascade.einsums if (factors := e.product()) is not None]
+        if products and max(map(len, products)) == 1:
+            check_path(given, 1, cascade.name)
+
+
+def check_path(path: Any, operands: int, name: str) -> None:
+    """Checks that a path contracts that many operands to one.
+
+    Raises:
+        PathError: it does not; NumPy raises RuntimeError or IndexError.
+    """
+    left = operands
+    for number, step in enumerate(path):
+        wrong = [p for p in step if not 0 <= p < left]
+        if wrong or not step or len(set(step)) < len(step):
+            raise PathError(
+                f"step {number} of the path, {step}, does not name some of {left} operands",
+                passed=(f"path: {_shown(path)}", f"operands of {name}: {operands}"),
+            )
+        left += 1 - len(step)
+    if left != 1:
+        raise PathError(
+            f"the path leaves {left} operands of {name} uncontracted",
+            passed=(f"path: {_shown(path)}", f"operands of {name}: {operands}"),
+            hint="each step takes operands away and puts their product last",
+        )
+
+
+def _shown(path: Iterable[Any]) -> str:
+    return ", ".join(map(str, path))
+
+
+@dataclass(frozen=True, slots=True)
+class _Node:
+    """An operand: a factor of the product, or the product of some operands."""
+
+    operands: tuple[_Node, ...]
+    variables: frozenset[str]
+    factor: Access | None = None  # of a leaf
+
+
+def _contracted(
+    einsum: Einsum, factors: Sequence[Access], path: Path, scope: Scope, taken: set[str]
+) -> Sequence[Einsum]:
+    """The Einsums of the steps, in the path's order."""
+    steps = _steps(einsum, factors, path)
+    if len(steps) == 1:
+        return (einsum,)
+    left: dict[int, Access] = {}  # what each intermediate writes, by the identity of its node
+    written = {id(steps[-1]): einsum.free}
+    for step in reversed(steps):
+        for node in step.operands:
+            if node.factor is None:
+                written[id(node)] = _index_order(einsum, written[id(step)], node, step)
+    made: list[Einsum] = []
+    remaining = einsum.reduced
+    for step in steps:
+        read = tuple(node.factor or left[id(node)] for node in step.operands)
+        # In the order of reading, as the text of a sum leaves it out.
+        inside = dict.fromkeys(v for access in read for v in access.variables())
+        summed = tuple(v for v in inside if v in remaining and v not in step.variables)
+        remaining = tuple(v for v in remaining if v not in summed)
+        if step is steps[-1]:
+            last = product(einsum, einsum.output, read, summed + remaining)
+            made.append(scope.stored(last, einsum_dtype(einsum, scope.dtypes)))
+            break
+        tensor = fresh_name("T", taken)
+        taken.add(tensor)
+        left[id(step)] = named(tensor, written[id(step)])
+        made.append(scope.intermediate(einsum, product(einsum, left[id(step)], read, summed)))
+        scope = scope.knowing(made[-1])
+    return made
+
+
+def _steps(einsum: Einsum, factors: Sequence[Access], path: Path) -> list[_Node]:
+    """The nodes that the path makes, the whole product last; what only passes on is left out."""
+    current = [_Node((), frozenset(factor.variables()), factor) for factor in factors]
+    steps: list[_Node] = []
+    for positions in path:
+        operands = tuple(current[p] for p in sorted(positions))
+        current = [node for p, node in enumerate(current) if p not in positions]
+        needed = set(einsum.free).union(*(node.variables for node in current))
+        inside = frozenset[str]().union(*(node.variables for node in operands))
+        if len(operands) == 1 and (inside <= needed or not current):
+            current.append(operands[0])
+            continue
+        steps.append(_Node(operands, inside & needed))
+        current.append(steps[-1])
+    return steps or [_Node(tuple(current), frozenset(einsum.free))]
+
+
+def _index_order(
+    einsum: Einsum, output: Sequence[str], node: _Node, reader: _Node
+) -> tuple[str, ...]:
+    """The order of an intermediate's indices, for the step that reads it and writes `output`."""
+    others = [other for other in reader.operands if other is not node]
+    shared = {v for other in others for v in other.variables}
+    kept = [v for v in output if v in node.variables]
+    batch = [v for v in kept if v in shared]
+    free = [v for v in kept if v not in shared]
+    # Summed indices stand as in the operand they meet, where that is given.
+    met = [v for other in others if other.factor is not None for v in other.factor.variables()]
+    everywhere = dict.fromkeys([*met, *einsum.reduced])
+    summed = [v for v in everywhere if v in node.variables and v not in kept]
+    if free and free[-1] == output[-1]:
+        return (*batch, *summed, *free)
+    if batch and batch[-1] == output[-1]:
+        return (*batch[:-1], *free, *summed, batch[-1])
+    return (*batch, *free, *summed)
+
+
+def _normal_optimize(optimize: Any, limit: Any) -> tuple[Optimize, Any]:
+    """`optimize=` in any of its forms, and the limit that may be part of it."""
+    if optimize is None or optimize is False:
+        return False, limit
+    if optimize is True:
+        return "auto", limit
+    if isinstance(optimize, str):
+        return _finder_name(optimize), limit
+    if callable(optimize):
+        return optimize, limit
+    if isinstance(optimize, list | tuple):
+        items = list(cast("Sequence[Any]", optimize))
+        if len(items) == 2 and isinstance(items[0], str) and isinstance(items[1], int | float):
+            return _finder_name(items[0]), items[1]
+        if items and isinstance(items[0], str) and items[0] == "einsum_path":
+            items = items[1:]
+        try:
+            return tuple(tuple(map(operator.index, step)) for step in items), limit
+        except TypeError:
+            pass
+    raise OperandError(
+        f"did not understand the path {optimize!r}",
+        hint="give True, False, a name such as 'greedy', or a path such as [(0, 1), (0, 1)]",
+    )
+
+
+def _finder_name(name: str) -> str:
+    lowered = name.lower()
+    if lowered not in PATH_FINDERS:
+        import opt_einsum
+
+        try:
+            opt_einsum.paths.get_path_fn(lowered)  # one that its user registered
+        except KeyError:
+            raise PathError(
+                f"there is no path finder {name!r}", hint=f"one of {', '.join(PATH_FINDERS)}"
+            ) from None
+    return lowered
+
+
+def _normal_limit(limit: Any) -> int | str | None:
+    if limit is None or limit == "max_input":
+        return limit  # type: ignore[no-any-return]
+    if isinstance(limit, str | bool) or not isinstance(limit, int | float):
+        raise ArgumentError(f"memory_limit must be a number or 'max_input', not {limit!r}")
+    if limit == -1 or limit == math.inf:
+        return None
+    if not limit >= 0:
+        raise ArgumentError(f"memory_limit must not be negative, except -1 for none, not {limit}")
+    return int(limit)
