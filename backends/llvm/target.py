@@ -1,0 +1,202 @@
+"""The processor to generate code for, and LLVM itself, which is loaded only when it must work.
+
+Loading llvmlite's library takes 30 to 170 ms, more than anything else that a first call does. So
+what LLVM says of this machine is kept in the object cache, and a process that finds its objects
+there never loads LLVM.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+from dataclasses import dataclass
+from functools import cache
+from threading import RLock
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+from ...ir.errors import ArgumentError
+from .cache import current, key_of
+
+if TYPE_CHECKING:
+    from llvmlite.binding import Target as LlvmTarget
+    from llvmlite.binding import TargetMachine
+
+#: Held wherever LLVM is used: it has one global lock of its own, and its objects have owners.
+#: Re-entrant, because a signal handler or a finaliser may compile while this thread does.
+LOCK = RLock()
+
+#: The processors, by LLVM's names, that code can be written for. LLVM takes any name, prints a
+#: warning for one that it does not know and ends the process for one without 64 bits.
+_PROCESSORS = {
+    "x86_64": (
+        *("x86-64", "x86-64-v2", "x86-64-v3", "x86-64-v4"),
+        *("nehalem", "westmere", "sandybridge", "ivybridge", "haswell", "broadwell", "skylake"),
+        *("skylake-avx512", "cascadelake", "cooperlake", "icelake-client", "icelake-server"),
+        *("tigerlake", "rocketlake", "alderlake", "sapphirerapids", "emeraldrapids"),
+        *("graniterapids", "znver1", "znver2", "znver3", "znver4", "znver5"),
+    ),
+    "aarch64": (
+        *("generic", "cortex-a72", "cortex-a76", "neoverse-n1", "neoverse-n2", "neoverse-v1"),
+        *("neoverse-v2", "apple-m1", "apple-m2", "apple-m3", "apple-m4"),
+    ),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What code is generated for, in LLVM's words.
+
+    `vector_bits`: the width of the widest vector registers. `llvm`: the versions of what generates.
+    """
+
+    triple: str
+    cpu: str
+    features: str
+    vector_bits: int
+    llvm: str
+
+    def machine(self) -> TargetMachine:
+        """A new code generator: position-independent code that need not be near what it calls."""
+        target: LlvmTarget = llvm().Target.from_triple(self.triple)
+        return target.create_target_machine(
+            self.cpu, self.features, opt=2, reloc="pic", codemodel="default"
+        )
+
+
+@cache
+def llvm() -> Any:
+    """`llvmlite.binding`, ready to generate code for this machine. Call it under LOCK."""
+    import llvmlite.binding as binding
+
+    binding.initialize_native_target()
+    binding.initialize_native_asmprinter()
+    _hold_over_fork()
+    return binding
+
+
+def _hold_over_fork() -> None:
+    """No fork while another thread is inside LLVM: the child would wait for it for ever."""
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(
+            before=LOCK.acquire, after_in_parent=LOCK.release, after_in_child=LOCK.release
+        )
+
+
+@cache
+def host() -> Target:
+    """This machine."""
+    identity = _identity()
+    key = key_of("host", *identity) if identity else None
+    if key is not None:
+        record = current().load(key)
+        fields = record.decode().split("\n") if record is not None else []
+        if len(fields) == 5:
+            triple, cpu, features, bits, versions = fields
+            return Target(triple, cpu, features, int(bits), versions)
+    with LOCK:
+        binding = llvm()
+        found = _probed(
+            binding.get_process_triple(),
+            binding.get_host_cpu_name(),
+            binding.get_host_cpu_features().flatten(),
+        )
+    if key is not None:
+        fields = [found.triple, found.cpu, found.features, str(found.vector_bits), found.llvm]
+        current().store(key, "\n".join(fields).encode())
+    return found
+
+
+@cache
+def named(cpu: str) -> Target:
+    """A processor of this machine's architecture, by LLVM's name: "x86-64-v3", "znver4".
+
+    Raises:
+        ArgumentError: it is not one of those that are known.
+    """
+    here = host()
+    known = _PROCESSORS.get(here.triple.split("-")[0], ())
+    if cpu not in (*known, here.cpu):
+        raise ArgumentError(
+            f"there is no processor {cpu!r}",
+            deduced=(f"this machine is {here.cpu} ({here.triple})",),
+            hint=f"one of {', '.join(known)}" if known else f"only {here.cpu}",
+        )
+    with LOCK:
+        return _probed(here.triple, cpu, "")
+
+
+def _probed(triple: str, cpu: str, features: str) -> Target:
+    """A Target whose vector width is read off the code that LLVM makes for it.
+
+    Arithmetic on small integers is what a width adds last: AVX-512BW, and AVX2, which every
+    processor that has it came with FMA and F16C.
+    """
+    import llvmlite
+
+    binding = llvm()
+    versions = f"llvmlite {llvmlite.__version__}, LLVM {binding.llvm_version_info}"
+    target = Target(triple, cpu, features, 128, versions)
+    text = """
+define void @probe(ptr %x) {
+  %a = load <32 x i16>, ptr %x, align 2
+  %b = add <32 x i16> %a, %a
+  store <32 x i16> %b, ptr %x, align 2
+  ret void
+}"""
+    with (
+        binding.create_context() as context,
+        binding.parse_assembly(text, context) as module,
+        target.machine() as machine,
+    ):
+        assembly = machine.emit_assembly(module)
+    bits = 512 if "%zmm" in assembly else 256 if "%ymm" in assembly else 128
+    return Target(triple, cpu, features, bits, versions)
+
+
+def _identity() -> tuple[str, ...] | None:
+    """What LLVM's view of this machine depends on, found without LLVM; None if it cannot be."""
+    import llvmlite
+
+    description = _cpu_description()
+    folder = os.path.dirname(llvmlite.__file__ or "")
+    try:
+        library = os.stat(os.path.join(folder, "binding", "libllvmlite.so"))
+    except OSError:
+        return None
+    if not description:
+        return None
+    build = f"{library.st_size} {library.st_mtime_ns}"
+    return (platform.machine(), description, _running_features(), llvmlite.__version__, build)
+
+
+def _cpu_description() -> str:
+    """The lines of /proc/cpuinfo that tell one kind of processor from another ("" elsewhere)."""
+    if not sys.platform.startswith("linux"):
+        return ""
+    telling = (
+        *("vendor_id", "cpu family", "model", "model name", "stepping", "flags"),
+        *("CPU implementer", "CPU architecture", "CPU variant", "CPU part", "Features"),
+    )
+    try:
+        with open("/proc/cpuinfo", encoding="ascii", errors="replace") as file:
+            first = file.read(8192).split("\n\n")[0]
+    except OSError:
+        return ""
+    return "\n".join(line for line in first.split("\n") if line.split("\t")[0].rstrip() in telling)
+
+
+def _running_features() -> str:
+    """What NumPy found the processor able to do, by asking the processor itself.
+
+    An emulator may show its own instruction set there, but the machine's in /proc/cpuinfo.
+    """
+    modules: list[ModuleType | None] = [
+        sys.modules.get("numpy._core._multiarray_umath"),
+        sys.modules.get("numpy.core._multiarray_umath"),
+    ]
+    found: dict[str, bool] = {}
+    for module in modules:
+        found |= getattr(module, "__cpu_features__", {})
+    return " ".join(sorted(name for name, there in found.items() if there))
