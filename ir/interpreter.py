@@ -195,7 +195,9 @@ def _value(expr: Expr, point: _Point) -> Any:
         # The bits are those of the type that the operand has, not of the one it is computed in.
         stored = strong(expr_dtype(expr.args[0], point.dtypes))
         args = [np.asarray(args[0]).astype(stored.numpy)]
-    return _apply(expr, args)
+    value = _apply(expr, args)
+    # NumPy unwraps an object scalar to a Python number, which would then be weak.
+    return value if isinstance(value, np.ndarray | np.generic) else np.asarray(value, object)
 
 
 def _apply(node: Map, args: list[Any]) -> Any:

@@ -105,7 +105,8 @@ class Order(Pass):
 
     def _given(self) -> Path | None:
         """The path, if the option is one."""
-        return cast(Path, self.optimize) if isinstance(self.optimize, tuple) else None
+        given: object = self.optimize
+        return cast(Path, given) if isinstance(given, tuple) else None
 
     def _found(self, einsum: Einsum, factors: Sequence[Access], scope: Scope) -> Path:
         """The path that a path finder gives."""

@@ -1,0 +1,118 @@
+"""Operators, numbers and casts as NumPy text."""
+
+from __future__ import annotations
+
+import cmath
+import math
+import re
+from collections.abc import Sequence
+
+import numpy as np
+
+from ...ir.dtypes import DType, of_numpy
+from ...ir.operators import OPERATORS, Number, Operator, is_chain, result_dtype, value_in
+from .values import Value, aligned, aligned_axes
+
+_CALL = re.compile(r"np\.(\w+)\(a(, b)?\)")
+
+
+def number_text(value: Number) -> str:
+    """A Python number as source: `-np.inf`, `2.5`, `complex(0.0, np.nan)`.
+
+    >>> number_text(float("-inf")), number_text(complex(1, float("nan")))
+    ('-np.inf', 'complex(1.0, np.nan)')
+    """
+    if isinstance(value, complex):
+        if cmath.isfinite(value) and math.copysign(1, value.real) > 0:
+            return repr(value)
+        return f"complex({number_text(value.real)}, {number_text(value.imag)})"
+    if isinstance(value, float) and math.isinf(value):
+        return "np.inf" if value > 0 else "-np.inf"
+    if isinstance(value, float) and math.isnan(value):
+        return "np.nan"
+    return repr(value)
+
+
+def dtype_text(dtype: DType) -> str:
+    """A dtype as source: `np.float32`, `ml_dtypes.bfloat16`, `object`."""
+    if dtype.name == "bf16":
+        return "ml_dtypes.bfloat16"
+    return "object" if dtype.kind == "object" else f"np.{dtype.numpy.type.__name__}"
+
+
+def constant(value: Number, dtype: DType) -> Number:
+    """An identity as it is in a dtype (`operators.value_in`), as a Python number."""
+    if dtype.is_host_only:
+        return value
+    number: Number = value_in(value, dtype.compute).item()
+    return number
+
+
+def literal(value: Number) -> Value:
+    """A Python number, weak beside arrays."""
+    text = number_text(value)
+    dtype = of_numpy(np.asarray(value).dtype)
+    return Value(text, (), dtype, atom=not text.startswith("-"), number=value)
+
+
+def cast(value: Value, dtype: DType) -> Value:
+    """The value as an array (or scalar) of `dtype`, converted as C does."""
+    if value.weak:
+        return Value(f"np.asarray({value.text}).astype({dtype_text(dtype)})", (), dtype)
+    if value.dtype == dtype:
+        return value
+    value = value.natural()
+    if value.dtype.kind == "complex" and dtype.kind == "bool":
+        return Value(f"{value.operand(value.axes)} != 0", value.axes, dtype, atom=False)
+    text = value.operand(value.axes)
+    if value.dtype.kind == "complex" and dtype.kind != "complex":
+        text = f"np.real({value.text})"
+    elif value.dtype.kind == "object" and not value.axes:
+        text = f"np.asarray({value.text})"  # NumPy unwraps such a scalar to a Python object
+    return Value(f"{text}.astype({dtype_text(dtype)})", value.axes, dtype)
+
+
+def bitcast(value: Value, stored: DType, dtype: DType) -> Value:
+    """The bits of the value, which has the type `stored`, read as `dtype`."""
+    value = cast(value, stored).natural()
+    return Value(f"{value.operand(value.axes)}.view({dtype_text(dtype)})", value.axes, dtype)
+
+
+def apply(op: str, args: Sequence[Value], order: Sequence[str]) -> Value:
+    """An operator on values: infix where it has a symbol, else its formula."""
+    operator = OPERATORS[op]
+    if not is_chain(op) or len(args) == 2:
+        return _apply(operator, args, order)
+    total = args[0]
+    for arg in args[1:]:
+        total = _apply(operator, (total, arg), order)
+    return total
+
+
+def _apply(operator: Operator, args: Sequence[Value], order: Sequence[str]) -> Value:
+    axes = aligned_axes(args, order)
+    places = [aligned(arg, axes) for arg in args]
+    known = (arg.dtype if arg.number is None else arg.number for arg in args)
+    dtype = result_dtype(operator.name, *known)
+    texts = [arg.render(place) for arg, place in zip(args, places, strict=True)]
+    call = None
+    plain = _CALL.fullmatch(operator.formula)
+    if plain and isinstance(getattr(np, plain[1]), np.ufunc):
+        call = f"np.{plain[1]}({', '.join(texts)}"
+    # An operator between Python numbers is Python's own. Object scalars are such numbers, and that
+    # is meant for them, but not for what compares them: it must be a NumPy bool.
+    python = all(arg.weak for arg in args) or (
+        dtype.kind != "object" and not axes and any(arg.dtype.kind == "object" for arg in args)
+    )
+    if operator.symbol and len(args) == 2 and not python:
+        infix = (arg.operand(place) for arg, place in zip(args, places, strict=True))
+        text = f" {operator.symbol} ".join(infix)
+        return Value(text, axes, dtype, atom=False, call=call)
+    text = re.sub(r"\b[abc]\b", lambda found: texts["abc".index(found[0])], operator.formula)
+    return Value(text, axes, dtype, call=call)
+
+
+def duplicates(op: str) -> bool:
+    """Whether the formula writes an operand twice, so that it should be a name."""
+    formula = OPERATORS[op].formula
+    return any(len(re.findall(rf"\b{letter}\b", formula)) > 1 for letter in "abc")
