@@ -1,0 +1,160 @@
+"""LoopProgram -> LLVM IR text.
+
+    define i32 @NAME(ptr %params, ptr %data)
+
+`params` is an array of i64: the size of each of `program.sizes` in order, then the byte strides of
+each input's axes, then those of each output's. `data` is an array of pointers: inputs, outputs.
+The function returns 0 when done, 1 where an axis that was promised unit stride has another (nothing
+is written), 2 out of memory, 3 where an index is out of range. It keeps no state: any number of
+threads may be in it.
+"""
+
+from __future__ import annotations
+
+from ...ir.loop_nodes import LANES
+from ...ir.loops import LoopProgram, Scratch
+from ...ir.ranks import RankExpr
+from .access import Accesses, Offset
+from .builder import Builder
+from .nest import NestWriter
+from .simd import Simd
+
+_ALIGNMENT = 64
+
+
+def generate(program: LoopProgram, vector_bits: int) -> str:
+    """The program's LLVM IR, for vectors of 512, 256 or 128 bits.
+
+    512 needs AVX-512 (F, BW, DQ, VL), 256 needs AVX2, FMA and F16C; 128 runs everywhere.
+    """
+    declared: dict[str, str] = {}
+    functions: list[str] = []
+    for number, nest in enumerate(program.nests):
+        lines = NestWriter(program, nest, vector_bits, declared).body()
+        head = f"define internal i32 @{program.name}.{number}(ptr %params, ptr %data, ptr %scratch)"
+        functions.append("\n".join([f"; {nest.name}", f"{head} #0 {{", *lines, "}"]))
+    functions.append(_entry(program, vector_bits, declared))
+    attributes = f'nounwind "prefer-vector-width"="{vector_bits}"'
+    texts = [*declared.values(), *functions, f"attributes #0 = {{ {attributes} }}"]
+    return "\n\n".join(texts) + "\n"
+
+
+def _entry(program: LoopProgram, bits: int, declared: dict[str, str]) -> str:
+    """The function that is called: guards, checks, scratch memory, then each nest."""
+    b = Builder()
+    simd = Simd(b, bits, declared)
+    accesses = Accesses(simd, program, 1)
+    _guard(program, b, accesses)
+    for check in program.checks:
+        _check(b, accesses, check.index, check.extent, check.over)
+    table = "null"
+    if program.scratch:
+        table = b.pure(f"alloca [{len(program.scratch)} x ptr], align 8")
+    memory: list[str] = []
+    failed = "false"
+    for number, scratch in enumerate(program.scratch):
+        lanes = bits // min(nest.width for nest in program.nests)
+        block = simd.call("ptr", "malloc", ("i64", _bytes(b, accesses, scratch, lanes)), pure=False)
+        memory.append(block)
+        missing = b.here(f"icmp eq ptr {block}, null")
+        failed = missing if failed == "false" else b.here(f"or i1 {failed}, {missing}")
+        address = b.here(f"ptrtoint ptr {block} to i64")
+        raised = b.here(f"add i64 {address}, {_ALIGNMENT - 1}")
+        aligned = b.here(f"and i64 {raised}, {-_ALIGNMENT}")
+        pointer = b.here(f"inttoptr i64 {aligned} to ptr")
+        b.do(f"store ptr {pointer}, ptr {b.gep(table, str(8 * number))}, align 8")
+    lines = ["entry:", *b.scopes[0].lines]
+    arguments = f"ptr %params, ptr %data, ptr {table}"
+    sources: list[str] = []
+    label, status = b.scopes[0].label, "2"
+    if failed != "false":
+        lines.append(f"  br i1 {failed}, label %end, label %nest0")
+        sources.append(f"[2, %{label}]")
+    else:
+        lines.append("  br label %nest0")
+    last = len(program.nests) - 1
+    for number in range(len(program.nests)):
+        status = f"%status{number}"
+        lines.append(f"nest{number}:")
+        lines.append(f"  {status} = call i32 @{program.name}.{number}({arguments})")
+        if number == last:
+            lines.append("  br label %end")
+        else:
+            lines.append(f"  %done{number} = icmp eq i32 {status}, 0")
+            lines.append(f"  br i1 %done{number}, label %nest{number + 1}, label %end")
+        sources.append(f"[{status}, %nest{number}]")
+    lines += ["end:", f"  %status = phi i32 {', '.join(sources)}"]
+    if memory:
+        declared["free"] = "declare void @free(ptr)"
+    lines += [f"  call void @free(ptr {block})" for block in memory]
+    lines += ["  ret i32 %status", "}"]
+    return "\n".join([f"define i32 @{program.name}(ptr %params, ptr %data) #0 {{", *lines])
+
+
+def _guard(program: LoopProgram, b: Builder, accesses: Accesses) -> None:
+    """Status 1 unless each unit axis has unit stride, or fewer than two elements."""
+    at = len(program.sizes)
+    broken = ""
+    for buffer in (*program.inputs, *program.outputs):
+        if buffer.unit is not None:
+            stride = accesses.parameter(at + buffer.unit)
+            other = b.compare("ne", stride, str(buffer.dtype.itemsize))
+            long = b.compare("sgt", accesses.number(buffer.extents[buffer.unit]), "1")
+            wrong = b.pure(f"and i1 {other}, {long}")
+            broken = b.pure(f"or i1 {broken}, {wrong}") if broken else wrong
+        at += len(buffer.extents)
+    if broken:
+        b.leave(broken, 1)
+
+
+def _check(
+    b: Builder, accesses: Accesses, index: RankExpr, extent: RankExpr, over: tuple[str, ...]
+) -> None:
+    """Status 3 if an index leaves 0 .. extent-1 anywhere, unless there is no point at all."""
+    low = high = accesses.number(RankExpr(tuple(t for t in index.terms if t.variable is None)))
+    low = high = b.add(low, str(index.offset))
+    factors: dict[str, str] = {}
+    for term in index.terms:
+        if term.variable is not None:
+            factor = accesses.number(RankExpr((type(term)(term.coefficient, term.sizes),)))
+            factors[term.variable] = b.add(factors.get(term.variable, "0"), factor)
+    for variable, factor in factors.items():
+        last = b.sub(accesses.size(variable.upper()), "1")
+        reach = b.mul(factor, last)
+        low = b.add(low, b.minimum(reach, "0"))
+        high = b.add(high, b.maximum(reach, "0"))
+    below = b.compare("slt", low, "0")
+    above = b.compare("sge", high, accesses.number(extent))
+    outside = b.pure(f"or i1 {below}, {above}")
+    for rank in over:
+        some = b.compare("sgt", accesses.size(rank), "0")
+        outside = b.pure(f"and i1 {outside}, {some}")
+    b.leave(outside, 3)
+
+
+def _bytes(b: Builder, accesses: Accesses, scratch: Scratch, lanes: int) -> str:
+    """How much memory to ask for; more than there can be if the product overflows."""
+    accesses.resize(LANES, str(lanes))
+    found: list[str] = []
+    for elements in scratch.elements:
+        total = "0"
+        for term in (*elements.terms, None):
+            value = str(elements.offset) if term is None else str(term.coefficient)
+            for rank in () if term is None else term.sizes:
+                value = _saturating(b, value, accesses.size(rank))
+            total = b.add(total, value)
+        found.append(_saturating(b, total, str(scratch.dtype.itemsize)))
+    return b.add(b.minimum(found[0], *found[1:]), str(_ALIGNMENT))
+
+
+def _saturating(b: Builder, value: str, size: str) -> str:
+    """value * size, at most 2**62."""
+    if value[0] != "%" and size[0] != "%":
+        return b.mul(value, size)
+    pair = b.pure(f"call {{ i64, i1 }} @llvm.smul.with.overflow.i64(i64 {value}, i64 {size})")
+    product = b.pure(f"extractvalue {{ i64, i1 }} {pair}, 0")
+    over = b.pure(f"extractvalue {{ i64, i1 }} {pair}, 1")
+    return b.minimum(b.pure(f"select i1 {over}, i64 {1 << 62}, i64 {product}"), str(1 << 62))
+
+
+__all__ = ["Offset", "generate"]

@@ -1,0 +1,248 @@
+"""The loop-nest level, page one: loops, statements and values.
+
+    statement   = LoopNest | Collapse | If | Begin | Fold | Assign | Store
+    value       = Load | Number | Index | Register | Apply | Convert       (every one of one dtype)
+
+Each schedule decision is a value here: loop order, tiles (a loop that steps, and inside it a loop
+over the step), the register tile (`unroll`, `vector`), packed operands (a Scratch buffer, filled
+by a nest and read in place of the operand). None of them changes the meaning, which is that of
+plain nested loops over registers and buffers: the points of a register tile are independent,
+except that a `Fold` inside it may fold in any order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+from .dtypes import BOOL, DTYPES, I64, DType
+from .operators import Number as Scalar
+from .operators import value_in
+from .ranks import RankExpr
+
+LoopKind: TypeAlias = Literal["serial", "unroll", "vector"]
+
+#: In an expression, a size: how many elements of the nest's width a vector register holds.
+LANES = "Lanes"
+
+ONE = RankExpr((), 1)
+
+
+# ---- values
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """An element of a buffer; an index that is a Value is a gather.
+
+    Outside the buffer's range it is `fill`; without one, a gather from outside ends the program
+    with status 3, and any other index is known to be inside.
+    """
+
+    buffer: str
+    indices: tuple[RankExpr | Value, ...]
+    dtype: DType
+    extents: tuple[RankExpr, ...] = ()  # given where the range matters: for a fill or a gather
+    fill: Number | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Number:
+    """A constant."""
+
+    value: Scalar
+    dtype: DType
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Number) and self._key() == other._key()
+
+    def __hash__(self) -> int:
+        return hash(self._key())
+
+    def _key(self) -> tuple[str, DType]:
+        return repr(value_in(self.value, self.dtype)), self.dtype
+
+
+@dataclass(frozen=True, slots=True)
+class Index:
+    """The value of an index expression, as an i64."""
+
+    index: RankExpr
+
+    @property
+    def dtype(self) -> DType:
+        return I64
+
+
+@dataclass(frozen=True, slots=True)
+class Register:
+    """The value that a register has now."""
+
+    name: str
+    dtype: DType
+
+
+@dataclass(frozen=True, slots=True)
+class Apply:
+    """An operator of ir/operators.py on operands of the types that it computes in.
+
+    An associative and commutative one takes two or more and folds from the left.
+    """
+
+    op: str
+    args: tuple[Value, ...]
+
+    @property
+    def dtype(self) -> DType:
+        return apply_dtype(self.op, tuple(arg.dtype for arg in self.args))
+
+
+@dataclass(frozen=True, slots=True)
+class Convert:
+    """The operand as another dtype, by value as C does it, or (`bitcast`) by its bits."""
+
+    arg: Value
+    dtype: DType
+    bitcast: bool = False
+
+
+Value: TypeAlias = Load | Number | Index | Register | Apply | Convert
+
+_COMPARISONS = frozenset({"eq", "ne", "lt", "le", "gt", "ge"})
+
+
+def apply_dtype(op: str, args: tuple[DType, ...]) -> DType:
+    """The dtype of an operator's value, given the types that it computes in."""
+    if op in _COMPARISONS:
+        return BOOL
+    if op == "select":
+        return args[1]
+    if op == "abs" and args[0].kind == "complex":
+        return DTYPES[f"f{args[0].bits // 2}"]
+    return args[0]
+
+
+# ---- statements
+
+
+@dataclass(frozen=True, slots=True)
+class Loop:
+    """`variable` = start, start+step, ... while it is below `stop` and below each of `bounds`.
+
+    A `serial` loop with `once` runs its body once more where that would be never. `unroll` and
+    `vector` loops make a register tile: stop - start is a constant (`vector`: a multiple of
+    Lanes), the step is 1.
+    """
+
+    variable: str
+    start: RankExpr
+    stop: RankExpr
+    bounds: tuple[RankExpr, ...] = ()
+    step: RankExpr = ONE
+    kind: LoopKind = "serial"
+    once: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class LoopNest:
+    """Loops, outermost first, around a body."""
+
+    loops: tuple[Loop, ...]
+    body: tuple[Statement, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Collapse:
+    """Two ranks become one where all of `steps` (buffer, outer index, inner index) allow it.
+
+    If stride(outer) = inner * stride(inner) in all of them, then from here on in this nest the
+    size of `inner` is outer * inner, and that of `outer` is 1.
+    """
+
+    outer: str
+    inner: str
+    steps: tuple[tuple[str, int, int], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Begin:
+    """A new register, about to be folded into by `op`.
+
+    It holds `empty` if one of the sizes `over` is 0, else what `op` leaves alone: -0.0 for add.
+    """
+
+    register: str
+    dtype: DType
+    op: str
+    over: tuple[str, ...]
+    empty: Number
+
+
+@dataclass(frozen=True, slots=True)
+class Fold:
+    """register = op(register, value), where `where` holds (None: everywhere)."""
+
+    register: str
+    op: str
+    value: Value
+    where: Value | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Assign:
+    """register = value; the first assignment in a block makes the register."""
+
+    register: str
+    value: Value
+
+
+@dataclass(frozen=True, slots=True)
+class Store:
+    """buffer[indices] = value."""
+
+    buffer: str
+    indices: tuple[RankExpr, ...]
+    value: Value
+
+
+@dataclass(frozen=True, slots=True)
+class If:
+    """`then` if the expression is not 0, else `otherwise`."""
+
+    test: RankExpr
+    then: tuple[Statement, ...]
+    otherwise: tuple[Statement, ...] = ()
+
+
+Statement: TypeAlias = LoopNest | Collapse | Begin | Fold | Assign | Store | If
+
+
+def blocks(statement: Statement) -> tuple[tuple[Statement, ...], ...]:
+    """The statement lists directly inside."""
+    if isinstance(statement, LoopNest):
+        return (statement.body,)
+    if isinstance(statement, If):
+        return (statement.then, statement.otherwise)
+    return ()
+
+
+def walk(body: tuple[Statement, ...]) -> Iterator[Statement]:
+    """Every statement in a list and inside it, in order of text."""
+    stack = list(reversed(body))
+    while stack:
+        statement = stack.pop()
+        yield statement
+        for block in reversed(blocks(statement)):
+            stack.extend(reversed(block))
+
+
+def parts(value: Value) -> tuple[Value, ...]:
+    """The values directly inside."""
+    if isinstance(value, Apply):
+        return value.args
+    if isinstance(value, Convert):
+        return (value.arg,)
+    if isinstance(value, Load):
+        return tuple(index for index in value.indices if not isinstance(index, RankExpr))
+    return ()

@@ -1,0 +1,391 @@
+"""Reads back the text that a LoopProgram prints as."""
+
+from __future__ import annotations
+
+import math
+import re
+from typing import NoReturn
+
+from .dtypes import DTYPES, DType
+from .errors import ParseError
+from .loop_nodes import (
+    ONE,
+    Apply,
+    Assign,
+    Begin,
+    Collapse,
+    Convert,
+    Fold,
+    If,
+    Index,
+    Load,
+    Loop,
+    LoopKind,
+    LoopNest,
+    Number,
+    Register,
+    Statement,
+    Store,
+    Value,
+)
+from .loops import ArrayAxis, Buffer, Check, LoopProgram, Nest, Scratch, Size
+from .operators import OPERATORS
+from .operators import Number as Scalar
+from .ranks import RankExpr, Term
+from .source import Source, Span
+
+_NAME = r"[^\W\d][\w']*(?:\.[^\W\d][\w']*)*"
+_TOKEN = re.compile(
+    rf"\s*(?:(?P<name>{_NAME})|(?P<number>\d+(?:\.\d+)?(?:[eE][+-]?\d+)?)"
+    r"|(?P<mark>\.\.|<=|[-+*/=<>()\[\]{},:%@&.])|(?P<end>\Z))"
+)
+
+
+def parse_loops(text: str) -> LoopProgram:
+    """The program whose `str` is `text`.
+
+    Raises:
+        ParseError: `text` is not that of a LoopProgram; carets show where.
+    """
+    return _Parser(text).program()
+
+
+class _Parser:
+    def __init__(self, text: str) -> None:
+        self.source = Source(text)
+        self.tokens: list[tuple[str, int]] = []
+        self.at = 0
+        self.dtypes: dict[str, DType] = {}  # of buffers, and of registers under %name
+        position = 0
+        while True:
+            found = _TOKEN.match(text, position)
+            if found is None:
+                self._fail_at(position, "is not part of the notation")
+            token = found.group(found.lastgroup or "end")
+            self.tokens.append((token, found.end() - len(token)))
+            if found.lastgroup == "end":
+                return
+            position = found.end()
+
+    # ---- tokens
+
+    def _fail_at(self, position: int, message: str) -> NoReturn:
+        text = self.source.text
+        word = text[position : position + 20].split("\n")[0].split(" ")[0] or "the end"
+        raise ParseError(
+            f"{word!r} {message}", span=Span(self.source, position, position + max(len(word), 1))
+        )
+
+    def _fail(self, message: str) -> NoReturn:
+        self._fail_at(self.tokens[self.at][1], message)
+
+    def _peek(self, ahead: int = 0) -> str:
+        return self.tokens[min(self.at + ahead, len(self.tokens) - 1)][0]
+
+    def _next(self) -> str:
+        token = self._peek()
+        self.at = min(self.at + 1, len(self.tokens) - 1)
+        return token
+
+    def _accept(self, token: str) -> bool:
+        if self._peek() == token:
+            self._next()
+            return True
+        return False
+
+    def _expect(self, token: str) -> None:
+        if not self._accept(token):
+            self._fail(f"stands where {token!r} should")
+
+    def _name(self) -> str:
+        if not re.fullmatch(_NAME, self._peek()):
+            self._fail("is not a name")
+        return self._next()
+
+    def _integer(self) -> int:
+        if not self._peek().isdecimal():
+            self._fail("is not an integer")
+        return int(self._next())
+
+    def _dtype(self) -> DType:
+        if self._peek() not in DTYPES:
+            self._fail("is not a dtype")
+        return DTYPES[self._next()]
+
+    def _names(self) -> tuple[str, ...]:
+        names = [self._name()]
+        while self._accept(","):
+            names.append(self._name())
+        return tuple(names)
+
+    # ---- index expressions
+
+    def _index(self) -> RankExpr:
+        terms: list[Term] = []
+        offset = 0
+        sign = -1 if self._accept("-") else 1
+        while True:
+            coefficient, sizes, variable = sign, list[str](), None
+            while True:
+                if self._peek().isdecimal():
+                    coefficient *= self._integer()
+                else:
+                    name = self._name()
+                    if name[0].isupper():
+                        sizes.append(name)
+                    else:
+                        variable = name
+                if not self._accept("*"):
+                    break
+            if sizes or variable is not None:
+                terms.append(Term(coefficient, tuple(sizes), variable))
+            else:
+                offset += coefficient
+            if self._peek() not in ("+", "-"):
+                return RankExpr(tuple(terms), offset)
+            sign = -1 if self._next() == "-" else 1
+
+    def _index_list(self, close: str) -> tuple[RankExpr, ...]:
+        found: list[RankExpr] = []
+        while not self._accept(close):
+            if found:
+                self._expect(",")
+            found.append(self._index())
+        return tuple(found)
+
+    # ---- values
+
+    def _value(self) -> Value:
+        if self._accept("%"):
+            name = self._name()
+            if "%" + name not in self.dtypes:
+                self._fail(f"follows the unknown register {name}")
+            return Register(name, self.dtypes["%" + name])
+        name = self._name()
+        if self._accept("["):
+            return self._load(name)
+        self._expect("(")
+        value: Value
+        if name == "index":
+            value = Index(self._index())
+        elif name == "bitcast":
+            dtype = self._dtype()
+            self._expect(",")
+            value = Convert(self._value(), dtype, bitcast=True)
+        elif name in DTYPES:
+            number = self._scalar()
+            if number is None:
+                value = Convert(self._value(), DTYPES[name])
+            else:
+                value = Number(number, DTYPES[name])
+        elif name in OPERATORS:
+            args = [self._value()]
+            while self._accept(","):
+                args.append(self._value())
+            value = Apply(name, tuple(args))
+        else:
+            self._fail(f"follows {name}, which is neither a dtype nor an operator")
+        self._expect(")")
+        return value
+
+    def _scalar(self) -> Scalar | None:
+        """A number, if one stands here."""
+        negative = self._peek() == "-"
+        word = self._peek(1 if negative else 0)
+        if word in ("inf", "nan", "true", "false", "complex"):
+            if (self._peek(1 + negative) == "(") != (word == "complex"):
+                return None
+            if self._peek(1 + negative) == "[":
+                return None
+        elif not word[:1].isdigit():
+            return None
+        if negative:
+            self._next()
+        self._next()
+        value: Scalar
+        if word in ("true", "false"):
+            return word == "true"
+        if word == "complex":
+            self._expect("(")
+            real = self._scalar()
+            self._expect(",")
+            imaginary = self._scalar()
+            self._expect(")")
+            if not isinstance(real, float) or not isinstance(imaginary, float):
+                self._fail("follows a part of a complex number that is no float")
+            return complex(real, imaginary)
+        if word in ("inf", "nan"):
+            value = math.inf if word == "inf" else math.nan
+        else:
+            value = int(word) if word.isdecimal() else float(word)
+        return -value if negative else value
+
+    def _load(self, buffer: str) -> Load:
+        if buffer not in self.dtypes:
+            self._fail(f"follows the unknown buffer {buffer}")
+        indices: list[RankExpr | Value] = []
+        extents: list[RankExpr] = []
+        fill: Number | None = None
+        while not self._accept("]"):
+            if self._accept("else"):
+                found = self._value()
+                if not isinstance(found, Number):
+                    self._fail("follows a fill that is no number")
+                fill = found
+                continue
+            if indices:
+                self._expect(",")
+            indices.append(self._value() if self._accept("@") else self._index())
+            if self._accept("of"):
+                extents.append(self._index())
+        return Load(buffer, tuple(indices), self.dtypes[buffer], tuple(extents), fill)
+
+    # ---- statements
+
+    def _block(self) -> tuple[Statement, ...]:
+        self._expect("{")
+        body: list[Statement] = []
+        while not self._accept("}"):
+            body.append(self._statement())
+        return tuple(body)
+
+    def _statement(self) -> Statement:
+        if self._peek() == "%":
+            return self._register_statement()
+        name = self._name()
+        if self._accept("["):
+            indices = self._index_list("]")
+            self._expect("=")
+            return Store(name, indices, self._value())
+        if name == "for":
+            loops = [self._loop()]
+            while self._accept(","):
+                loops.append(self._loop())
+            return LoopNest(tuple(loops), self._block())
+        if name == "if":
+            test = self._index()
+            then = self._block()
+            return If(test, then, self._block() if self._accept("else") else ())
+        if name == "collapse":
+            outer = self._name()
+            self._expect("into")
+            inner = self._name()
+            self._expect("where")
+            steps = [(self._name(), self._integer(), self._integer())]
+            while self._accept(","):
+                steps.append((self._name(), self._integer(), self._integer()))
+            return Collapse(outer, inner, tuple(steps))
+        return self._fail(f"follows {name}, which begins no statement")
+
+    def _register_statement(self) -> Statement:
+        self._expect("%")
+        register = self._name()
+        if self._accept(":"):
+            dtype = self._dtype()
+            self._expect("begins")
+            op = self._name()
+            over = self._names() if self._accept("over") else ()
+            self._expect("else")
+            empty = self._value()
+            if not isinstance(empty, Number):
+                self._fail("follows what is no number")
+            self.dtypes["%" + register] = dtype
+            return Begin(register, dtype, op, over, empty)
+        if self._accept("="):
+            value = self._value()
+            self.dtypes.setdefault("%" + register, value.dtype)
+            return Assign(register, value)
+        op = self._name()
+        self._expect("=")
+        value = self._value()
+        return Fold(register, op, value, self._value() if self._accept("where") else None)
+
+    def _loop(self) -> Loop:
+        variable = self._name()
+        self._expect("in")
+        start = self._index()
+        self._expect("..")
+        stop = self._index()
+        bounds: list[RankExpr] = []
+        if self._accept("below"):
+            bounds.append(self._index())
+            while self._accept("&"):
+                bounds.append(self._index())
+        step = self._index() if self._accept("step") else ONE
+        kind: LoopKind = "serial"
+        if self._accept("unroll"):
+            kind = "unroll"
+        elif self._accept("vector"):
+            kind = "vector"
+        return Loop(variable, start, stop, tuple(bounds), step, kind, self._accept("once"))
+
+    # ---- the program
+
+    def program(self) -> LoopProgram:
+        self._expect("loops")
+        name = self._name()
+        self._expect("{")
+        sizes: list[Size] = []
+        arrays: dict[str, list[Buffer]] = {"input": [], "output": []}
+        scratch: list[Scratch] = []
+        checks: list[Check] = []
+        nests: list[Nest] = []
+        while not self._accept("}"):
+            word = self._name()
+            if word == "size":
+                size = self._name()
+                self._expect("=")
+                sizes.append(Size(size, self._source()))
+            elif word in arrays:
+                arrays[word].append(self._array())
+            elif word == "scratch":
+                scratch.append(self._scratch())
+            elif word == "check":
+                for mark in ("0", "<="):
+                    self._expect(mark)
+                index = self._index()
+                self._expect("<")
+                extent = self._index()
+                checks.append(Check(index, extent, self._names() if self._accept("over") else ()))
+            elif word == "nest":
+                nest = self._name()
+                self.dtypes = {n: d for n, d in self.dtypes.items() if not n.startswith("%")}
+                self._expect("width")
+                nests.append(Nest(nest, self._integer(), self._block()))
+            else:
+                self._fail(f"follows {word}, which begins nothing here")
+        if self._peek():
+            self._fail("stands after the end")
+        inputs, outputs = tuple(arrays["input"]), tuple(arrays["output"])
+        return LoopProgram(
+            name, tuple(sizes), inputs, outputs, tuple(scratch), tuple(checks), tuple(nests)
+        )
+
+    def _source(self) -> ArrayAxis | RankExpr:
+        if self._peek(1) == "." and self._peek(2).isdecimal():
+            buffer = self._name()
+            self._expect(".")
+            return ArrayAxis(buffer, self._integer())
+        return self._index()
+
+    def _array(self) -> Buffer:
+        name = self._name()
+        self._expect("[")
+        extents = self._index_list("]")
+        self._expect(":")
+        self.dtypes[name] = self._dtype()
+        unit = self._integer() if self._accept("unit") else None
+        return Buffer(name, extents, self.dtypes[name], unit)
+
+    def _scratch(self) -> Scratch:
+        name = self._name()
+        self._expect(":")
+        self.dtypes[name] = self._dtype()
+        for mark in ("strides", "("):
+            self._expect(mark)
+        strides = self._index_list(")")
+        for mark in ("elements", "("):
+            self._expect(mark)
+        elements = self._index_list(")")
+        padded = self._accept("padded")
+        return Scratch(name, self.dtypes[name], strides, elements, padded, self._accept("split"))

@@ -1,0 +1,100 @@
+"""Loops, statements and values as text, which `loop_parser` reads back."""
+
+from __future__ import annotations
+
+from .loop_nodes import (
+    Apply,
+    Assign,
+    Begin,
+    Collapse,
+    Convert,
+    Fold,
+    If,
+    Index,
+    Load,
+    Loop,
+    LoopNest,
+    Number,
+    Register,
+    Statement,
+    Store,
+    Value,
+)
+from .printer import print_number
+from .ranks import RankExpr
+
+
+def print_block(body: tuple[Statement, ...], depth: int) -> list[str]:
+    """The lines of a statement list, indented by `depth`."""
+    margin = "  " * depth
+    lines: list[str] = []
+    for statement in body:
+        if isinstance(statement, LoopNest):
+            head = ", ".join(map(print_loop, statement.loops))
+            lines += [f"{margin}for {head} {{", *print_block(statement.body, depth + 1)]
+            lines.append(margin + "}")
+        elif isinstance(statement, If):
+            lines += [f"{margin}if {statement.test} {{", *print_block(statement.then, depth + 1)]
+            if statement.otherwise:
+                lines += [margin + "} else {", *print_block(statement.otherwise, depth + 1)]
+            lines.append(margin + "}")
+        else:
+            lines.append(margin + _simple(statement))
+    return lines
+
+
+def print_loop(loop: Loop) -> str:
+    """`i in i'..i'+8 below I unroll`."""
+    text = f"{loop.variable} in {loop.start}..{loop.stop}"
+    if loop.bounds:
+        text += f" below {' & '.join(map(str, loop.bounds))}"
+    if loop.step.constant != 1:
+        text += f" step {loop.step}"
+    if loop.kind != "serial":
+        text += f" {loop.kind}"
+    return text + " once" * loop.once
+
+
+def _simple(statement: Collapse | Begin | Fold | Assign | Store) -> str:
+    if isinstance(statement, Collapse):
+        steps = ", ".join(f"{name} {outer} {inner}" for name, outer, inner in statement.steps)
+        return f"collapse {statement.outer} into {statement.inner} where {steps}"
+    if isinstance(statement, Begin):
+        over = f" over {', '.join(statement.over)}" if statement.over else ""
+        head = f"%{statement.register}: {statement.dtype} begins {statement.op}"
+        return f"{head}{over} else {print_value(statement.empty)}"
+    if isinstance(statement, Fold):
+        where = f" where {print_value(statement.where)}" if statement.where is not None else ""
+        return f"%{statement.register} {statement.op}= {print_value(statement.value)}{where}"
+    if isinstance(statement, Assign):
+        return f"%{statement.register} = {print_value(statement.value)}"
+    indices = ",".join(map(str, statement.indices))
+    return f"{statement.buffer}[{indices}] = {print_value(statement.value)}"
+
+
+def print_value(value: Value) -> str:
+    """`mul(f32(A[i,k]), %s, f32(2.0))`: a dtype's name converts, or says what a number is."""
+    if isinstance(value, Number):
+        return f"{value.dtype}({print_number(value.value)})"
+    if isinstance(value, Index):
+        return f"index({value.index})"
+    if isinstance(value, Register):
+        return f"%{value.name}"
+    if isinstance(value, Apply):
+        return f"{value.op}({', '.join(map(print_value, value.args))})"
+    if isinstance(value, Convert):
+        if value.bitcast:
+            return f"bitcast({value.dtype}, {print_value(value.arg)})"
+        return f"{value.dtype}({print_value(value.arg)})"
+    return _load(value)
+
+
+def _load(load: Load) -> str:
+    indices = [
+        str(index) if isinstance(index, RankExpr) else "@" + print_value(index)
+        for index in load.indices
+    ]
+    if load.extents:
+        indices = [f"{i} of {extent}" for i, extent in zip(indices, load.extents, strict=True)]
+    fill = f" else {print_value(load.fill)}" if load.fill is not None else ""
+    return f"{load.buffer}[{','.join(indices)}{fill}]"

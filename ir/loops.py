@@ -1,0 +1,137 @@
+"""The loop-nest level, page two: what a native kernel is.
+
+    LoopProgram = name, sizes, inputs, outputs, scratch buffers, checks, nests
+    Nest        = the statements that compute one tensor (ir/loop_nodes.py)
+
+`str(program)` prints a text that `loop_parser.parse_loops` reads back to an equal program.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from .dtypes import DType
+from .loop_nodes import Statement
+from .loop_printer import print_block
+from .ranks import RankExpr
+
+
+@dataclass(frozen=True, slots=True)
+class ArrayAxis:
+    """The extent of one axis of an input or output: `A.0`."""
+
+    buffer: str
+    axis: int
+
+    def __str__(self) -> str:
+        return f"{self.buffer}.{self.axis}"
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """A number given at run time: the extent of an array's axis, or from the sizes before it."""
+
+    name: str
+    source: ArrayAxis | RankExpr
+
+
+@dataclass(frozen=True, slots=True)
+class Buffer:
+    """An input or output: strides in bytes come at run time, whatever they are.
+
+    `unit` is the axis whose stride is the itemsize (unless its extent is below 2); None if no axis
+    promises that.
+    """
+
+    name: str
+    extents: tuple[RankExpr, ...]
+    dtype: DType
+    unit: int | None = None
+
+    def __str__(self) -> str:
+        unit = "" if self.unit is None else f" unit {self.unit}"
+        return f"{self.name}[{','.join(map(str, self.extents))}]: {self.dtype}{unit}"
+
+
+@dataclass(frozen=True, slots=True)
+class Scratch:
+    """A buffer of the program's own, of the least of `elements` elements.
+
+    `strides` are in elements, one for each index. `padded`: it is made up of whole tiles, so that
+    reading a tile of it beyond the operand's range is harmless. `split`: each vector of a complex
+    buffer holds its real parts and then its imaginary ones.
+    """
+
+    name: str
+    dtype: DType
+    strides: tuple[RankExpr, ...]
+    elements: tuple[RankExpr, ...]
+    padded: bool = False
+    split: bool = False
+
+    @property
+    def unit(self) -> int | None:
+        """The index that has stride 1."""
+        return next((n for n, stride in enumerate(self.strides) if stride.constant == 1), None)
+
+    def __str__(self) -> str:
+        strides, elements = (", ".join(map(str, given)) for given in (self.strides, self.elements))
+        flags = " padded" * self.padded + " split" * self.split
+        return f"{self.name}: {self.dtype} strides ({strides}) elements ({elements}){flags}"
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """At entry: `0 <= index < extent` for all coordinates of the ranks `over`, else status 3."""
+
+    index: RankExpr
+    extent: RankExpr
+    over: tuple[str, ...]
+
+    def __str__(self) -> str:
+        over = f" over {', '.join(self.over)}" if self.over else ""
+        return f"0 <= {self.index} < {self.extent}{over}"
+
+
+@dataclass(frozen=True, slots=True)
+class Nest:
+    """What computes one tensor; `width` is the bits of the element that Lanes counts."""
+
+    name: str
+    width: int
+    body: tuple[Statement, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class LoopProgram:
+    """A Cascade as loops. Sizes and strides are known only when it runs."""
+
+    name: str
+    sizes: tuple[Size, ...]
+    inputs: tuple[Buffer, ...]
+    outputs: tuple[Buffer, ...]
+    scratch: tuple[Scratch, ...]
+    checks: tuple[Check, ...]
+    nests: tuple[Nest, ...]
+
+    def __str__(self) -> str:
+        lines = [f"  size {size.name} = {size.source}" for size in self.sizes]
+        lines += [f"  input {buffer}" for buffer in self.inputs]
+        lines += [f"  output {buffer}" for buffer in self.outputs]
+        lines += [f"  scratch {scratch}" for scratch in self.scratch]
+        lines += [f"  check {check}" for check in self.checks]
+        for nest in self.nests:
+            lines += [
+                f"  nest {nest.name} width {nest.width} {{",
+                *print_block(nest.body, 2),
+                "  }",
+            ]
+        return "\n".join([f"loops {self.name} {{", *lines, "}"])
+
+    def buffer(self, name: str) -> Buffer | Scratch:
+        """The buffer of that name (a KeyError if there is none)."""
+        buffers: tuple[Buffer | Scratch, ...] = (*self.inputs, *self.outputs, *self.scratch)
+        for buffer in buffers:
+            if buffer.name == name:
+                return buffer
+        raise KeyError(name)

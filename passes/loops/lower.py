@@ -1,0 +1,163 @@
+"""Cascade -> LoopProgram: one nest for each Einsum, temporaries between them in C order."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+
+from ...ir.cascade import Cascade
+from ...ir.dtypes import DType
+from ...ir.einsum import Access, Einsum, Expr, Reduce, children
+from ...ir.errors import UnsupportedError
+from ...ir.infer import infer_dtypes
+from ...ir.loops import ArrayAxis, Buffer, Check, LoopProgram, Scratch, Size
+from ...ir.operators import OPERATORS
+from ...ir.ranks import RankExpr, Term
+from .nest import NestLowering, Storage
+
+#: Names that a C program, or the code itself, has other uses for.
+_TAKEN = frozenset(OPERATORS) | frozenset(("main", "malloc", "free", "memcpy", "hypot", "fmod"))
+
+
+def lower(
+    cascade: Cascade, dtypes: Mapping[str, DType], layouts: Mapping[str, int | None]
+) -> LoopProgram:
+    """The loop nests that compute a Cascade, for any sizes.
+
+    Args:
+        cascade: what to compute; the shapes of its ranks, where they are numbers, are hints alone.
+        dtypes: the dtype of every input that the Cascade does not declare.
+        layouts: for each input and output, the axis whose stride is its itemsize; None: no axis.
+
+    Raises:
+        UnsupportedError: a dtype is the host's own.
+    """
+    types = infer_dtypes(cascade, dtypes)
+    for name, dtype in types.items():
+        if dtype.is_host_only:
+            raise UnsupportedError(f"{name} is {dtype}, which runs on the NumPy backend only")
+    inputs = tuple(
+        Buffer(decl.name, decl.extents, types[decl.name], layouts.get(decl.name))
+        for decl in cascade.inputs
+    )
+    extents = {decl.name: decl.extents for decl in cascade.inputs}
+    extents |= {einsum.name: _extents(einsum) for einsum in cascade.einsums}
+    outputs = tuple(
+        Buffer(name, extents[name], types[name], layouts.get(name)) for name in cascade.outputs
+    )
+    scratch = [
+        _temporary(einsum.name, extents[einsum.name], types[einsum.name])
+        for einsum in cascade.einsums
+        if einsum.name not in cascade.outputs
+    ]
+    units = {buffer.name: buffer.unit for buffer in (*inputs, *outputs)}
+    units |= {buffer.name: buffer.unit for buffer in scratch}
+    hints = {rank.name: rank.shape for rank in cascade.ranks if isinstance(rank.shape, int)}
+    storage = Storage(types, extents, units, hints)
+    nests = [NestLowering(einsum, storage).lower() for einsum in cascade.einsums]
+    for nest in nests:
+        scratch += nest.scratch
+    checks = [check for einsum in cascade.einsums for check in _checks(einsum, extents)]
+    return LoopProgram(
+        _symbol(cascade.name),
+        _sizes(cascade, inputs, outputs),
+        inputs,
+        outputs,
+        tuple(scratch),
+        tuple(dict.fromkeys(checks)),
+        tuple(nest.nest for nest in nests),
+    )
+
+
+def _symbol(name: str) -> str:
+    """The name of the function: C's own names get an underscore more, other letters a number."""
+    name = re.sub(r"[^A-Za-z0-9_]", lambda found: f"u{ord(found.group()):x}", name) or "cascade"
+    return name + "_" if name in _TAKEN else name
+
+
+def _extents(einsum: Einsum) -> tuple[RankExpr, ...]:
+    return tuple(
+        RankExpr.of_size(index.variable.upper()) if index.variable else RankExpr((), 1)
+        for index in einsum.output.indices
+        if isinstance(index, RankExpr)
+    )
+
+
+def product(extents: Sequence[RankExpr]) -> RankExpr:
+    """The product of sizes and numbers."""
+    factor, sizes = 1, list[str]()
+    for extent in extents:
+        if extent.rank is not None:
+            sizes.append(extent.rank)
+        elif extent.constant is not None:
+            factor *= extent.constant
+    if not sizes:
+        return RankExpr((), factor)
+    return RankExpr((Term(factor, tuple(sizes)),))
+
+
+def _temporary(name: str, extents: tuple[RankExpr, ...], dtype: DType) -> Scratch:
+    strides = tuple(product(extents[axis + 1 :]) for axis in range(len(extents)))
+    return Scratch(name, dtype, strides, (product(extents),))
+
+
+def _sizes(
+    cascade: Cascade, inputs: tuple[Buffer, ...], outputs: tuple[Buffer, ...]
+) -> tuple[Size, ...]:
+    """Where each extent comes from: an input's axis, else the declaration, else an output."""
+    axes: dict[str, ArrayAxis] = {}
+    for buffer in (*inputs, *outputs):
+        for axis, extent in enumerate(buffer.extents):
+            if extent.rank is not None:
+                axes.setdefault(extent.rank, ArrayAxis(buffer.name, axis))
+    known: list[Size] = []
+    later: list[Size] = []
+    given = {buffer.name for buffer in inputs}
+    for rank in cascade.ranks:
+        found = axes.get(rank.name)
+        if found is not None and (found.buffer in given or rank.shape is None):
+            known.append(Size(rank.name, found))
+        elif isinstance(rank.shape, int):
+            known.append(Size(rank.name, RankExpr((), rank.shape)))
+        elif rank.shape is not None:
+            later.append(Size(rank.name, rank.shape))
+        else:
+            raise UnsupportedError(f"the extent of rank {rank.name} follows from no array")
+    while later:
+        ready = [s for s in later if _known(s, known)]
+        if not ready:
+            raise UnsupportedError(f"the extent of rank {later[0].name} follows from no array")
+        known += ready
+        later = [s for s in later if s not in ready]
+    return tuple(known)
+
+
+def _known(size: Size, known: list[Size]) -> bool:
+    names = {found.name for found in known}
+    return isinstance(size.source, RankExpr) and all(n in names for n in size.source.sizes())
+
+
+def _checks(einsum: Einsum, extents: Mapping[str, tuple[RankExpr, ...]]) -> list[Check]:
+    """What must hold so that no affine index without a fill leaves its tensor."""
+    found: list[Check] = []
+    top = einsum.expr.variables if isinstance(einsum.expr, Reduce) else ()
+    roots: list[tuple[Expr, tuple[str, ...]]] = [(einsum.expr, einsum.free)]
+    if einsum.where is not None:
+        roots.append((einsum.where, (*einsum.free, *top)))
+    while roots:
+        expr, around = roots.pop()
+        if isinstance(expr, Reduce):
+            around = (*around, *expr.variables)
+        if isinstance(expr, Access) and expr.fill is None:
+            for index, extent in zip(expr.indices, extents[expr.tensor], strict=True):
+                if isinstance(index, RankExpr) and not _surely_inside(index, extent):
+                    ranks = tuple(variable.upper() for variable in around)
+                    found.append(Check(index, extent, ranks))
+        roots += [(child, around) for child in children(expr)]
+    return found
+
+
+def _surely_inside(index: RankExpr, extent: RankExpr) -> bool:
+    if index.variable is not None:
+        return extent.rank == index.variable.upper()
+    return extent.constant is not None and index.constant in range(extent.constant)

@@ -1,0 +1,237 @@
+"""Which loops, in which order, and what the register tile is: decided from strides and sizes.
+
+Nothing here changes what is computed. Sizes serve as hints alone: a program is right for all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from math import prod
+
+from ...ir.einsum import Access
+from ...ir.loop_nodes import LANES
+from ...ir.ranks import RankExpr, Term
+
+#: A size that is not known counts as this.
+UNKNOWN = 1024
+
+LANES_EXPR = RankExpr((Term(1, (LANES,)),))
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """An Access as schedules see it."""
+
+    access: Access
+    variables: frozenset[str]
+    unit: str | None  # the variable along which consecutive elements are read
+    plain: bool  # every index is one variable, each variable once
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """An Einsum as schedules see it."""
+
+    free: tuple[str, ...]
+    reduced: tuple[str, ...]
+    output_unit: str | None  # the free variable along which the output is consecutive
+    column_major: bool
+    readings: tuple[Reading, ...]
+    sizes: dict[str, int]  # of variables, where known
+    width: int  # bits of (a part of) the elements computed with
+    parts: int  # registers a value takes: 2 if complex
+    heavy: bool  # functions that are calls
+    ordered: bool  # the reduction must be folded one by one
+    filtered: bool
+
+    def size(self, *variables: str) -> int:
+        """The product of the extents."""
+        return prod(self.sizes.get(v, UNKNOWN) for v in variables)
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """A contraction cut into blocks that caches hold, its operands packed."""
+
+    along: str  # the reduced variable that is cut, into pieces of `depth`
+    depth: int
+    columns: Reading  # the operand with the vector variable; packed `wide` at a time
+    wide: int  # in tiles
+    across: Reading  # the operand with the row variable; packed for `tall` elements of it
+    tall: int
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """Loops from the outside in: outer, vector blocks, row blocks, the tile, reduced."""
+
+    vector: str | None
+    vectors: int
+    rows: str | None
+    row_count: RankExpr
+    outer: tuple[str, ...]
+    reduced: tuple[str, ...]
+    folded: frozenset[str]  # all reduced variables, the vector one too
+    moved: tuple[Reading, ...] = ()  # copied beforehand with the vector variable consecutive
+    block: Block | None = None
+
+    @property
+    def vector_is_reduced(self) -> bool:
+        """Whether each vector is folded into one number at the end."""
+        return self.vector is not None and self.vector in self.folded
+
+
+def choose(problem: Problem) -> Schedule:
+    """The schedule of an Einsum."""
+    vector, moved = _vector(problem)
+    lanes = 512 // problem.width
+    rows, row_count = _rows(problem, vector, moved, lanes)
+    vectors = _vectors(problem, vector, rows, row_count, lanes)
+    free = tuple(v for v in problem.free if v not in (vector, rows))
+    if problem.column_major:
+        free = free[::-1]
+    reduced = tuple(v for v in _reduction_order(problem, vector) if v != vector)
+    folded = frozenset(problem.reduced)
+    schedule = Schedule(vector, vectors, rows, row_count, free, reduced, folded, moved)
+    return _blocked(problem, schedule, lanes)
+
+
+def _strided(problem: Problem, vector: str) -> list[Reading]:
+    return [r for r in problem.readings if vector in r.variables and r.unit != vector]
+
+
+def _vector(problem: Problem) -> tuple[str | None, tuple[Reading, ...]]:
+    """The vector variable, and the operands that must be copied to be consecutive along it."""
+    inner = _reduction_vector(problem)
+    vector = problem.output_unit
+    if vector is None:
+        if inner is not None:
+            return inner, ()
+        vector = problem.free[-1] if problem.free else None
+        return vector, ()
+    moved: list[Reading] = []
+    for reading in _strided(problem, vector):
+        others = [v for v in problem.free if v not in reading.variables]
+        reuse = problem.size(*others)
+        if problem.reduced and reading.plain and reuse >= 4:
+            moved.append(reading)
+        elif inner is not None and reading.unit in problem.reduced:
+            return inner, ()
+    if problem.size(vector) == 1 and inner is not None:
+        return inner, ()
+    return vector, tuple(moved)
+
+
+def _reduction_vector(problem: Problem) -> str | None:
+    """A reduced variable along which every operand that has it is consecutive."""
+    if problem.ordered:
+        return None
+    best: str | None = None
+    for variable in problem.reduced:
+        holders = [r for r in problem.readings if variable in r.variables]
+        serves = holders and all(r.unit == variable for r in holders)
+        if serves and (best is None or problem.size(variable) > problem.size(best)):
+            best = variable
+    return best
+
+
+def _rows(
+    problem: Problem, vector: str | None, moved: Sequence[Reading], lanes: int
+) -> tuple[str | None, RankExpr]:
+    """The second variable of the register tile, and how many of it."""
+    none = (None, RankExpr((), 1))
+    if vector is None:
+        return none
+    candidates = [v for v in problem.free if v != vector]
+    if vector in problem.free:
+        # What is consecutive along another variable is read in square blocks and transposed.
+        for reading in _strided(problem, vector):
+            if reading not in moved and reading.unit in candidates and not problem.heavy:
+                return reading.unit, LANES_EXPR
+    if not problem.reduced or problem.heavy:
+        return none
+    shared = [r for r in problem.readings if vector in r.variables]
+    best: str | None = None
+    for variable in candidates:
+        serves = any(variable not in r.variables for r in shared)
+        if serves and (best is None or problem.size(variable) > problem.size(best)):
+            best = variable
+    if best is None:
+        return none
+    limit = 8 if problem.parts == 1 else 6
+    if vector in problem.reduced:
+        limit = 4
+    return best, RankExpr((), _even(problem.sizes.get(best), limit))
+
+
+def _even(size: int | None, limit: int) -> int:
+    """The largest count up to `limit` that cuts `size` with the least left over."""
+    if size is None or size < 1:
+        return limit
+    return min(range(1, limit + 1), key=lambda n: (-(-size // n) * (n + 2), -n))
+
+
+def _vectors(
+    problem: Problem, vector: str | None, rows: str | None, row_count: RankExpr, lanes: int
+) -> int:
+    """How many vectors wide the tile is."""
+    if vector is None or problem.heavy or row_count == LANES_EXPR:
+        return 1
+    needed = -(-problem.size(vector) // lanes)
+    count = row_count.constant or 1
+    if rows is not None and problem.reduced:
+        wide = 2 if count > 4 else 4 if count > 2 else 6
+        if problem.parts == 2:
+            wide = min(wide, 2)
+        return max(1, min(wide, needed))
+    wide = 4 if len(problem.readings) <= 3 else 2 if len(problem.readings) <= 8 else 1
+    return max(1, min(wide // problem.parts or 1, needed))
+
+
+def _reduction_order(problem: Problem, vector: str | None) -> list[str]:
+    """Outermost first: those that the operands are consecutive along come last."""
+
+    def rank(variable: str) -> tuple[bool, bool]:
+        holders = [r for r in problem.readings if variable in r.variables]
+        shares = any(vector in r.variables for r in holders)
+        return shares, any(r.unit == variable for r in holders)
+
+    return sorted(problem.reduced, key=rank)
+
+
+def _blocked(problem: Problem, schedule: Schedule, lanes: int) -> Schedule:
+    """The schedule with blocks for caches, if it is a contraction that does not fit them."""
+    vector, rows = schedule.vector, schedule.rows
+    if vector is None or rows is None or vector not in problem.free or not problem.reduced:
+        return schedule
+    if schedule.row_count == LANES_EXPR or problem.ordered or problem.filtered:
+        return schedule
+    columns = [r for r in problem.readings if vector in r.variables and rows not in r.variables]
+    across = [r for r in problem.readings if rows in r.variables and vector not in r.variables]
+    if len(columns) != 1 or len(across) != 1 or len(problem.readings) != 2:
+        return schedule
+    (column,), (row,) = columns, across
+    every = frozenset(problem.reduced)
+    if not (column.plain and row.plain and every <= column.variables and every <= row.variables):
+        return schedule
+    panel = problem.size(vector, *problem.reduced) * problem.width * problem.parts // 8
+    others = [v for v in problem.free if v not in column.variables]
+    if panel < 96 * 1024 or problem.size(*others) < 24:
+        return schedule
+    along = schedule.reduced[-1]
+    rest = problem.size(*(v for v in problem.reduced if v != along))
+    depth = max(32, _pieces(problem.sizes.get(along), max(256 // rest, 32)))
+    count = schedule.row_count.constant or 1
+    tall = count * max(1, 128 // count)
+    block = Block(along, depth, column, 128, row, tall)
+    moved = tuple(r for r in schedule.moved if r is not column)
+    return replace(schedule, moved=moved, block=block)
+
+
+def _pieces(size: int | None, limit: int) -> int:
+    """The length, a multiple of 32, that cuts `size` evenly into the fewest pieces <= `limit`."""
+    if size is None or size < 1:
+        return limit
+    pieces = -(-size // limit)
+    return min(limit, -(-size // pieces // 32) * 32)
