@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields
+import operator
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
 
 from einloom.backends.base import Array
-from einloom.compiler import Optimize, as_pipeline, subscripts_template
-from einloom.executable import TABLE_BOUND, Executable, Shape, signature
-from einloom.frontend.subscripts import Subscripts, from_interleaved, parse_subscripts
+from einloom.backends.numpy.layout import result_axes, take_view, view_plan
+from einloom.backends.registry import backend_form
+from einloom.compiler import Optimize, as_pipeline, settle_path, subscripts_template
+from einloom.executable import TABLE_BOUND, Executable, Shape, Template, signature
+from einloom.frontend.calls import as_array, in_numpys_letters, read_call
+from einloom.frontend.subscripts import Subscripts
 from einloom.ir.dtypes import DType, as_dtype, of_numpy, promote
-from einloom.ir.einsum import Access
 from einloom.ir.errors import ArgumentError, OperandError
 
 _calls: dict[Any, Callable[..., Any]] = {}
 _executables: dict[Any, Executable] = {}
 
 
-def einsum(subscripts: Any, *operands: Any, out: Array | None = None, **options: Any) -> Any:
+def einsum(subscripts: Any = "", *operands: Any, out: Array | None = None, **options: Any) -> Any:
     """Evaluates an einsum: `np.einsum`'s call, natively compiled, for the whole dialect.
 
     Args:
@@ -31,7 +34,8 @@ def einsum(subscripts: Any, *operands: Any, out: Array | None = None, **options:
         optimize: how to order three or more operands: "auto" (default), False (one loop nest), or
             any path, name, `(name, limit)` or callable that NumPy or opt_einsum takes.
         dtype: what to compute in; None: the operands' common type (`np.result_type`).
-        order: "C", "F", "A" or "K" (the default; here the same as "C") layout of a new result.
+        order: the layout of a new result: "C", "F", "A" ("F" if all operands are) or "K" (the
+            default), which keeps the operands' own order of axes as NumPy's iterator does.
         casting: which conversions are allowed ("safe" by default), as in `np.can_cast`.
         backend: "llvm" (default) or "numpy".
         semiring: the pair of operators that stands for + and *, such as "max_plus".
@@ -57,32 +61,44 @@ def einsum(subscripts: Any, *operands: Any, out: Array | None = None, **options:
     try:
         if out is None:
             call = _calls[(subscripts, *signature(operands), *options.items())]
-            return call(*operands)
-        call = _calls[(subscripts, *signature((*operands, out)), "out", *options.items())]
-        return call(*operands, out)
+        else:
+            call = _calls[(subscripts, *signature((*operands, out)), "out", *options.items())]
     except (KeyError, AttributeError, TypeError):
         # Not seen before; or the key cannot be made or hashed: lists, numbers, interleaved.
-        pass
-    call, arrays = _prepare(subscripts, operands, out, options)
-    return call(*arrays) if out is None else call(*arrays, out)
+        call, operands = _prepare(subscripts, operands, out, options)
+    return call(*operands) if out is None else call(*operands, out)
 
 
 def _prepare(
-    subscripts: Any,
-    operands: Sequence[Any],
-    out: Any,
-    given_options: Mapping[str, Any],
-) -> tuple[Callable[..., Any], list[Array]]:
-    """A call for these operands, kept for the next time where it can be; and them as arrays."""
-    options = _Options(**_known_options(given_options))
+    subscripts: Any, operands: Sequence[Any], out: Any, given_options: Mapping[str, Any]
+) -> tuple[Callable[..., Any], tuple[Array, ...]]:
+    """A call for these operands, kept for the next time, and the operands as arrays."""
+    options = _read_options(given_options)
     parsed, given = read_call(subscripts, operands, options.notation)
-    arrays = [np.asarray(operand) for operand in given]
+    arrays = tuple(as_array(operand, number) for number, operand in enumerate(given))
     if out is not None and not isinstance(out, np.ndarray):
         raise OperandError(f"out= must be an array, not {type(out).__name__}")
-    call = _view_call(parsed, arrays, out, options) or _bound_call(parsed, arrays, out, options)
-    if given == operands and all(type(array) is np.ndarray for array in operands):
-        _keep(_calls, _call_key(subscripts, operands, out, given_options), call)
+    # The key under which `einsum` looks, so that arrays in the place of lists find it at once.
+    text = subscripts if given is operands else parsed
+    if out is None:
+        key = (text, *signature(arrays), *given_options.items())
+    else:
+        key = (text, *signature((*arrays, out)), "out", *given_options.items())
+    try:
+        call = _calls.get(key)
+    except TypeError:
+        key, call = None, None  # an option that cannot be hashed, such as a path in a list
+    if call is None:
+        call = _view_call(parsed, arrays, out, options) or _bound_call(parsed, arrays, out, options)
+        if key is not None:
+            _keep(_calls, key, call)
     return call, arrays
+
+
+def _keep(table: dict[Any, Any], key: Any, value: Any) -> None:
+    if len(table) >= TABLE_BOUND:
+        table.clear()
+    table[key] = value
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,60 +122,27 @@ class _Options:
 _OPTION_NAMES = frozenset(field.name for field in fields(_Options))
 
 
-def _known_options(options: Mapping[str, Any]) -> Mapping[str, Any]:
-    for name in options:
+_CASTING = ("no", "equiv", "safe", "same_kind", "unsafe")
+
+
+def _read_options(given: Mapping[str, Any]) -> _Options:
+    """The keywords, checked as far as they can be without the operands."""
+    for name in given:
         if name not in _OPTION_NAMES:
             raise OperandError(
                 f"einsum() got an unexpected keyword argument {name!r}",
                 hint=f"it takes {', '.join(sorted(_OPTION_NAMES))}, out",
             )
-    if options.get("order", "K") not in ("C", "F", "A", "K"):
-        raise ArgumentError(
-            f"order must be one of 'C', 'F', 'A', or 'K' (got {options['order']!r})"
-        )
-    return options
-
-
-def read_call(
-    subscripts: Any, operands: Sequence[Any], notation: str
-) -> tuple[Subscripts, Sequence[Any]]:
-    """The subscripts and the operands of a call, in any of the orders that it may have.
-
-    Raises:
-        ParseError: the subscripts are not in the grammar.
-        ArgumentError: there are no operands.
-    """
-    if isinstance(subscripts, bytes):
-        subscripts = subscripts.decode("ascii", "replace")
-    if not isinstance(subscripts, str) and notation == "named" and operands:
-        *first, last = operands
-        if isinstance(last, str):
-            subscripts, operands = last, (subscripts, *first)
-    if isinstance(subscripts, str):
-        if not operands:
-            raise ArgumentError("einsum needs the subscripts and at least one operand")
-        return parse_subscripts(subscripts, notation=notation), operands
-    if not operands:
-        raise ArgumentError("einsum needs the subscripts and at least one operand")
-    return from_interleaved((subscripts, *operands))
-
-
-def _call_key(
-    subscripts: Any, operands: Sequence[Any], out: Any, options: Mapping[str, Any]
-) -> tuple[Any, ...]:
-    # Must be built as `einsum` builds it.
-    if out is None:
-        return (subscripts, *signature(operands), *options.items())
-    return (subscripts, *signature((*operands, out)), "out", *options.items())
-
-
-def _keep(table: dict[Any, Any], key: Any, value: Any) -> None:
-    try:
-        if len(table) >= TABLE_BOUND:
-            table.clear()
-        table[key] = value
-    except TypeError:
-        pass  # an option that cannot be hashed (a path as a list): worked out at each call
+    options = _Options(**given)
+    backend_form(options.backend)
+    if options.casting not in _CASTING:
+        raise ArgumentError(f"casting must be one of {_CASTING} (got {options.casting!r})")
+    order = options.order
+    if not isinstance(order, str):
+        raise OperandError(f"order must be a str, not {type(order).__name__}")
+    if order.upper() not in ("C", "F", "A", "K"):
+        raise ArgumentError(f"order must be one of 'C', 'F', 'A', or 'K' (got {order!r})")
+    return replace(options, order=order.upper())
 
 
 def _bound_call(
@@ -168,21 +151,19 @@ def _bound_call(
     """The compiled call; conversions that its signature needs are part of it."""
     computed, acc = _dtypes(arrays, out, options)
     executable = _executable(parsed, acc, options)
-    order = options.order
-    if order == "A":
-        fortran = [a.flags.f_contiguous and not a.flags.c_contiguous for a in arrays]
-        order = "F" if fortran and all(fortran) else "C"
     converted = _convert(arrays, computed)
-    call = executable.bind(
-        converted, out=out, order="F" if order == "F" else "C", casting=options.casting
-    )
-    if any(new is not old for new, old in zip(converted, arrays, strict=True)):
-        exact = call
+    axes = None
+    if out is None and options.order != "C":
+        cascade = _template(parsed, acc, options)([array.shape for array in arrays], None)
+        axes = result_axes(cascade, arrays, options.order)
+    call = executable.bind(converted, out=out, axes=axes, casting=options.casting)
+    if all(new is old for new, old in zip(converted, arrays, strict=True)):
+        return call
 
-        def call(*given: Array) -> Any:
-            return exact(*_convert(given[: len(computed)], computed), *given[len(computed) :])
+    def convert_first(*given: Array) -> Any:
+        return call(*_convert(given[: len(computed)], computed), *given[len(computed) :])
 
-    return call
+    return convert_first
 
 
 def _convert(arrays: Sequence[Array], dtypes: Sequence[np.dtype[Any]]) -> list[Array]:
@@ -194,28 +175,31 @@ def _convert(arrays: Sequence[Array], dtypes: Sequence[np.dtype[Any]]) -> list[A
 
 def _executable(parsed: Subscripts, acc: DType | None, options: _Options) -> Executable:
     sizes = tuple(options.sizes.items()) if options.sizes else None
-    path = _hashable(options.optimize)
-    key = (
-        *(parsed, acc, path, options.memory_limit, sizes),
+    key: Any = (
+        *(parsed, acc, _hashable(options.optimize), options.memory_limit, sizes),
         *(options.backend, options.semiring, options.broadcast, options.repeated_output),
     )
     try:
         found = _executables.get(key)
     except TypeError:
-        found = None
+        key, found = None, None  # a path finder that cannot be hashed
     if found is None:
-        template = subscripts_template(
-            parsed,
-            acc=acc,
-            semiring=options.semiring,
-            broadcast=options.broadcast,
-            sizes=options.sizes,
-            repeated_output=options.repeated_output,
-        )
         pipeline = as_pipeline(None, options.optimize, options.memory_limit)
-        found = Executable(template, pipeline, options.backend)
-        _keep(_executables, key, found)
+        found = Executable(_template(parsed, acc, options), pipeline, options.backend)
+        if key is not None:
+            _keep(_executables, key, found)
     return found
+
+
+def _template(parsed: Subscripts, acc: DType | None, options: _Options) -> Template:
+    return subscripts_template(
+        parsed,
+        acc=acc,
+        semiring=options.semiring,
+        broadcast=options.broadcast,
+        sizes=options.sizes,
+        repeated_output=options.repeated_output,
+    )
 
 
 def _hashable(value: Any) -> Any:
@@ -259,15 +243,17 @@ def _view_call(
     """For one operand that is only permuted, or whose diagonals are taken: a view of it."""
     if len(arrays) != 1 or out is not None or options.acc is not None:
         return None
-    if options.dtype is not None and np.dtype(options.dtype) != arrays[0].dtype:
+    (array,) = arrays
+    if options.dtype is not None and as_dtype(options.dtype).numpy != array.dtype:
         return None
-    plan = view_plan(parsed, arrays[0].shape)
+    cascade = _template(parsed, None, options)([array.shape], None)
+    plan = view_plan(cascade)
     if plan is None:
         return None
     order = options.order
 
-    def call(array: Array) -> Any:
-        view = take_view(array, plan)
+    def call(given: Array) -> Any:
+        view = take_view(given, plan)
         if order in "CF" and not view.flags[f"{order}_CONTIGUOUS"]:
             return view.copy(order)
         return view if view.ndim else view[()]
@@ -275,129 +261,128 @@ def _view_call(
     return call
 
 
-def view_plan(parsed: Subscripts, shape: Shape) -> tuple[tuple[int, ...], ...] | None:
-    """For each output axis, the input axes it runs along; None if the result is no view."""
-    cascade = subscripts_template(parsed)([shape], None)
-    (definition,) = cascade.einsums
-    read = definition.expr
-    if not isinstance(read, Access) or read.plain is None:
-        return None
-    left = definition.output.plain
-    if left is None or len(set(left)) < len(left) or set(left) != set(read.plain):
-        return None
-    return tuple(
-        tuple(axis for axis, variable in enumerate(read.plain) if variable == out) for out in left
-    )
-
-
-def take_view(array: Array, plan: tuple[tuple[int, ...], ...]) -> Array:
-    """The view of `array` whose axes run along the given axes of it, writeable if it is."""
-    writeable = array.flags.writeable
-    order = [axes[0] for axes in plan]
-    # A diagonal takes two axes away and puts one last; so the axes still there are tracked.
-    names = list(range(array.ndim))
-    for axes in plan:
-        for axis in axes[1:]:
-            first, second = names.index(axes[0]), names.index(axis)
-            array = array.diagonal(0, first, second)
-            names = [name for name in names if name not in (axes[0], axis)] + [axes[0]]
-    view = array.transpose([names.index(axis) for axis in order])
-    if writeable and not view.flags.writeable:
-        view.flags.writeable = True
-    return view
-
-
-def einsum_path(*operands: Any, optimize: Any = "greedy", einsum_call: bool = False) -> Any:
+def einsum_path(
+    *operands: Any, optimize: Any = "greedy", einsum_call: Any = False, notation: str = "compact"
+) -> Any:
     """The contraction order of an einsum and a printable report: `np.einsum_path`'s own results.
 
-    Subscripts beyond NumPy's grammar (Unicode, more than 52 symbols) are renamed for NumPy first.
+    Symbols that NumPy does not take (Unicode, names, other hashables) stand as letters in it.
+
+    Raises:
+        ArgumentError: there are more symbols than NumPy has letters.
+        ValueError, TypeError, KeyError, RuntimeError: as from NumPy.
 
     >>> import numpy as np
     >>> einsum_path("ij,jk->ik", np.ones((2, 2)), np.ones((2, 2)))[0]
     ['einsum_path', (0, 1)]
     """
-    return np.einsum_path(*operands, optimize=optimize, einsum_call=einsum_call)
+    given = in_numpys_letters(operands, notation)
+    return np.einsum_path(*given, optimize=optimize, einsum_call=einsum_call)
 
 
 class ContractExpression:
-    """A contraction whose order is settled: call it with arrays of the shapes it was made for.
+    """A contraction whose order is settled: call it with the operands that are not constant.
 
     Made by `contract_expression`; `opt_einsum.ContractExpression`'s calls.
     """
 
     def __init__(
         self,
-        subscripts: str,
-        shapes: Sequence[Shape],
+        subscripts: str | Subscripts,
+        count: int,
+        path: tuple[tuple[int, ...], ...],
         constants: Mapping[int, Array],
         options: Mapping[str, Any],
     ) -> None:
         self.subscripts = subscripts
-        self._shapes = tuple(shapes)
-        self._constants = dict(constants)
-        self._options = dict(options)
+        self.path = path
+        self.constants = dict(constants)
+        self._count = count
+        self._options = {**options, "optimize": path}
 
-    def __call__(self, *arrays: Any, out: Array | None = None, **options: Any) -> Any:
-        wanted = len(self._shapes) - len(self._constants)
+    def __call__(self, *arrays: Any, out: Array | None = None, backend: str | None = None) -> Any:
+        """The contraction of these operands; the order is the one that was settled."""
+        wanted = self._count - len(self.constants)
         if len(arrays) != wanted:
             raise ArgumentError(
-                f"this expression takes {wanted} arrays, {len(arrays)} were given",
+                f"this `ContractExpression` takes exactly {wanted} array arguments "
+                f"but received {len(arrays)}",
                 deduced=(str(self),),
             )
-        rest = iter(arrays)
-        operands = [
-            self._constants[number] if number in self._constants else next(rest)
-            for number in range(len(self._shapes))
-        ]
-        for number, (operand, shape) in enumerate(zip(operands, self._shapes, strict=True)):
-            if np.ndim(operand) != len(shape):
-                raise ArgumentError(
-                    f"operand {number} has {np.ndim(operand)} axes, the expression was made "
-                    f"for {len(shape)}",
-                    deduced=(str(self),),
-                    passed=(f"operand {number}: {np.shape(operand)}",),
-                )
-        return einsum(self.subscripts, *operands, out=out, **{**self._options, **options})
+        options = self._options if backend is None else {**self._options, "backend": backend}
+        if self.constants:
+            rest = iter(arrays)
+            arrays = tuple(
+                self.constants[number] if number in self.constants else next(rest)
+                for number in range(self._count)
+            )
+        return einsum(self.subscripts, *arrays, out=out, **options)
 
     def __str__(self) -> str:
-        constants = sorted(self._constants)
-        return f"<ContractExpression({self.subscripts!r}, constants={constants})>"
+        constants = f", constants={sorted(self.constants)}" if self.constants else ""
+        return f"<ContractExpression({str(self.subscripts)!r}{constants}, path={self.path})>"
 
     __repr__ = __str__
 
 
 def contract_expression(
-    subscripts: str,
+    subscripts: Any,
     *shapes: Any,
-    constants: Sequence[int] = (),
-    optimize: Optimize = "auto",
+    constants: Collection[int] | None = None,
+    use_blas: bool = True,
+    optimize: Optimize = True,
     memory_limit: int | str | None = None,
     **options: Any,
 ) -> ContractExpression:
     """A reusable contraction for operands of these shapes: opt_einsum's call.
 
     Args:
-        subscripts: as for `einsum`.
+        subscripts: as for `einsum`, interleaved ones (with shapes for operands) too.
         *shapes: a shape for each operand; an array where `constants` names the operand.
         constants: the positions of the operands that are given now and stay the same.
-        optimize, memory_limit: how to order the contraction; it is settled now.
+        use_blas: for opt_einsum's sake: there is no BLAS here to forgo.
+        optimize, memory_limit: how to order the contraction; it is settled now, and kept for
+            operands of the same ranks and other extents.
         **options: further keywords of `einsum` (backend, dtype, semiring, ...).
 
     Raises:
-        ParseError, RankError: the subscripts or the shapes are wrong.
+        ParseError, RankError, PathError: the subscripts, the shapes or the path are wrong.
+        ArgumentError, OperandError: another argument is.
 
     >>> import numpy as np
     >>> expression = contract_expression("ab,bc->ac", (2, 3), (3, 4))
     >>> expression(np.ones((2, 3)), np.ones((3, 4))).shape
     (2, 4)
     """
+    del use_blas
     if "out" in options:
-        raise ArgumentError("'out' should only be given when the expression is called")
-    held = {number: np.asarray(shapes[number]) for number in constants}
+        raise ArgumentError("out= is given when the expression is called", hint="expression(out=)")
+    if optimize is False:
+        raise ArgumentError("an expression settles an order, so optimize=False has no meaning")
+    checked = _read_options({**options, "optimize": optimize, "memory_limit": memory_limit})
+    parsed, given = read_call(subscripts, shapes, checked.notation)
+    held: dict[int, Array] = {}
+    for number in constants or ():
+        if not 0 <= number < len(given):
+            raise ArgumentError(f"constants= names operand {number} of {len(given)}")
+        held[number] = as_array(given[number], number)
     known = [
-        held[number].shape if number in held else tuple(shape)
-        for number, shape in enumerate(shapes)
+        held[number].shape if number in held else _as_shape(shape, number)
+        for number, shape in enumerate(given)
     ]
-    # Checked, and its order settled, now rather than at the first call.
-    expression_options = {**options, "optimize": optimize, "memory_limit": memory_limit}
-    return ContractExpression(subscripts, known, held, expression_options)
+    path = settle_path(_template(parsed, None, checked), known, optimize, memory_limit)
+    text = subscripts if isinstance(subscripts, str) else parsed
+    return ContractExpression(text, len(given), path, held, options)
+
+
+def _as_shape(shape: Any, number: int) -> Shape:
+    try:
+        extents = tuple(operator.index(extent) for extent in shape)
+    except TypeError:
+        raise OperandError(
+            f"operand {number} is given as {shape!r}, not by its shape",
+            hint="an array is given where constants= names its position",
+        ) from None
+    if any(extent < 0 for extent in extents):
+        raise ArgumentError(f"operand {number} has a negative extent: {extents}")
+    return extents

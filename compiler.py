@@ -12,6 +12,7 @@ from einloom.ir import interpreter
 from einloom.ir.cascade import Cascade
 from einloom.ir.dtypes import I64, DType, as_dtype, promote
 from einloom.ir.errors import ArgumentError, OperandError
+from einloom.ir.infer import infer_sizes
 from einloom.ir.verify import verify
 from einloom.passes.base import Pipeline
 
@@ -82,12 +83,13 @@ def compile(
     else:
         template = _cascade_template(parse(what) if isinstance(what, str) else what)
     names = _input_names(template, shapes, dtypes)
+    given_shapes = _in_order(shapes, names, "shapes")
     return Executable(
         template,
         as_pipeline(passes, optimize, memory_limit),
         backend,
-        _in_order(shapes, names, "shapes"),
-        _dtypes_in_order(dtypes, names, _in_order(shapes, names, "shapes")),
+        given_shapes,
+        _dtypes_in_order(dtypes, names, given_shapes, template),
     )
 
 
@@ -138,6 +140,27 @@ def as_pipeline(
     from einloom.passes.spec import parse_pipeline
 
     return parse_pipeline(passes)
+
+
+def settle_path(
+    template: Template,
+    shapes: Sequence[Shape],
+    optimize: Optimize = "auto",
+    memory_limit: int | str | None = None,
+) -> tuple[tuple[int, ...], ...]:
+    """The contraction path for operands of these shapes: which to contract at each step.
+
+    Raises:
+        RankError: the shapes do not fit.
+        PathError: `optimize` names or gives no path that does.
+    """
+    from einloom.passes.rewrites.order import Order
+
+    cascade = template(shapes, None)
+    names = (decl.name for decl in cascade.inputs)
+    sizes = infer_sizes(cascade, dict(zip(names, shapes, strict=True)))
+    ranks = tuple(replace(rank, shape=sizes[rank.name]) for rank in cascade.ranks)
+    return Order(optimize, memory_limit).path(replace(cascade, ranks=ranks))
 
 
 def _text_template(text: str, notation: str = "compact", **options: Any) -> Template:
@@ -219,12 +242,11 @@ def _in_order(given: Any, names: Sequence[str], what: str) -> list[Any] | None:
 
 
 def _dtypes_in_order(
-    given: Any, names: Sequence[str], shapes: Sequence[Shape] | None
+    given: Any, names: Sequence[str], shapes: Sequence[Shape] | None, template: Template
 ) -> list[DType] | None:
     if given is None:
         return None
     if isinstance(given, Mapping) or (isinstance(given, Sequence) and not isinstance(given, str)):
         return [as_dtype(spec) for spec in _in_order(given, names, "dtypes") or ()]
-    if shapes is None:
-        raise ArgumentError("one dtype for all operands needs shapes=", hint="or give a list")
-    return [as_dtype(given)] * len(shapes)
+    count = len(template(None, None).inputs) if shapes is None else len(shapes)
+    return [as_dtype(given)] * count

@@ -11,8 +11,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from os import PathLike
-from typing import Any, Literal, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -185,9 +186,11 @@ class Executable:
     def __call__(self, *arrays: Any, out: Any = None, **named: Any) -> Any:
         if out is None and not named:
             try:
-                return self._bound[signature(arrays)](*arrays)
+                known = self._bound[signature(arrays)]
             except (AttributeError, KeyError):
                 pass  # not seen before, or a list or number among the operands
+            else:
+                return known(*arrays)
         if named:
             arrays = self._positional(arrays, named)
         operands = [np.asarray(array) for array in arrays]
@@ -204,13 +207,14 @@ class Executable:
         self,
         operands: Sequence[Array],
         out: Any = None,
-        order: Literal["C", "F"] = "C",
+        axes: Sequence[int] | None = None,
         casting: Any = "safe",
     ) -> Callable[..., Any]:
         """A function for operands of exactly these shapes, strides and dtypes.
 
-        It takes the operands and returns a new result in `order`, a scalar if it has no axes; if
-        `out` is given it takes an array like `out` (or a tuple of them) last, and returns that.
+        It takes the operands and returns a new result, a scalar if it has no axes; if `out` is
+        given it takes an array like `out` (or a tuple of them) last, and returns that. `axes` are
+        the axes of a new result from the outermost in memory to the innermost (None: C order).
         Operands that are not of the declared dtype or byte order are converted at each call.
 
         Raises:
@@ -223,7 +227,7 @@ class Executable:
             operand.astype(d, copy=False) for operand, d in zip(operands, declared, strict=True)
         ]
         if out is None:
-            call = _allocating(found, self.backend, converted, order)
+            call = _allocating(found, self.backend, converted, axes)
         else:
             call = _writing(found, self.backend, converted, _check_out(out, found, casting))
         if all(new is old for new, old in zip(converted, operands, strict=True)):
@@ -356,31 +360,42 @@ def signature(arrays: Sequence[Any]) -> tuple[Any, ...]:
 
 
 def _allocating(
-    found: Specialisation, backend: str, inputs: Sequence[Array], order: Literal["C", "F"]
+    found: Specialisation, backend: str, inputs: Sequence[Array], axes: Sequence[int] | None
 ) -> Callable[..., Any]:
     """A function of the inputs that makes the outputs."""
-    empty = np.empty
     makers = [
-        (shape, dtype.numpy)
+        _maker(shape, dtype.numpy, axes)
         for shape, dtype in zip(found.output_shapes(), found.output_dtypes(), strict=True)
     ]
-    run = found.bind(backend, inputs, [empty(shape, dtype, order) for shape, dtype in makers])
+    run = found.bind(backend, inputs, [make() for make in makers])
     if len(makers) == 1:
-        ((shape, dtype),) = makers
+        (make,) = makers
+        scalar = not make().ndim
 
         def call(*arrays: Array) -> Any:
-            result = empty(shape, dtype, order)
+            result = make()
             run(*arrays, result)
-            return result if shape else result[()]
+            return result[()] if scalar else result
 
         return call
 
     def call_many(*arrays: Array) -> Any:
-        results = [empty(shape, dtype, order) for shape, dtype in makers]
+        results = [make() for make in makers]
         run(*arrays, *results)
-        return tuple(result if result.shape else result[()] for result in results)
+        return tuple(result if result.ndim else result[()] for result in results)
 
     return call_many
+
+
+def _maker(shape: Shape, dtype: np.dtype[Any], axes: Sequence[int] | None) -> Callable[[], Array]:
+    """A function that makes an array whose axes lie in memory in that order, outermost first."""
+    if axes is None or list(axes) == sorted(axes):
+        return partial(np.empty, shape, dtype)
+    if list(axes) == sorted(axes, reverse=True):
+        return partial(np.empty, shape, dtype, "F")
+    stored = tuple(shape[axis] for axis in axes)
+    back = tuple(axes.index(axis) for axis in range(len(shape)))
+    return lambda: np.empty(stored, dtype).transpose(back)
 
 
 def _writing(

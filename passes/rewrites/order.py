@@ -83,6 +83,22 @@ class Order(Pass):
         same = len(einsums) == len(cascade.einsums)
         return cascade if same else replace(cascade, einsums=tuple(einsums))
 
+    def path(self, cascade: Cascade) -> Path:
+        """The path for a Cascade that is one product, whatever its dtypes.
+
+        Raises:
+            PathError: the path that is given does not fit the product, or none was found.
+        """
+        (einsum,) = cascade.einsums
+        factors = einsum.product() or ()
+        given = self._given()
+        if given is not None:
+            check_path(given, len(factors), einsum.name)
+            return given
+        if self.optimize is False or len(factors) < 3:
+            return (tuple(range(len(factors))),)
+        return self._found(einsum, factors, Scope.of(cascade))
+
     def _ordered(self, einsum: Einsum, scope: Scope, taken: set[str]) -> Sequence[Einsum]:
         factors = einsum.product()
         given = self._given()

@@ -1,0 +1,388 @@
+"""The command line: `compile`, `show`, `run`, `cache`; a mistake is a message, and status 2."""
+
+import io
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import einloom as el
+from einloom.__main__ import main
+
+MATMUL = "ij,jk->ik"
+SOFTMAX = """\
+cascade softmax(X[I,J]: f64) -> Y {
+  G[i]   = max[j] X[i,j]
+  E[i,j] = exp(X[i,j] - G[i])
+  D[i]   = E[i,j]
+  Y[i,j] = E[i,j] / D[i]
+}
+"""
+
+
+@pytest.fixture
+def arrays(tmp_path: Path) -> tuple[Any, Any]:
+    """Two operands, beside their files a.npy, b.npy and, together, ab.npz."""
+    a, b = np.arange(6.0).reshape(2, 3), np.arange(12.0).reshape(3, 4)
+    np.save(tmp_path / "a.npy", a)
+    np.save(tmp_path / "b.npy", b)
+    np.savez(tmp_path / "ab.npz", left=a, right=b)
+    return a, b
+
+
+def run(arguments: Sequence[str], folder: Path, **options: Any) -> subprocess.CompletedProcess[Any]:
+    return subprocess.run(
+        [sys.executable, "-m", "einloom", *arguments],
+        cwd=folder,
+        capture_output=True,
+        timeout=120,
+        check=False,
+        **options,
+    )
+
+
+def refused(arguments: Sequence[str], capsys: pytest.CaptureFixture[str]) -> str:
+    """What a command says that fails by its user's mistake; it says nothing else."""
+    assert main(arguments) == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err.startswith("einloom: ")
+    assert "Traceback" not in said.err
+    return said.err
+
+
+# ---- compile
+
+
+@pytest.mark.parametrize(
+    ("emit", "part"),
+    [
+        ("ir", "Y[b,i,k] = A[b,i,j] * B[b,j,k]"),
+        ("llvm", "define "),
+        ("asm", ".text"),
+        ("numpy", "def einsum("),
+        ("header", "#"),
+    ],
+)
+def test_compile_writes_text(emit: str, part: str, capsys: pytest.CaptureFixture[str]) -> None:
+    shapes = ["--shapes", "8x64x32,8x32x16", "--dtypes", "f32"]
+    assert main(["compile", "bij,bjk->bik", *shapes, "--emit", emit]) == 0
+    said = capsys.readouterr()
+    assert part in said.out
+    assert said.out.endswith("\n")
+    assert said.err == ""
+
+
+def test_compile_without_shapes_leaves_them_open(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["compile", MATMUL]) == 0
+    assert el.parse(capsys.readouterr().out).einsums[0].reduced == ("j",)
+
+
+@pytest.mark.parametrize(
+    ("name", "beginning"),
+    [
+        ("x.ll", None),
+        ("x.s", None),
+        ("x.py", None),
+        ("x.h", None),
+        ("x.o", b"\x7fELF"),
+        ("x.so", b"\x7fELF"),
+        ("cascade.ein", b"cascade einsum("),
+    ],
+)
+def test_compile_goes_by_the_suffix(name: str, beginning: bytes | None, tmp_path: Path) -> None:
+    target = tmp_path / name
+    assert main(["compile", MATMUL, "-o", str(target)]) == 0
+    content = target.read_bytes()
+    assert content
+    if beginning is not None:
+        assert content.startswith(beginning)
+    assert os.listdir(tmp_path) == [name]
+    assert not target.stat().st_mode & 0o022  # as the umask has it
+
+
+def test_emit_goes_before_the_suffix(tmp_path: Path) -> None:
+    target = tmp_path / "kernel.bin"
+    assert main(["compile", MATMUL, "--emit", "obj", "-o", str(target)]) == 0
+    assert target.read_bytes().startswith(b"\x7fELF")
+
+
+def test_the_emitted_source_runs_on_its_own(
+    capsys: pytest.CaptureFixture[str], arrays: tuple[Any, Any]
+) -> None:
+    assert main(["compile", MATMUL, "--emit", "numpy", "--dtypes", "f64"]) == 0
+    names: dict[str, Any] = {}
+    exec(capsys.readouterr().out, names)
+    a, b = arrays
+    np.testing.assert_allclose(names["einsum"](a, b), a @ b)
+
+
+def test_compile_reads_a_cascade_from_a_file_from_text_and_from_standard_input(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "softmax.ein").write_text(SOFTMAX)
+    monkeypatch.setattr(sys, "stdin", io.StringIO(SOFTMAX))
+    for what in (str(tmp_path / "softmax.ein"), SOFTMAX, "-"):
+        assert main(["compile", what, "--shapes", "X=4x5"]) == 0
+        assert "Y[i,j] = E[i,j] / D[i]" in capsys.readouterr().out
+
+
+def test_passes_backend_and_the_rest_arrive(capsys: pytest.CaptureFixture[str]) -> None:
+    many = "ij,jk,kl->il"
+    shapes = ["--shapes", "9x8,8x7,7x6", "--dtypes", "f32"]
+    assert main(["compile", many, *shapes, "--passes", ""]) == 0
+    assert capsys.readouterr().out.count("=") == 1 + 4  # the Einsum, and four extents
+    assert main(["compile", many, *shapes, "--optimize", "greedy"]) == 0
+    assert "T[" in capsys.readouterr().out
+    assert main(["compile", MATMUL, "--semiring", "max_plus"]) == 0
+    assert "over max_plus" in capsys.readouterr().out
+    assert main(["compile", "row in, in col -> row col", "--notation", "named"]) == 0
+    assert "Y[row,col] = A[row,in] * B[in,col]" in capsys.readouterr().out
+
+
+def test_binary_output_is_not_written_to_a_terminal(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    assert "binary" in refused(["compile", MATMUL, "--emit", "obj"], capsys)
+
+
+def test_binary_output_to_a_pipe(tmp_path: Path) -> None:
+    done = run(["compile", MATMUL, "--emit", "so"], tmp_path)
+    assert done.returncode == 0
+    assert done.stdout.startswith(b"\x7fELF")
+    assert os.listdir(tmp_path) == []
+
+
+# ---- show
+
+
+@pytest.mark.parametrize("backend", ["llvm", "numpy"])
+def test_show_prints_every_step(backend: str, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["ij,jk,kl->il", "--shapes", "9x8,8x7,7x6", "--dtypes", "f32", "--backend", backend]
+    assert main(["show", *arguments]) == 0
+    said = capsys.readouterr().out
+    shapes = [(9, 8), (8, 7), (7, 6)]
+    f = el.compile("ij,jk,kl->il", shapes=shapes, dtypes="f32", backend=backend)
+    assert said == "\n\n".join(map(str, f.steps)) + "\n"
+    assert "parse" in said
+    assert "order" in said
+
+
+def test_a_reader_that_goes_away_is_no_error(tmp_path: Path) -> None:
+    """`einloom show ... | head -c 1`"""
+    script = f"{sys.executable} -m einloom compile {MATMUL} --emit llvm | head -c 1"
+    done = subprocess.run(["bash", "-c", script], capture_output=True, timeout=120, check=False)
+    assert done.stderr == b""
+
+
+# ---- run
+
+
+def test_run_prints_and_writes(
+    tmp_path: Path, arrays: tuple[Any, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    a, b = arrays
+    target = tmp_path / "c.npy"
+    files = [str(tmp_path / "a.npy"), str(tmp_path / "b.npy")]
+    assert main(["run", MATMUL, *files, "-o", str(target)]) == 0
+    np.testing.assert_array_equal(np.load(target), a @ b)
+    said = capsys.readouterr().out
+    assert said.startswith("Y[2, 4]: f64  min 20.0  max 98.0  mean 54\n")
+    assert "98" in said.splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    "files", [("ab.npz:left", "ab.npz:right"), ("B=b.npy", "A=a.npy"), ("a.npy", "B=ab.npz:right")]
+)
+def test_run_takes_keys_and_names(
+    files: Sequence[str],
+    tmp_path: Path,
+    arrays: tuple[Any, Any],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    a, b = arrays
+    monkeypatch.chdir(tmp_path)
+    assert main(["run", MATMUL, *files, "-o", "c.npz", "--backend", "numpy"]) == 0
+    np.testing.assert_array_equal(np.load("c.npz")["Y"], a @ b)
+
+
+def test_run_of_a_cascade(
+    tmp_path: Path, arrays: tuple[Any, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "softmax.ein").write_text(SOFTMAX)
+    target = tmp_path / "y.npy"
+    operands = [str(tmp_path / "softmax.ein"), f"X={tmp_path}/a.npy"]
+    assert main(["run", *operands, "-o", str(target), "--backend", "numpy"]) == 0
+    e = np.exp(arrays[0] - arrays[0].max(1, keepdims=True))
+    np.testing.assert_allclose(np.load(target), e / e.sum(1, keepdims=True))
+    assert capsys.readouterr().out.startswith("Y[2, 3]: f64")
+
+
+def test_the_output_may_be_an_input_and_a_device_stays_one(
+    tmp_path: Path, arrays: tuple[Any, Any]
+) -> None:
+    a = str(tmp_path / "a.npy")
+    assert main(["run", "ij->ji", a, "-o", a]) == 0
+    np.testing.assert_array_equal(np.load(a), arrays[0].T)
+    link = tmp_path / "link.npy"
+    link.symlink_to("a.npy")
+    assert main(["run", "ij->ji", a, "-o", str(link)]) == 0
+    assert link.is_symlink()
+    np.testing.assert_array_equal(np.load(a), arrays[0])
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    assert main(["run", "ij->ji", a, "-o", str(pipe)]) == 0
+    assert os.read(reader, 10).startswith(b"\x93NUMPY")
+    os.close(reader)
+
+
+def test_a_pickle_is_never_loaded(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    class Trap:
+        def __reduce__(self) -> Any:
+            return (os.mkdir, (str(tmp_path / "trapped"),))
+
+    np.save(tmp_path / "evil.npy", np.array([Trap()], object), allow_pickle=True)
+    np.savez(tmp_path / "evil.npz", x=np.array([Trap()], object))
+    for name in ("evil.npy", "evil.npz", "evil.npz:x"):
+        assert "evil" in refused(["run", "i->", str(tmp_path / name)], capsys)
+    assert not (tmp_path / "trapped").exists()
+
+
+def test_a_failed_run_leaves_the_old_output(
+    tmp_path: Path, arrays: tuple[Any, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    a = str(tmp_path / "a.npy")
+    refused(["run", MATMUL, a, a, "-o", str(tmp_path / "b.npy")], capsys)
+    np.testing.assert_array_equal(np.load(tmp_path / "b.npy"), arrays[1])
+    assert sorted(os.listdir(tmp_path)) == ["a.npy", "ab.npz", "b.npy"]
+
+
+# ---- mistakes
+
+
+@pytest.mark.parametrize(
+    ("arguments", "part"),
+    [
+        (["compile", "ij,jk->il"], "^"),
+        (["compile", "cascade f(X[I]) -> Y { Y[i] = }"], "^"),
+        (["compile", "missing.ein"], "missing.ein"),
+        (["compile", "./"], "./"),
+        (["compile", MATMUL, "--shapes", "2x3"], "operand"),
+        (["compile", MATMUL, "--shapes", "2x3,4x5"], "j"),
+        (["compile", MATMUL, "--shapes", "2y3,3x4"], "2y3"),
+        (["compile", MATMUL, "--shapes", "2x-3,3x4"], "2x-3"),
+        (["compile", MATMUL, "--shapes", "A=2x3,3x4"], "names some inputs"),
+        (["compile", MATMUL, "--shapes", "A=2x3,Q=3x4"], "Q"),
+        (["compile", MATMUL, "--dtypes", "f33"], "f33"),
+        (["compile", MATMUL, "--dtypes", "f32,f32,f32"], "2"),
+        (["compile", MATMUL, "--passes", "sort"], "sort"),
+        (["compile", MATMUL, "--semiring", "max_over"], "max_over"),
+        (["compile", MATMUL, "--optimize", "optimall"], "optimall"),
+        (["compile", MATMUL, "--emit", "numpy", "--backend", "llvm"], "--backend numpy"),
+        (["compile", MATMUL, "--emit", "asm", "--cpu", "abacus"], "abacus"),
+        (["compile", MATMUL, "-o", "/nonexistent/folder/x.o"], "/nonexistent/folder"),
+        (["show", "ij,jk->il"], "^"),
+        (["run", MATMUL, "missing.npy", "missing.npy"], "missing.npy"),
+        (["run", MATMUL, __file__, __file__], "test_cli.py"),
+        (["run", "i->", "/dev/null"], "/dev/null"),
+    ],
+    ids=str,
+)
+def test_mistakes(arguments: list[str], part: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert part in refused(arguments, capsys)
+
+
+@pytest.mark.parametrize(
+    ("files", "part"),
+    [
+        (["a.npy"], "operand"),
+        (["a.npy", "b.npy", "b.npy"], "operand"),
+        (["a.npy", "Q=b.npy"], "Q"),
+        (["ab.npz", "b.npy"], "ab.npz:left"),
+        (["ab.npz:middle", "b.npy"], "left, right"),
+        (["a.npy:x", "b.npy"], "a.npy"),
+        (["short.npy", "b.npy"], "short.npy"),
+        (["short.npz", "b.npy"], "short.npz"),
+        (["text.npy", "b.npy"], "dtype"),
+    ],
+    ids=str,
+)
+def test_mistakes_with_files(
+    files: list[str],
+    part: str,
+    tmp_path: Path,
+    arrays: tuple[Any, Any],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("short.npy").write_bytes(Path("a.npy").read_bytes()[:-8])
+    Path("short.npz").write_bytes(Path("ab.npz").read_bytes()[:-30])
+    np.save("text.npy", np.array([["a", "b"]]))
+    assert part in refused(["run", MATMUL, *files], capsys)
+
+
+@pytest.mark.parametrize(
+    "arguments", [[], ["fly"], ["run"], ["run", MATMUL], ["compile", MATMUL, "--emit", "pdf"]]
+)
+def test_usage(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(arguments)
+    assert caught.value.code == 2
+    assert "usage: einloom" in capsys.readouterr().err
+
+
+# ---- the rest
+
+
+def test_cache(tmp_path: Path) -> None:
+    environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path / "cache")}
+    options: dict[str, Any] = {"env": environment, "text": True}
+    np.save(tmp_path / "a.npy", np.ones(3))
+    assert run(["run", "i,i->", "a.npy", "a.npy"], tmp_path, **options).returncode == 0
+    info = run(["cache", "info"], tmp_path, **options)
+    assert info.returncode == 0
+    assert str(tmp_path / "cache") in info.stdout
+    assert "0 files" not in info.stdout
+    kept = tmp_path / "cache" / "einloom" / "objects" / "mine.txt"
+    kept.write_text("not einloom's")
+    cleared = run(["cache", "clear"], tmp_path, **options)
+    assert "removed" in cleared.stdout
+    assert not cleared.stdout.startswith("0")
+    assert "0 files" in run(["cache", "info"], tmp_path, **options).stdout
+    assert kept.exists()
+
+
+def test_it_runs_as_a_module_and_as_a_script(tmp_path: Path) -> None:
+    wanted = f"einloom {el.__version__}\n"
+    assert run(["--version"], tmp_path, text=True).stdout == wanted
+    script = Path(sys.executable).with_name("einloom")
+    done = subprocess.run([script, "--version"], capture_output=True, text=True, check=True)
+    assert done.stdout == wanted
+
+
+def test_mistakes_leave_by_status_2_and_no_traceback(tmp_path: Path) -> None:
+    done = run(["run", MATMUL, "no.npy", "no.npy"], tmp_path, text=True)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("einloom: cannot read no.npy: ")
+    assert "Traceback" not in done.stderr
+
+
+def test_help_loads_little(tmp_path: Path) -> None:
+    """`einloom --help` answers at once: it loads neither NumPy nor llvmlite."""
+    script = (
+        "import sys\nfrom einloom.__main__ import main\n"
+        "try: main(['--help'])\nexcept SystemExit: pass\n"
+        "print([n for n in ('numpy', 'llvmlite', 'lark', 'networkx') if n in sys.modules])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.endswith("\n[]\n")
