@@ -33,7 +33,8 @@ def einsum(subscripts: Any = "", *operands: Any, out: Array | None = None, **opt
         out: an array to write the result into, which is returned.
         optimize: how to order three or more operands: "auto" (default), False (one loop nest), or
             any path, name, `(name, limit)` or callable that NumPy or opt_einsum takes.
-        dtype: what to compute in; None: the operands' common type (`np.result_type`).
+        dtype: what to compute in, read as NumPy reads it ("i8" has 8 bytes); also einloom's names
+            where NumPy has none ("f32", "bf16"). None: the common type (`np.result_type`).
         order: the layout of a new result: "C", "F", "A" ("F" if all operands are) or "K" (the
             default), which keeps the operands' own order of axes as NumPy's iterator does.
         casting: which conversions are allowed ("safe" by default), as in `np.can_cast`.
@@ -41,7 +42,8 @@ def einsum(subscripts: Any = "", *operands: Any, out: Array | None = None, **opt
         semiring: the pair of operators that stands for + and *, such as "max_plus".
         broadcast: "numpy" (an axis of extent 1 fits any extent) or "strict".
         sizes: extents of symbols that occur in the output alone.
-        acc: a wider dtype to accumulate in and return, such as "i32" for int8 operands.
+        acc: a wider dtype to accumulate in and return, such as "i32" for int8 operands; read as
+            `dtype` is.
         notation: "compact" (every letter a symbol) or "named" ("batch i j, batch j k -> ..."; the
             subscripts may then also come last, after the operands).
         repeated_output: whether the output may repeat a symbol ("i->ii" is a diagonal matrix).
@@ -137,6 +139,8 @@ def _read_options(given: Mapping[str, Any]) -> _Options:
     backend_form(options.backend)
     if options.casting not in _CASTING:
         raise ArgumentError(f"casting must be one of {_CASTING} (got {options.casting!r})")
+    if options.sizes is not None and not isinstance(options.sizes, Mapping):
+        raise OperandError(f"sizes= is a dict of extents, not {options.sizes!r}")
     order = options.order
     if not isinstance(order, str):
         raise OperandError(f"order must be a str, not {type(order).__name__}")
@@ -209,6 +213,15 @@ def _hashable(value: Any) -> Any:
     return (type(value), value)
 
 
+def _read_dtype(spec: Any) -> DType:
+    """NumPy's names come first in NumPy's call: "i8", "u8" and "f16" count bytes there."""
+    try:
+        given = np.dtype(spec)
+    except TypeError:
+        return as_dtype(spec)
+    return of_numpy(given)
+
+
 def _dtypes(
     arrays: Sequence[Array], out: Array | None, options: _Options
 ) -> tuple[list[np.dtype[Any]], DType | None]:
@@ -218,7 +231,7 @@ def _dtypes(
     """
     own = [of_numpy(array.dtype) for array in arrays]
     common = promote(*own, *([of_numpy(out.dtype)] if out is not None else []))
-    wanted = as_dtype(options.dtype) if options.dtype is not None else None
+    wanted = _read_dtype(options.dtype) if options.dtype is not None else None
     target = wanted or common
     for number, (array, dtype) in enumerate(zip(arrays, own, strict=True)):
         if dtype != target and not np.can_cast(array.dtype, target.numpy, options.casting):
@@ -228,7 +241,7 @@ def _dtypes(
                 passed=tuple(f"operand {n}: {a.dtype} {a.shape}" for n, a in enumerate(arrays)),
                 hint="give casting='unsafe' or another dtype=",
             )
-    acc = as_dtype(options.acc) if options.acc is not None else None
+    acc = _read_dtype(options.acc) if options.acc is not None else None
     if acc is None and target != promote(*own):
         acc = target
     # Widening happens inside the kernel; a narrower or unlike type is converted to beforehand.
@@ -244,7 +257,7 @@ def _view_call(
     if len(arrays) != 1 or out is not None or options.acc is not None:
         return None
     (array,) = arrays
-    if options.dtype is not None and as_dtype(options.dtype).numpy != array.dtype:
+    if options.dtype is not None and _read_dtype(options.dtype).numpy != array.dtype:
         return None
     cascade = _template(parsed, None, options)([array.shape], None)
     plan = view_plan(cascade)

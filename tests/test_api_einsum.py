@@ -48,7 +48,7 @@ def both(backend: str, *operands: Any, **options: Any) -> tuple[Any, Any]:
         (A, [..., 1], B, [1, 2], [..., 2]),
         (A, np.array([0, 1])),
     ],
-    ids=str,
+    ids=lambda operands: str(operands[0])[:12].replace("\n", " "),
 )
 def test_values_dtypes_and_shapes(backend: str, operands: Any) -> None:
     for _ in range(2):  # the first call compiles, the second is remembered
@@ -290,6 +290,7 @@ def test_rank_64_and_more_than_64_operands(backend: str) -> None:
 # ---- arrays that are not quite arrays
 
 
+@pytest.mark.filterwarnings("ignore:the matrix subclass:PendingDeprecationWarning")
 def test_subclasses_are_read_as_arrays(backend: str) -> None:
     matrix = np.matrix([[1, 2], [3, 4]])
     masked = np.ma.masked_array([[1, 2], [3, 4]], mask=[[True, False], [False, False]])  # type: ignore[no-untyped-call]
