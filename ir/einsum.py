@@ -13,7 +13,7 @@ the semiring's own over exactly the variables missing on the left.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
@@ -207,6 +207,23 @@ def free_variables(expr: Expr) -> tuple[str, ...]:
     if isinstance(expr, Reduce):
         return tuple(v for v in found if v not in expr.variables)
     return tuple(found)
+
+
+def addends(expr: Expr, add: str) -> tuple[Expr, ...]:
+    """The terms that `expr` adds up by the operator `add`, or subtracts, at its top."""
+    if isinstance(expr, Map) and expr.op in (add, "sub", "neg"):
+        return tuple(term for arg in expr.args for term in addends(arg, add))
+    return (expr,)
+
+
+def implies(expr: Expr, free: Collection[str], add: str) -> bool:
+    """Whether `expr` can be written without a reduction by `add` over what is not in `free`.
+
+    The text leaves such a reduction out only if every addend holds each of its variables, since
+    `A[i,k]*B[k] + C[i]` would sum C as often as there are k.
+    """
+    missing = {variable for variable in free_variables(expr) if variable not in free}
+    return all(missing <= set(free_variables(term)) for term in addends(expr, add))
 
 
 def rewrite_leaves(expr: Expr, leaf: Callable[[Access | Coordinate], Expr]) -> Expr:

@@ -9,7 +9,17 @@ from __future__ import annotations
 
 import math
 
-from .einsum import Access, Coordinate, Einsum, Expr, Literal, Map, Reduce, free_variables
+from .einsum import (
+    Access,
+    Coordinate,
+    Einsum,
+    Expr,
+    Literal,
+    Map,
+    Reduce,
+    free_variables,
+    implies,
+)
 from .operators import OPERATORS, SEMIRINGS, Number, Semiring, is_chain, reduction_name
 
 #: How tightly each infix symbol binds; unary operators bind at 8, calls and accesses at 9.
@@ -33,7 +43,8 @@ def print_einsum(einsum: Einsum) -> str:
     text = f"{print_access(einsum.output)}{dtype} = "
     body = einsum.body
     missing = tuple(v for v in free_variables(body) if v not in einsum.free)
-    if body is not einsum.expr and einsum.reduced == missing:
+    implied = einsum.reduced == missing and implies(body, einsum.free, ring.add)
+    if body is not einsum.expr and implied:
         text += print_expr(body, ring)
     else:
         text += print_expr(einsum.expr, ring)

@@ -125,11 +125,11 @@ class RankExpr:
         """Each rank's name in a size replaced by `name(rank)`."""
         if not any(name(rank) != rank for rank in self.sizes()):
             return self
-        terms = tuple(
+        terms = [
             Term(t.coefficient, tuple(name(rank) for rank in t.sizes), t.variable)
             for t in self.terms
-        )
-        return RankExpr(terms, self.offset, self.span)
+        ]
+        return affine(terms, self.offset, self.span)
 
     def __str__(self) -> str:
         parts = [str(term) for term in self.terms]

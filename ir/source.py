@@ -28,12 +28,18 @@ class Span:
         """The number, from 1, of the line in which the span begins."""
         return self.source.text.count("\n", 0, self.start) + 1
 
-    def render(self) -> str:
-        """The line in which the span begins, and a line of carets under the span.
+    def render(self, *also: Span) -> str:
+        """The line in which the span begins, and a line of carets under it.
 
-        >>> print(Span(Source("ij,jk->il"), 8, 9).render())
+        Spans in `also` that begin in the same line get carets too.
+
+        >>> text = Source("ij,jk->il")
+        >>> print(Span(text, 8, 9).render())
         ij,jk->il
                 ^
+        >>> print(Span(text, 1, 2).render(Span(text, 3, 4)))
+        ij,jk->il
+         ^ ^
         """
         text = self.source.text
         begin = text.rfind("\n", 0, self.start) + 1
@@ -43,11 +49,16 @@ class Span:
         # A window keeps a line of a million characters readable.
         low = max(begin, self.start - 200)
         high = min(end, max(stop, low + 400))
-        line = text[low:high]
+        marked = set(range(self.start, min(stop, max(high, self.start + 1))))
+        for span in also:
+            if span.source is self.source and low <= span.start <= high:
+                marked |= set(range(span.start, min(max(span.stop, span.start + 1), high)))
         # Tabs are kept in the margin so that the carets stand under the characters they mean.
-        margin = "".join("\t" if c == "\t" else " " for c in text[low : self.start])
-        carets = "^" * (min(stop, max(high, self.start + 1)) - self.start)
-        return f"{line}\n{margin}{carets}"
+        carets = "".join(
+            "^" if at in marked else "\t" if text[at] == "\t" else " "
+            for at in range(low, max(marked) + 1)
+        )
+        return f"{text[low:high]}\n{carets}"
 
 
 def cover(first: Span | None, last: Span | None) -> Span | None:

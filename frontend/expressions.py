@@ -1,0 +1,263 @@
+"""Expressions from syntax to the IR: accesses, index arithmetic, operators, reductions."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+
+from ..ir.einsum import Access, Coordinate, Literal, Map, Reduce
+from ..ir.einsum import Expr as Node
+from ..ir.errors import EinloomError, RankError, ResolveError
+from ..ir.operators import INFIX, OPERATORS, REDUCTIONS
+from ..ir.ranks import RankExpr, Term, affine
+from .scope import SIZE, Scope, read_dtype, reserved_hint, similar, unknown_tensor
+from .syntax import Call, Expr, Group, Indexed, Infix, Name, Number, Prefix, Reduction, ungroup
+
+# ---- index expressions
+
+
+def resolve_size(expr: Expr, known: Collection[str] | None = None) -> RankExpr:
+    """An expression in sizes and integers."""
+    terms: list[Term] = []
+    for coefficient, names in _polynomial(expr):
+        for name in names:
+            if not SIZE.match(name.text):
+                raise ResolveError(
+                    f"{name.text} is not a rank: the name of a rank is upper case", span=name.span
+                )
+            if known is not None and name.text not in known:
+                raise ResolveError(
+                    f"rank {name.text} is declared nowhere",
+                    span=name.span,
+                    hint=similar(name.text, known),
+                )
+        terms.append(Term(coefficient, tuple(name.text for name in names)))
+    return affine(terms, 0, expr.span)
+
+
+def resolve_index(expr: Expr, scope: Scope) -> RankExpr | Access:
+    """An index: affine in variables and sizes, or what another tensor holds (a gather)."""
+    inner = ungroup(expr)
+    if isinstance(inner, Indexed):
+        return resolve_access(inner, scope)
+    if (
+        isinstance(inner, Name)
+        and scope.arity.get(inner.text) == 0
+        and not scope.is_rank(inner.text)
+    ):
+        return Access(inner.text, (), None, inner.span)
+    terms: list[Term] = []
+    for coefficient, names in _polynomial(expr):
+        sizes = tuple(name.text for name in names if SIZE.match(name.text))
+        variables = [name for name in names if not SIZE.match(name.text)]
+        for name in names:
+            if not scope.is_rank(name.text):
+                raise _not_an_index(name, scope)
+        if len(variables) > 1:
+            raise ResolveError(
+                "an index has no product of two variables",
+                span=expr.span,
+                hint="indices are affine: integers, variables, sizes, and a size times a variable",
+            )
+        terms.append(Term(coefficient, sizes, variables[0].text if variables else None))
+    return affine(terms, 0, expr.span)
+
+
+def _not_an_index(name: Name, scope: Scope) -> ResolveError:
+    text = name.text
+    if SIZE.match(text):
+        return ResolveError(
+            f"rank {text} is declared nowhere", span=name.span, hint=similar(text, scope.ranks)
+        )
+    if text in scope.arity:
+        return ResolveError(
+            f"{text} is a tensor: as an index it stands alone",
+            span=name.span,
+            hint=f"for arithmetic on it, define an Einsum of it first; a read is {text}[...]",
+        )
+    return ResolveError(
+        f"{text} is not a rank variable",
+        span=name.span,
+        hint="a variable is its rank's name in lower case",
+    )
+
+
+def _polynomial(expr: Expr) -> list[tuple[int, tuple[Name, ...]]]:
+    """An index expression multiplied out: each term's coefficient and its names."""
+    match expr:
+        case Group():
+            return _polynomial(expr.inner)
+        case Number(value) if type(value) is int:
+            return [(value, ())]
+        case Name():
+            return [(1, (expr,))]
+        case Prefix("-", arg):
+            return [(-c, names) for c, names in _polynomial(arg)]
+        case Infix("+", args):
+            return [term for arg in args for term in _polynomial(arg)]
+        case Infix("-", (left, right)):
+            return [*_polynomial(left), *((-c, names) for c, names in _polynomial(right))]
+        case Infix("*", args):
+            product: list[tuple[int, tuple[Name, ...]]] = [(1, ())]
+            for arg in args:
+                factor = _polynomial(arg)
+                if len(product) * len(factor) > 1000:
+                    raise ResolveError("the index has too many terms", span=expr.span)
+                product = [(c * d, m + n) for c, m in product for d, n in factor]
+            return product
+        case _:
+            raise ResolveError(
+                "an index is affine in integers, variables and sizes",
+                span=expr.span,
+                hint="2*x+r, M-1-m, m1*M0+m0; or, a gather, one access: D[J[b]]",
+            )
+
+
+# ---- expressions
+
+
+def resolve_expr(expr: Expr, scope: Scope) -> Node:
+    """The IR's expression; the scope's semiring says what infix + and * are."""
+    match expr:
+        case Group():
+            return resolve_expr(expr.inner, scope)
+        case Number():
+            return Literal(expr.value, expr.span)
+        case Name():
+            return _bare(expr, scope)
+        case Indexed():
+            return resolve_access(expr, scope)
+        case Reduction():
+            return _reduce(expr, scope)
+        case Call():
+            return _call(expr, scope)
+        case Prefix():
+            prefix = "neg" if expr.symbol == "-" else "invert"
+            return Map(prefix, (resolve_expr(expr.arg, scope),), None, expr.span)
+        case Infix():
+            ring = {"+": scope.ring.add, "*": scope.ring.mul}
+            infix = ring.get(expr.symbol) or INFIX[expr.symbol].name
+            args = tuple([resolve_expr(arg, scope) for arg in expr.args])
+            return Map(infix, args, None, expr.span)
+
+
+def _bare(name: Name, scope: Scope) -> Coordinate | Access:
+    if scope.is_rank(name.text):
+        return Coordinate(name.text, name.span)
+    arity = scope.arity.get(name.text)
+    if arity == 0:
+        return Access(name.text, (), None, name.span)
+    if arity is not None:
+        raise ResolveError(
+            f"{name.text} has {arity} rank{'s' if arity > 1 else ''}, so it is read with a bracket",
+            span=name.span,
+            hint=f"write {name.text}[{', '.join('ijklmn'[:arity])}]",
+        )
+    raise unknown_tensor(name, scope)
+
+
+def resolve_access(expr: Indexed, scope: Scope) -> Access:
+    """A read of a tensor that is known here, with as many indices as it has ranks."""
+    name = expr.name
+    if name.text not in scope.arity:
+        raise unknown_tensor(name, scope)
+    indices = tuple([resolve_index(index, scope) for index in expr.bracket.indices])
+    if len(indices) != scope.arity[name.text]:
+        arity = scope.arity[name.text]
+        raise RankError(
+            f"{name.text} has {arity} ranks, read with {len(indices)} indices", span=expr.span
+        )
+    fill = resolve_number(expr.bracket.fill, scope) if expr.bracket.fill else None
+    return Access(name.text, indices, fill, expr.span)
+
+
+def resolve_number(expr: Expr, scope: Scope) -> Literal:
+    """What stands after an `else`: a number."""
+    found = resolve_expr(expr, scope)
+    if not isinstance(found, Literal):
+        raise ResolveError("after `else` stands a number", span=expr.span)
+    return found
+
+
+def _reduce(expr: Reduction, scope: Scope) -> Reduce:
+    name = expr.name
+    if name.text not in REDUCTIONS:
+        if name.text in OPERATORS:
+            raise ResolveError(
+                f"{name.text} is not a reduction",
+                span=name.span,
+                hint=reserved_hint(name.text),
+            )
+        raise ResolveError(
+            "an operator is missing between these two",
+            span=expr.span,
+            hint="write `*` between factors; there is no reduction of the name " + name.text,
+        )
+    if expr.bracket.fill is not None:
+        raise ResolveError("a reduction has no fill", span=expr.bracket.fill.span)
+    variables: list[str] = []
+    for index in expr.bracket.indices:
+        if not isinstance(index, Name) or not scope.is_variable(index.text):
+            raise ResolveError(
+                "a reduction names rank variables",
+                span=index.span,
+                hint="`sum[i, j] (...)`; a variable is its rank's name in lower case",
+            )
+        variables.append(index.text)
+    return Reduce(
+        REDUCTIONS[name.text].name, tuple(variables), resolve_expr(expr.body, scope), expr.span
+    )
+
+
+def _call(expr: Call, scope: Scope) -> Node:
+    name = expr.name.text
+    if name == "complex":
+        return Literal(_complex(expr), expr.span)
+    if name not in OPERATORS:
+        raise _not_an_operator(expr, scope)
+    args: Sequence[Expr] = expr.args
+    dtype = None
+    if name in ("cast", "bitcast"):
+        match expr.args:
+            case (value, Name() as kind):
+                args, dtype = [value], read_dtype(kind)
+            case _:
+                raise ResolveError(
+                    f"{name} takes an expression and a dtype",
+                    span=expr.span,
+                    hint=f"write {name}(x, f32)",
+                )
+    return Map(name, tuple([resolve_expr(arg, scope) for arg in args]), dtype, expr.span)
+
+
+def _not_an_operator(expr: Call, scope: Scope) -> EinloomError:
+    name, span = expr.name.text, expr.name.span
+    if name in scope.arity or name in scope.defined:
+        return ResolveError(
+            f"{name} is a tensor, not an operator", span=span, hint=f"write {name}[...] to read it"
+        )
+    if name in REDUCTIONS:
+        return ResolveError(
+            f"{name} is a reduction and names its variables",
+            span=span,
+            hint=f"write {name}[m] (...)",
+        )
+    return ResolveError(
+        f"there is no operator {name}",
+        span=span,
+        deduced=(
+            "calls of other cascades, and operators of your own, are not in the language yet",
+        ),
+        hint=similar(name, OPERATORS),
+    )
+
+
+def _complex(expr: Call) -> complex:
+    parts = [arg.value for arg in map(ungroup, expr.args) if isinstance(arg, Number)]
+    real = [part for part in parts if isinstance(part, int | float) and not isinstance(part, bool)]
+    if len(expr.args) == len(real) == 2:
+        return complex(*real)
+    raise ResolveError(
+        "complex takes two real numbers",
+        span=expr.span,
+        hint="write a + b*1j to make complex values of real ones",
+    )

@@ -1,0 +1,286 @@
+"""The two grammars, read by lark; nothing else imports it.
+
+The parsers are LALR(1) and keep their own stack, so no text is nested too deeply for them; what
+comes after them is recursive, so deeper than MAX_DEPTH is an error here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import cache
+from itertools import groupby
+from typing import Any, cast
+
+import lark
+
+from ..ir.cascade import Cascade
+from ..ir.errors import ParseError
+from ..ir.source import Source, Span
+from ..ir.verify import MAX_DEPTH
+from . import hints
+from .resolve import resolve
+from .syntax import (
+    Bracket,
+    Call,
+    Declaration,
+    Definition,
+    Expr,
+    Group,
+    Indexed,
+    Infix,
+    Later,
+    Name,
+    Number,
+    Prefix,
+    Program,
+    RankItem,
+    Reduction,
+    ungroup,
+    walk,
+)
+
+#: How much deeper than what it means a text may be: an index expression is no level of the IR.
+_SLACK = 8
+
+#: Symbols of which a run is one chain, whatever the semiring.
+_CHAINS = frozenset("+*&|^")
+
+#: Numbers that are written as names.
+_CONSTANTS: Mapping[str, bool | float] = {
+    "inf": float("inf"),
+    "nan": float("nan"),
+    "true": True,
+    "false": False,
+}
+
+
+def parse_cascade(text: str, name: str = "") -> Cascade:
+    """The Cascade of a text in the language; `name` is what errors call the text.
+
+    Raises:
+        ParseError: the text is not in the grammar.
+        ResolveError: a name in it means nothing, or not what it is used for.
+        RankError: the extents of its ranks are unknown or do not fit.
+        VerifyError: it breaks another rule of `verify`.
+
+    >>> print(parse_cascade("cascade f(A[I,J]) -> Y { Y[j] = A[i,j] }"))
+    cascade f(A[I,J]) -> Y {
+      Y[j] = A[i,j]
+    }
+    """
+    return resolve(parse_program(Source(text, name)))
+
+
+def parse_program(source: Source) -> Program:
+    """Cascade text as written.
+
+    Raises:
+        ParseError: it is not in the grammar, or nested too deeply.
+    """
+    builder = cast("Any", _Builder(source))
+    program: Program = builder.transform(_parse("cascade.lark", "start", source))
+    return program
+
+
+def check_subscripts(source: Source, notation: str) -> None:
+    """Accepts what the grammar of classic subscripts accepts.
+
+    Raises:
+        ParseError: they are not in the grammar of that notation.
+    """
+    _parse("einsum.lark", notation, source)
+
+
+# lark is typed in part only, so what comes from it is Any here.
+
+
+@cache
+def _lark(grammar: str, start: str) -> Any:
+    options: Any = {"parser": "lalr", "start": start, "propagate_positions": True}
+    parser: Any = lark.Lark.open(grammar, rel_to=__file__, **options)  # pyright: ignore[reportUnknownMemberType]
+    return parser
+
+
+def _parse(grammar: str, start: str, source: Source) -> Any:
+    try:
+        return _lark(grammar, start).parse(source.text)
+    except lark.UnexpectedInput as error:
+        raise _syntax_error(error, _lark(grammar, start), start, source) from None
+
+
+def _syntax_error(error: Any, parser: Any, start: str, source: Source) -> ParseError:
+    at: int = error.pos_in_stream
+    token: Any = getattr(error, "token", None)
+    if token is None:
+        found = source.text[at]
+        hint = hints.CHARACTERS[start].get(found)
+        return ParseError(f"unexpected {found!r}", span=Span(source, at, at + 1), hint=hint)
+    kind: str = token.type
+    hint = _taught(parser, start).get((error.state.position, kind)) or hints.TOKENS.get(kind)
+    expected = sorted(_shown(name, parser) for name in error.accepts)
+    deduced = (f"here may stand {', '.join(expected)}",) if len(expected) <= 6 else ()
+    at = len(source.text) if kind == "$END" else token.start_pos
+    if kind in ("$END", "_NL"):
+        message, span = f"unexpected {hints.KINDS[kind]}", Span(source, at, at)
+    else:
+        message, span = f"unexpected {str(token)[:40]!r}", Span(source, at, at + len(token))
+    return ParseError(message, span=span, deduced=deduced, hint=hint)
+
+
+def _shown(terminal: str, parser: Any) -> str:
+    """A kind of token as a reader knows it."""
+    if terminal in hints.KINDS:
+        return hints.KINDS[terminal]
+    return repr(parser.get_terminal(terminal).pattern.value)
+
+
+@cache
+def _taught(parser: Any, start: str) -> dict[tuple[int, str], str]:
+    """What hints.py teaches, by the state and the kind of token at which each example stops."""
+    taught: dict[tuple[int, str], str] = {}
+    for hint, examples in hints.EXAMPLES[start].items():
+        for example in examples:
+            try:
+                parser.parse(example)
+            except lark.UnexpectedToken as unexpected:
+                error: Any = unexpected
+                taught.setdefault((error.state.position, error.token.type), hint)
+    return taught
+
+
+@lark.v_args(meta=True)  # pyright: ignore[reportUnknownMemberType]
+class _Builder(lark.visitors.Transformer_NonRecursive[lark.Token, Program]):
+    """From lark's tree to syntax: one method for each rule of cascade.lark that has a meaning."""
+
+    def __init__(self, source: Source) -> None:
+        super().__init__()
+        self.source = source
+
+    def _span(self, meta: Any) -> Span:
+        return Span(self.source, meta.start_pos, meta.end_pos)
+
+    def _name(self, token: lark.Token) -> Name:
+        at = token.start_pos or 0
+        return Name(str(token), Span(self.source, at, at + len(token)))
+
+    # ---- statements
+
+    def start(self, meta: Any, children: list[Any]) -> Program:
+        *before, cascade = children
+        program: Program = cascade
+        return replace(program, before=tuple(before))
+
+    def cascade(self, meta: Any, children: list[Any]) -> Program:
+        name, inputs, outputs, *statements = children
+        named = self._name(name)
+        return Program((), named, inputs or (), outputs, tuple(statements), named.span)
+
+    def inputs(self, meta: Any, children: list[Declaration]) -> tuple[Declaration, ...]:
+        return tuple(children)
+
+    def outputs(self, meta: Any, children: list[lark.Token]) -> tuple[Name, ...]:
+        return tuple(map(self._name, children))
+
+    def input(self, meta: Any, children: list[Any]) -> Declaration:
+        name, bracket, dtype = children
+        return Declaration(self._name(name), bracket, dtype and self._name(dtype), self._span(meta))
+
+    target = input
+
+    def ranks(self, meta: Any, children: list[RankItem]) -> tuple[RankItem, ...]:
+        return tuple(children)
+
+    def rank(self, meta: Any, children: list[Any]) -> RankItem:
+        rank, shape = children
+        return RankItem(self._whole(rank), shape and self._whole(shape), self._span(meta))
+
+    def definition(self, meta: Any, children: list[Any]) -> Definition:
+        *targets, expr, semiring, where, otherwise = children
+        return Definition(
+            tuple(targets),
+            self._whole(expr),
+            semiring and self._name(semiring),
+            where and self._whole(where),
+            otherwise and self._whole(otherwise),
+            self._span(meta),
+        )
+
+    def later(self, meta: Any, children: list[lark.Token]) -> Later:
+        return Later(children[0].split(maxsplit=1)[0], self._span(meta))
+
+    def _whole(self, expr: Expr) -> Expr:
+        """The expression, if what comes after can bear how deeply it is nested."""
+        for node, depth in walk(expr):
+            if depth > MAX_DEPTH + _SLACK:
+                raise ParseError(
+                    f"an expression is nested more than {MAX_DEPTH} deep",
+                    span=node.span,
+                    hint="give its parts names: a cascade may have any number of Einsums",
+                )
+        return expr
+
+    # ---- expressions
+
+    def number(self, meta: Any, children: list[lark.Token]) -> Number:
+        return Number(_value(str(children[0]), self._span(meta)), self._span(meta))
+
+    def name(self, meta: Any, children: list[lark.Token]) -> Name | Number:
+        text = str(children[0])
+        if text in _CONSTANTS:
+            return Number(_CONSTANTS[text], self._span(meta))
+        return Name(text, self._span(meta))
+
+    def bracket(self, meta: Any, children: list[Any]) -> Bracket:
+        *indices, fill = children
+        return Bracket(tuple(i for i in indices if i is not None), fill, self._span(meta))
+
+    def indexed(self, meta: Any, children: list[Any]) -> Indexed:
+        name, bracket = children
+        return Indexed(self._name(name), bracket, self._span(meta))
+
+    def reduction(self, meta: Any, children: list[Any]) -> Reduction:
+        name, bracket, body = children
+        return Reduction(self._name(name), bracket, body, self._span(meta))
+
+    def call(self, meta: Any, children: list[Any]) -> Call:
+        name, *args = children
+        given = tuple(arg for arg in args if arg is not None)
+        return Call(self._name(name), given, self._span(meta))
+
+    def group(self, meta: Any, children: list[Expr]) -> Group:
+        # Parentheses in parentheses are one Group, so that no text makes a deep stack of them.
+        return Group(ungroup(children[0]), self._span(meta))
+
+    def prefix(self, meta: Any, children: list[Any]) -> Prefix | Number:
+        symbol, arg = children
+        if symbol == "-" and isinstance(arg, Number) and not isinstance(arg.value, bool):
+            return Number(-arg.value, self._span(meta))
+        return Prefix(str(symbol), arg, self._span(meta))
+
+    def expr(self, meta: Any, children: list[Any]) -> Expr:
+        """A run of operators that bind alike, from the left; a run of one symbol is a chain."""
+        first: Expr = children[0]
+        for symbol, run in groupby(zip(children[1::2], children[2::2], strict=True), _symbol):
+            operands = [operand for _, operand in run]
+            chain = [operands] if symbol in _CHAINS else [[operand] for operand in operands]
+            for rest in chain:
+                span = Span(self.source, first.span.start, rest[-1].span.stop)
+                first = Infix(symbol, (first, *rest), span)
+        return first
+
+    disjunction = exclusive = conjunction = shift = sum = product = expr
+
+
+def _symbol(pair: tuple[lark.Token, Expr]) -> str:
+    return str(pair[0])
+
+
+def _value(text: str, span: Span) -> int | float | complex:
+    if text.endswith("j"):
+        return complex(0.0, float(text[:-1]))
+    if not text.isdigit():
+        return float(text)
+    if len(text) > 20:
+        raise ParseError("the number does not fit in 64 bits", span=span)
+    return int(text)

@@ -1,0 +1,92 @@
+"""What names mean: tensors, ranks and their variables, dtypes; and what to say when nothing."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from ..ir.dtypes import DTYPES, DType
+from ..ir.errors import ResolveError
+from ..ir.operators import OPERATORS, REDUCTIONS, SEMIRINGS, Semiring, reduction_name
+from ..ir.verify import RESERVED
+from .syntax import Name
+
+#: The name of a rank, and that of a variable.
+SIZE = re.compile(r"[A-Z][A-Z0-9_]*\Z")
+VARIABLE = re.compile(r"[a-z][a-z0-9_]*\Z")
+
+PLAIN = SEMIRINGS["sum_product"]
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """What names mean at one place of the text."""
+
+    ranks: frozenset[str]
+    arity: Mapping[str, int]  # of the tensors that can be read here
+    defined: frozenset[str]  # anywhere in the text
+    ring: Semiring
+
+    def is_rank(self, name: str) -> bool:
+        """Whether a bare name is a rank, for its size, or a variable, for its coordinate."""
+        return name in self.ranks or self.is_variable(name)
+
+    def is_variable(self, name: str) -> bool:
+        return bool(VARIABLE.match(name)) and name.upper() in self.ranks
+
+
+def new_name(name: Name) -> str:
+    """The name of a tensor that is declared or defined."""
+    if name.text in RESERVED:
+        raise ResolveError(f"{name.text} is a word of the language", span=name.span)
+    return name.text
+
+
+def read_dtype(name: Name) -> DType:
+    """The dtype of that name."""
+    if name.text not in DTYPES:
+        raise ResolveError(
+            f"{name.text} is not a dtype", span=name.span, hint=f"one of {', '.join(DTYPES)}"
+        )
+    return DTYPES[name.text]
+
+
+def similar(name: str, known: Iterable[str]) -> str | None:
+    """A hint, if a known name looks like this one."""
+    close = difflib.get_close_matches(name, list(known), 1)
+    return f"did you mean {close[0]}?" if close else None
+
+
+def unknown_tensor(name: Name, scope: Scope) -> ResolveError:
+    """What is wrong with a name that is read and is no tensor here."""
+    if name.text in scope.defined:
+        return ResolveError(
+            f"{name.text} is defined only below",
+            span=name.span,
+            hint="put its definition before the first use; a cascade has no recursion",
+        )
+    if name.text in RESERVED:
+        return ResolveError(
+            f"{name.text} is a word of the language, not a tensor",
+            span=name.span,
+            hint=reserved_hint(name.text),
+        )
+    return ResolveError(
+        f"{name.text} is not defined",
+        span=name.span,
+        deduced=(f"tensors known here: {', '.join(scope.arity) or 'none'}",),
+        hint=similar(name.text, scope.arity),
+    )
+
+
+def reserved_hint(name: str) -> str | None:
+    """How an operator's or a reduction's name is used."""
+    if name in REDUCTIONS:
+        return f"a reduction is `{name}[m] (...)`"
+    if name in OPERATORS:
+        if OPERATORS[name].reducible:
+            return f"a reduction by {name} is `{reduction_name(name)}[m] (...)`"
+        return f"{name} is called: {name}({', '.join('abc'[: OPERATORS[name].arity])})"
+    return None

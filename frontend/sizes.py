@@ -1,0 +1,239 @@
+"""Extents: those that nothing declares are deduced, and reads are held to the ranks they read.
+
+A size is a polynomial in the ranks that stand for themselves: `_Sizes.expand` replaces aliases and
+declared shapes, so that two sizes are the same if their polynomials are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from typing import TypeAlias
+
+from ..ir.cascade import Cascade
+from ..ir.einsum import Access, accesses
+from ..ir.errors import RankError
+from ..ir.ranks import Rank, RankExpr, Term, affine
+
+#: From sorted rank names to the coefficient of their product.
+Polynomial: TypeAlias = dict[tuple[str, ...], int]
+
+
+def deduce(cascade: Cascade) -> Cascade:
+    """The Cascade with a shape for each rank that only affine reads tell about.
+
+    The extent of such a rank is the largest that keeps those reads in range: with X[H] and F[R],
+    `X[p+r] * F[r]` gives P = H-R+1. Reads with a fill are in range anywhere and tell nothing.
+
+    Raises:
+        RankError: a rank's extent follows from nothing, or not in one way.
+    """
+    given = _read_off(cascade)
+    waiting = [rank for rank in cascade.ranks if rank.shape is None and rank.name not in given]
+    while waiting:
+        unknown = {rank.name for rank in waiting}
+        found = ((rank, _largest(rank, cascade, unknown)) for rank in waiting)
+        rank, shape = next((pair for pair in found if pair[1] is not None), (waiting[0], None))
+        if shape is None:
+            raise _undetermined(rank, cascade)
+        waiting.remove(rank)
+        ranks = tuple(replace(r, shape=shape) if r is rank else r for r in cascade.ranks)
+        cascade = replace(cascade, ranks=ranks)
+    _check_circles(cascade, given)
+    return cascade
+
+
+def check_reads(cascade: Cascade) -> Cascade:
+    """Gives the Cascade back if each rank is read at its own variable, or at an alias's.
+
+    Raises:
+        RankError: `X[n]` reads a rank M, and N is not known to be M.
+    """
+    sizes = _Sizes(cascade.ranks)
+    extents = _extents(cascade)
+    for read in _reads(cascade):
+        for index, extent in zip(read.indices, extents[read.tensor], strict=True):
+            if isinstance(index, RankExpr) and index.variable and read.fill is None:
+                own = RankExpr.of_size(index.variable.upper())
+                if not sizes.fits(own, extent):
+                    raise _needs_alias(read, index, extent)
+    return cascade
+
+
+def _read_off(cascade: Cascade) -> set[str]:
+    """The ranks whose extent is that of an input's axis."""
+    return {
+        extent.rank for decl in cascade.inputs for extent in decl.extents if extent.rank is not None
+    }
+
+
+def _extents(cascade: Cascade) -> dict[str, tuple[RankExpr, ...]]:
+    """The extent of each axis of each tensor."""
+    found = {decl.name: decl.extents for decl in cascade.inputs}
+    for einsum in cascade.einsums:
+        found[einsum.name] = tuple(
+            RankExpr.of_size(index.variable.upper())
+            if isinstance(index, RankExpr) and index.variable
+            else RankExpr((), 1)
+            for index in einsum.output.indices
+        )
+    return found
+
+
+def _reads(cascade: Cascade) -> Iterator[Access]:
+    for einsum in cascade.einsums:
+        yield from accesses(einsum.expr)
+        if einsum.where is not None:
+            yield from accesses(einsum.where)
+
+
+class _Sizes:
+    """What sizes are, in terms of ranks that have no shape of their own."""
+
+    def __init__(self, ranks: tuple[Rank, ...]) -> None:
+        self._shapes: Mapping[str, int | RankExpr | None] = {r.name: r.shape for r in ranks}
+        self._known: dict[str, Polynomial] = {}
+
+    def expand(self, size: RankExpr) -> Polynomial:
+        """A size as a polynomial; a shape that refers to itself stands for itself."""
+        total: Polynomial = {(): size.offset}
+        for term in size.terms:
+            product: Polynomial = {(): term.coefficient}
+            for name in term.sizes:
+                product = _times(product, self._rank(name))
+            for names, coefficient in product.items():
+                total[names] = total.get(names, 0) + coefficient
+        return {names: coefficient for names, coefficient in total.items() if coefficient}
+
+    def _rank(self, name: str) -> Polynomial:
+        if name not in self._known:
+            self._known[name] = {(name,): 1}  # what a circle finds
+            shape = self._shapes.get(name)
+            if isinstance(shape, int):
+                self._known[name] = {(): shape} if shape else {}
+            elif shape is not None:
+                self._known[name] = self.expand(shape)
+        return self._known[name]
+
+    def number(self, size: RankExpr) -> int | None:
+        """The number that a size is, if it is one."""
+        found = self.expand(size)
+        return found.get((), 0) if set(found) <= {()} else None
+
+    def names(self, size: RankExpr) -> set[str]:
+        """The ranks without a shape that a size is made of."""
+        return {name for names in self.expand(size) for name in names}
+
+    def same(self, first: RankExpr, second: RankExpr) -> bool:
+        return self.expand(first) == self.expand(second)
+
+    def fits(self, size: RankExpr, extent: RankExpr) -> bool:
+        """Whether the sizes are the same, or numbers of which the first is not the larger."""
+        if self.same(size, extent):
+            return True
+        low, high = self.number(size), self.number(extent)
+        return low is not None and high is not None and low <= high
+
+
+def _times(first: Polynomial, second: Polynomial) -> Polynomial:
+    product: Polynomial = {}
+    for left, a in first.items():
+        for right, b in second.items():
+            names = tuple(sorted(left + right))
+            product[names] = product.get(names, 0) + a * b
+    return product
+
+
+def _largest(rank: Rank, cascade: Cascade, unknown: set[str]) -> int | RankExpr | None:
+    """The largest extent of a rank that keeps every read in range; None if that is not known."""
+    sizes = _Sizes(cascade.ranks)
+    extents = _extents(cascade)
+    bounds: list[RankExpr] = []
+    for read in _reads(cascade):
+        for index, extent in zip(read.indices, extents[read.tensor], strict=True):
+            if isinstance(index, Access) or read.fill is not None:
+                continue
+            if rank.variable not in index.variables():
+                continue
+            if index.variable and extent.rank is not None:
+                raise _needs_alias(read, index, extent)
+            bound = _bound(rank.variable, index, extent, sizes)
+            if bound is None or sizes.names(bound) & unknown:
+                return None
+            bounds.append(bound)
+    numbers = [number for bound in bounds if (number := sizes.number(bound)) is not None]
+    if len(numbers) == len(bounds):
+        return max(min(numbers), 0) if numbers else None
+    return bounds[0] if all(sizes.same(bound, bounds[0]) for bound in bounds) else None
+
+
+def _bound(variable: str, index: RankExpr, extent: RankExpr, sizes: _Sizes) -> RankExpr | None:
+    """The largest extent of `variable` with which `index` stays in range(extent).
+
+    As the variable leaves 0, a rising index must stay below the extent and a falling one at or
+    above 0, wherever the other variables are.
+    """
+    (own,) = (term for term in index.terms if term.variable == variable)
+    if own.sizes:
+        return None
+    sign = 1 if own.coefficient > 0 else -1
+    worst = [Term(index.offset)]
+    for term in index.terms:
+        if term.variable is None:
+            worst.append(term)
+        elif term is not own and term.coefficient * sign > 0:
+            last = (*term.sizes, term.variable.upper())
+            worst += [Term(term.coefficient, last), Term(-term.coefficient, term.sizes)]
+    room = [*extent.terms, Term(extent.offset - 1)] if sign > 0 else []
+    room += [replace(term, coefficient=-sign * term.coefficient) for term in worst]
+    step = abs(own.coefficient)
+    if step == 1:
+        return affine(room, 1)
+    number = sizes.number(affine(room, 0))
+    return None if number is None else RankExpr((), number // step + 1)
+
+
+def _check_circles(cascade: Cascade, given: set[str]) -> None:
+    settled = given | {rank.name for rank in cascade.ranks if isinstance(rank.shape, int)}
+    waiting = [rank for rank in cascade.ranks if rank.name not in settled]
+    while waiting:
+        for rank in waiting:
+            if isinstance(rank.shape, RankExpr) and settled.issuperset(rank.shape.sizes()):
+                settled.add(rank.name)
+        later = [rank for rank in waiting if rank.name not in settled]
+        if len(later) == len(waiting):
+            raise RankError(
+                f"the extent of rank {waiting[0].name} follows from no input",
+                span=waiting[0].span,
+                deduced=tuple(map(str, waiting)),
+                hint="these ranks are declared by one another: give one of them a number",
+            )
+        waiting = later
+
+
+def _undetermined(rank: Rank, cascade: Cascade) -> RankError:
+    reads = [
+        str(index)
+        for read in _reads(cascade)
+        for index in read.indices
+        if isinstance(index, RankExpr) and rank.variable in index.variables()
+    ]
+    indices = ", ".join(dict.fromkeys(reads))
+    return RankError(
+        f"the extent of rank {rank.name} is not known",
+        span=rank.span,
+        deduced=(f"{rank.variable} occurs in the indices {indices}",) if reads else (),
+        hint=f"declare it: `ranks {rank.name} = ...`, a number or an expression in other ranks",
+    )
+
+
+def _needs_alias(read: Access, index: RankExpr, extent: RankExpr) -> RankError:
+    variable, rank = index.variable or "", (index.variable or "").upper()
+    if extent.constant is not None:
+        message = f"an axis of {read.tensor} has extent {extent}, but is read at {variable}"
+        hint = f"read it at 0, or declare `ranks {rank} = {extent}`"
+    else:
+        what = f"rank {extent.rank}" if extent.rank else f"an axis of extent {extent}"
+        message = f"{read.tensor} has {what} there, but is read at {variable}"
+        hint = f"if they are the same axis, declare the alias: `ranks {rank} = {extent}`"
+    return RankError(message, span=index.span or read.span, hint=hint)
