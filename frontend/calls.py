@@ -76,7 +76,7 @@ def in_numpys_letters(operands: Sequence[Any], notation: str) -> Sequence[Any]:
     arrays = [as_array(operand, number) for number, operand in enumerate(given)]
     # Everything that NumPy does not know how to check is checked here; the output is then said.
     to_cascade(parsed, [array.shape for array in arrays])
-    letters = {label: label for label in labels if label in tuple(_NUMPY_SYMBOLS)}
+    letters: dict[Any, Any] = {label: label for label in labels if label in tuple(_NUMPY_SYMBOLS)}
     rest = iter([letter for letter in reversed(_NUMPY_SYMBOLS) if letter not in letters])
     for label in labels:
         if label not in letters:
