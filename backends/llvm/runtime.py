@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import ctypes
 from collections import OrderedDict
+from contextlib import suppress
 from functools import cache
 from itertools import count
 from typing import Any, Literal, overload
@@ -37,25 +38,33 @@ def load(text: str, name: str) -> elf.Code:
             process make code while it runs.
         InternalError: LLVM refuses the text.
     """
-    with LOCK:
-        found = _loaded.get(text)
-        if found is not None:
-            _loaded.move_to_end(text)
-            return found
-        target = host()
-        key = key_of(
-            *("object", target.llvm, target.triple, target.cpu, target.features),
-            *(_PIPELINE, name, text),
-        )
-        image = current().load(key)
-        if image is None:
-            image = emit(text, target, "object")
-            current().store(key, image)
-        found = _linked(image, name)
-        while len(_loaded) >= LOADED_BOUND:
-            _loaded.popitem(last=False)
-        _loaded[text] = found
-        return found
+    target = host()
+    key = key_of(
+        *("object", target.llvm, target.triple, target.cpu, target.features),
+        *(_PIPELINE, name, text),
+    )
+    found = _known(key)
+    if found is None:
+        with LOCK:
+            found = _known(key)  # another thread may have been quicker
+            if found is None:
+                image = current().load(key)
+                if image is None:
+                    image = emit(text, target, "object")
+                    current().store(key, image)
+                found = _linked(image, name)
+                while len(_loaded) >= LOADED_BOUND:
+                    _loaded.popitem(last=False)
+                _loaded[key] = found
+    return found
+
+
+def _known(key: str) -> elf.Code | None:
+    found = _loaded.get(key)
+    if found is not None:
+        with suppress(KeyError):  # another thread may have let go of it
+            _loaded.move_to_end(key)
+    return found
 
 
 @overload

@@ -13,7 +13,6 @@ import sys
 from dataclasses import dataclass
 from functools import cache
 from threading import RLock
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from ...ir.errors import ArgumentError
@@ -192,11 +191,6 @@ def _running_features() -> str:
 
     An emulator may show its own instruction set there, but the machine's in /proc/cpuinfo.
     """
-    modules: list[ModuleType | None] = [
-        sys.modules.get("numpy._core._multiarray_umath"),
-        sys.modules.get("numpy.core._multiarray_umath"),
-    ]
-    found: dict[str, bool] = {}
-    for module in modules:
-        found |= getattr(module, "__cpu_features__", {})
+    module = sys.modules.get("numpy._core._multiarray_umath")
+    found: dict[str, bool] = getattr(module, "__cpu_features__", {})
     return " ".join(sorted(name for name, there in found.items() if there))

@@ -345,6 +345,19 @@ def test_the_key_holds_all_that_the_object_depends_on(
     assert len(set(keys)) == len(keys) == 6
 
 
+def test_an_interrupt_while_compiling_does_no_harm(
+    fresh: cache.ObjectCache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: object) -> bytes:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(runtime, "emit", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            runtime.load(ADD, "add")
+    add(runtime.load(ADD, "add"))
+
+
 # ---- threads and processes
 
 

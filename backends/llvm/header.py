@@ -1,0 +1,215 @@
+"""The C header that goes with a kernel's object: a typed function around the packed entry."""
+
+from __future__ import annotations
+
+import re
+
+from ...ir.dtypes import DType
+from ...ir.loops import ArrayAxis, Buffer, LoopProgram
+from ...ir.ranks import RankExpr
+
+#: dtype -> (C type, the lines that define it)
+_TYPES: dict[str, tuple[str, str]] = {
+    "bool": ("bool", ""),
+    **{f"i{bits}": (f"int{bits}_t", "") for bits in (8, 16, 32, 64)},
+    **{f"u{bits}": (f"uint{bits}_t", "") for bits in (8, 16, 32, 64)},
+    "f32": ("float", ""),
+    "f64": ("double", ""),
+    "f16": (
+        "einloom_f16",
+        """\
+#if defined(__GNUC__) && defined(__FLT16_MAX__)
+__extension__ typedef _Float16 einloom_f16;
+#else
+typedef uint16_t einloom_f16; /* the bits of an IEEE binary16 */
+#endif""",
+    ),
+    "bf16": ("einloom_bf16", "typedef uint16_t einloom_bf16; /* the upper half of a float */"),
+    **{
+        name: (
+            f"einloom_{name}",
+            f"""\
+#ifdef __cplusplus
+#include <complex>
+typedef std::complex<{part}> einloom_{name};
+#else
+typedef {part} _Complex einloom_{name};
+#endif""",
+        )
+        for name, part in (("c64", "float"), ("c128", "double"))
+    },
+}
+
+# What C or C++ gives a meaning of its own to, and what their headers define as macros (`I`).
+_TAKEN = frozenset(
+    re.findall(
+        r"\w+",
+        """
+    alignas alignof and and_eq asm assert auto bitand bitor bool break case catch char char8_t
+    char16_t char32_t class co_await co_return co_yield compl complex concept const const_cast
+    consteval constexpr constinit continue decltype default delete do double dynamic_cast else
+    enum errno explicit export extern false float for friend goto if imaginary inline int linux
+    long mutable namespace new noexcept not not_eq nullptr operator or or_eq private protected
+    public register reinterpret_cast requires restrict return short signed sizeof static
+    static_assert static_cast stderr stdin stdout struct switch template this thread_local throw
+    true try typedef typeid typename typeof typeof_unqual union unix unsigned using virtual void
+    volatile wchar_t while xor xor_eq EOF I NULL params data
+        """,
+    )
+)
+_IDENTIFIER = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
+
+
+def c_name(name: str, otherwise: str = "einsum") -> str:
+    """A name as C can have it: `otherwise` if it has other letters, with a `_` if it is taken."""
+    if not _IDENTIFIER.fullmatch(name):
+        return otherwise
+    return f"{name}_" if name in _TAKEN else name
+
+
+def packed_name(program: LoopProgram) -> str:
+    """The symbol of a kernel in an object file."""
+    return f"{c_name(program.name)}_packed"
+
+
+def header(program: LoopProgram) -> str:
+    """The header, for C99 or later and C++11 or later.
+
+    Its function takes, for each tensor, a pointer and its strides in elements (none for a tensor
+    without axes), and then the size of each rank.
+    """
+    name = c_name(program.name)
+    guard = f"EINLOOM_{name.upper()}_H"
+    buffers = (*program.inputs, *program.outputs)
+    given = [size.name for size in program.sizes if isinstance(size.source, ArrayAxis)]
+    names = [c_name(buffer.name, "T") for buffer in buffers]
+    names = _distinct([*names, *(_size_name(size.name) for size in program.sizes)])
+    tensors = names[: len(buffers)]
+    sizes = dict(zip((s.name for s in program.sizes), names[len(buffers) :], strict=True))
+    derived = [
+        f"const int64_t {sizes[size.name]} = {_expression(size.source, sizes)};\n  "
+        for size in program.sizes
+        if isinstance(size.source, RankExpr)
+    ]
+    arguments = [
+        argument
+        for tensor, buffer in zip(tensors, buffers, strict=True)
+        for argument in _arguments(tensor, buffer, is_input=buffer in program.inputs)
+    ]
+    arguments += [f"int64_t {sizes[rank]}" for rank in given]
+    parameters = list(sizes.values())
+    for tensor, buffer in zip(tensors, buffers, strict=True):
+        parameters += _strides(tensor, buffer, sizes)
+    definitions = [_definition(dtype) for dtype in dict.fromkeys(b.dtype for b in buffers)]
+    indent = ",\n    "
+    return f"""\
+/* {name}: made by einloom. Compile with the object file of the same kernel, and -lm.
+
+{_description(program, tensors, sizes)}
+   X_strides: the distance in elements from one coordinate to the next, for each axis of X; it may
+   be 0 or negative. NULL means that X is dense and row-major (C order). An output overlaps no
+   input. The function keeps no state: threads may call it at the same time.
+
+   Returns EINLOOM_OK or what went wrong; unless that is EINLOOM_STRIDES, the outputs are then
+   undefined. */
+#ifndef {guard}
+#define {guard}
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#ifndef EINLOOM_OK
+#define EINLOOM_OK 0
+#define EINLOOM_STRIDES 1      /* an axis that must have stride 1 has another; nothing is written */
+#define EINLOOM_NO_MEMORY 2    /* malloc gave none for an intermediate */
+#define EINLOOM_OUT_OF_RANGE 3 /* an index is outside of its tensor */
+#endif
+
+{"".join(definitions)}#ifdef __cplusplus
+extern "C"
+#endif
+int32_t {packed_name(program)}(const int64_t *params, const void *const *data);
+
+static inline int {name}(
+    {indent.join(arguments) or "void"}) {{
+  {"".join(derived)}/* the sizes, then the stride in bytes of each axis */
+  const int64_t params[] = {{
+    {indent.join([*parameters, "0"])}}};
+  const void *const data[] = {{{", ".join([*tensors, "0"])}}};
+  return {packed_name(program)}(params, data);
+}}
+
+#endif
+"""
+
+
+def _description(program: LoopProgram, tensors: list[str], sizes: dict[str, str]) -> str:
+    """What each argument is."""
+    lines: list[str] = []
+    for tensor, buffer in zip(tensors, (*program.inputs, *program.outputs), strict=True):
+        role = "input" if buffer in program.inputs else "output"
+        axes = ", ".join(_expression(extent, sizes) for extent in buffer.extents)
+        unit = "" if buffer.unit is None else f"; stride 1 on axis {buffer.unit}"
+        shape = f"[{axes}]" if buffer.extents else "one element"
+        lines.append(f"   {role} {tensor}: {shape}, {buffer.dtype}{unit}\n")
+    return "".join(lines)
+
+
+def _arguments(tensor: str, buffer: Buffer, *, is_input: bool) -> list[str]:
+    pointer = f"{'const ' * is_input}{_TYPES[buffer.dtype.name][0]} *{tensor}"
+    if not buffer.extents:
+        return [pointer]
+    return [pointer, f"const int64_t *{tensor}_strides /* [{len(buffer.extents)}] or NULL */"]
+
+
+def _strides(tensor: str, buffer: Buffer, sizes: dict[str, str]) -> list[str]:
+    """The stride in bytes of each axis: as given, or that of a dense array."""
+    found: list[str] = []
+    for axis in range(len(buffer.extents)):
+        later = [_in_parentheses(_expression(e, sizes)) for e in buffer.extents[axis + 1 :]]
+        dense = " * ".join(later) or "1"
+        stride = f"({tensor}_strides ? {tensor}_strides[{axis}] : {dense})"
+        found.append(f"{stride} * {buffer.dtype.itemsize}")
+    return found
+
+
+def _expression(expression: RankExpr, sizes: dict[str, str]) -> str:
+    """An expression in sizes, in C."""
+    terms = [
+        " * ".join(
+            [str(term.coefficient)] * (term.coefficient != 1) + [sizes[s] for s in term.sizes]
+        )
+        or "1"
+        for term in expression.terms
+    ]
+    if expression.offset or not terms:
+        terms.append(str(expression.offset))
+    return " + ".join(terms).replace("+ -", "- ")
+
+
+def _in_parentheses(expression: str) -> str:
+    return f"({expression})" if " " in expression else expression
+
+
+def _size_name(rank: str) -> str:
+    return f"size_{rank}" if _IDENTIFIER.fullmatch(rank) else "size_R"
+
+
+def _definition(dtype: DType) -> str:
+    name, lines = _TYPES[dtype.name]
+    mark = f"{name.upper()}_DEFINED"
+    return f"#ifndef {mark}\n#define {mark}\n{lines}\n#endif\n\n" if lines else ""
+
+
+def _distinct(names: list[str]) -> list[str]:
+    """The names, numbered where they are the same, or where one is another's strides."""
+    taken: set[str] = set()
+    found: list[str] = []
+    for name in names:
+        number, distinct = 0, name
+        while taken & {distinct, f"{distinct}_strides"}:
+            number += 1
+            distinct = f"{name}{number}"
+        taken |= {distinct, f"{distinct}_strides"}
+        found.append(distinct)
+    return found

@@ -1,0 +1,106 @@
+"""The kernel that the llvm backend makes of a LoopProgram."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+from math import prod
+from typing import NoReturn
+
+from ...ir.errors import ArgumentError, InternalError, OutOfMemoryError, RankError, UnsupportedError
+from ...ir.loops import ArrayAxis, Buffer, LoopProgram
+from ..base import Array, Call
+from .arrays import REFUSED, WRONG_COUNT, call_of
+from .codegen import generate
+from .runtime import emit, load
+from .target import host
+
+#: A kernel of more points than this (a few us of vector code) lets other Python threads run.
+_RELEASES_FROM = 1 << 15
+
+
+class LlvmKernel:
+    """Native code for a LoopProgram: one object for all shapes and strides.
+
+    `source`: its LLVM IR. Kernels with the same IR share their code.
+    """
+
+    def __init__(self, program: LoopProgram) -> None:
+        self.program = program
+
+    @cached_property
+    def source(self) -> str:
+        """The LLVM IR, for vectors as wide as this machine's."""
+        return self.source_for(host().vector_bits)
+
+    def source_for(self, vector_bits: int) -> str:
+        """The LLVM IR for vectors of so many bits."""
+        return generate(self.program, vector_bits)
+
+    @property
+    def asm(self) -> str:
+        """The assembly for this machine."""
+        return emit(self.source, host(), "assembly")
+
+    def bind(self, inputs: Sequence[Array], outputs: Sequence[Array]) -> Call:
+        """A call for all arrays with these dtypes, shapes and strides.
+
+        Given others it raises an OperandError; if the system has no memory for intermediates, an
+        OutOfMemoryError; if an index that is read from an array is out of range, a RankError.
+
+        Raises:
+            UnsupportedError: an axis that must have unit stride has not.
+        """
+        program = self.program
+        arrays = dict(zip((b.name for b in program.inputs), inputs, strict=True))
+        arrays |= dict(zip((b.name for b in program.outputs), outputs, strict=True))
+        sizes: dict[str, int] = {}
+        for size in program.sizes:
+            if isinstance(size.source, ArrayAxis):
+                sizes[size.name] = arrays[size.source.buffer].shape[size.source.axis]
+            else:
+                sizes[size.name] = size.source.value(sizes)
+        for buffer in (*program.inputs, *program.outputs):
+            _check(buffer, arrays[buffer.name], sizes)
+        strides = [stride for array in arrays.values() for stride in array.strides]
+        points = prod(sizes[size.name] for size in program.sizes)
+        return call_of(
+            load(self.source, program.name),
+            (*sizes.values(), *strides),
+            inputs,
+            outputs,
+            points >= _RELEASES_FROM,
+            self._fail,
+        )
+
+    def _fail(self, status: int) -> NoReturn:
+        """Says what a status of the kernel, or a refusal of its call, means."""
+        program = self.program
+        names = [buffer.name for buffer in (*program.inputs, *program.outputs)]
+        if status == 1:
+            raise UnsupportedError(f"the kernel {program.name} was not made for such strides")
+        if status == 2:
+            raise OutOfMemoryError(f"no memory for the intermediates of {program.name}")
+        if status == 3:
+            checks = [f"it must be that {check}" for check in program.checks]
+            raise RankError(f"an index in {program.name} is out of range", deduced=checks)
+        if status == WRONG_COUNT:
+            raise ArgumentError(f"{program.name} takes {len(names)} arrays: {', '.join(names)}")
+        if REFUSED - len(names) < status <= REFUSED:
+            raise ArgumentError(
+                f"{names[REFUSED - status]} is not of the dtype, shape and strides that this call "
+                f"of {program.name} was made for, or is a read-only output"
+            )
+        raise InternalError(f"the kernel {program.name} ended with the unknown status {status}")
+
+
+def _check(buffer: Buffer, array: Array, sizes: dict[str, int]) -> None:
+    shape = tuple(extent.value(sizes) for extent in buffer.extents)
+    if array.shape != shape or array.dtype != buffer.dtype.numpy:
+        raise ArgumentError(
+            f"{buffer.name} must be {buffer.dtype} of shape {shape}, "
+            f"not {array.dtype} of shape {array.shape}"
+        )
+    axis = buffer.unit
+    if axis is not None and array.shape[axis] > 1 and array.strides[axis] != array.itemsize:
+        raise UnsupportedError(f"axis {axis} of {buffer.name} must have unit stride")
