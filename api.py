@@ -66,6 +66,8 @@ def einsum(subscripts: Any = "", *operands: Any, out: Array | None = None, **opt
         else:
             call = _calls[(subscripts, *signature((*operands, out)), "out", *options.items())]
     except (KeyError, AttributeError, TypeError):
+        call = None
+    if call is None:
         # Not seen before; or the key cannot be made or hashed: lists, numbers, interleaved.
         call, operands = _prepare(subscripts, operands, out, options)
     return call(*operands) if out is None else call(*operands, out)

@@ -29,12 +29,14 @@ def deviations() -> dict[str, str]:
     return {row["test"]: row["reason"] for row in _ROW.finditer(page)}
 
 
-def peers_name(item: pytest.Item) -> str:
-    """The name that a peer's test has in docs/dialect.md."""
+def names_of(item: pytest.Item) -> set[str]:
+    """The names that a peer's test may have in docs/dialect.md: without parameters and with."""
     name: str = getattr(item, "originalname", item.name)
     if isinstance(item.parent, pytest.Class):
         name = f"{item.parent.name}::{name}"
-    return f"{item.path.stem.removeprefix('test_')}/{name.replace('__', '::')}"
+    name = f"{item.path.stem.removeprefix('test_')}/{name.replace('__', '::')}"
+    _, _, parameters = item.name.removesuffix("]").partition("[")  # the first is the backend
+    return {name, f"{name}[{parameters.partition('-')[2]}]"}
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -49,9 +51,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         params = item.callspec.params if hasattr(item, "callspec") else {}
         again = any(params.get(name) in values for name, values in REPEATED.items())
         (dropped if again else kept).append(item)
-        if peers_name(item) in reasons:
-            reason = reasons[peers_name(item)]
-            item.add_marker(pytest.mark.xfail(reason=reason, strict=True))
+        for name in names_of(item) & reasons.keys():
+            item.add_marker(pytest.mark.xfail(reason=reasons[name], strict=True))
     items[:] = kept
     config.hook.pytest_deselected(items=dropped)
 

@@ -26,16 +26,34 @@ class Switch:
         self.calls += 1
         return el.einsum_path(*operands, **options)
 
-    def contract(
-        self, *operands: Any, use_blas: bool = True, backend: str = "auto", **options: Any
-    ) -> Any:
-        # opt_einsum's backend is a library's name; einsum has no BLAS to forgo.
-        del use_blas, backend
+    def contract(self, *operands: Any, **options: Any) -> Any:
+        for name in ("use_blas", "backend", "shapes"):  # `shapes` is given once, to no effect
+            options.pop(name, None)
         return self.einsum(*operands, **options)
 
     def contract_expression(self, *operands: Any, **options: Any) -> Any:
         self.calls += 1
-        return el.contract_expression(*operands, backend=self.backend, **options)
+        return Expression(el.contract_expression(*operands, backend=self.backend, **options))
+
+
+class Expression:
+    """An expression that is told a backend as opt_einsum means it: a library of arrays."""
+
+    def __init__(self, inner: Any) -> None:
+        self._inner = inner
+
+    def __call__(self, *arrays: Any, backend: str = "auto", **options: Any) -> Any:
+        del backend
+        return self._inner(*arrays, **options)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inner, name)
+
+    def __str__(self) -> str:
+        return str(self._inner)
+
+    def __repr__(self) -> str:
+        return repr(self._inner)
 
 
 SWITCH = Switch()
