@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cached_property
+from functools import cached_property, lru_cache
 from math import prod
 from typing import NoReturn
 
@@ -17,6 +17,10 @@ from .target import host
 
 #: A kernel of more points than this (a few us of vector code) lets other Python threads run.
 _RELEASES_FROM = 1 << 15
+
+
+#: Programs do not know sizes, so each new shape brings an equal one along.
+_generated = lru_cache(maxsize=256)(generate)
 
 
 class LlvmKernel:
@@ -35,7 +39,7 @@ class LlvmKernel:
 
     def source_for(self, vector_bits: int) -> str:
         """The LLVM IR for vectors of so many bits."""
-        return generate(self.program, vector_bits)
+        return _generated(self.program, vector_bits)
 
     @property
     def asm(self) -> str:

@@ -22,7 +22,7 @@ from .cache import current, key_of
 from .target import LOCK, Target, host, llvm
 
 #: What is done to a module; part of every object's key.
-_PIPELINE = "sroa, simplifycfg, instcombine; codegen 2, pic, small"
+_PIPELINE = "sroa, simplifycfg; codegen 2, pic, small"
 
 #: How many functions stay in memory that nothing refers to, the least recently asked for left.
 LOADED_BOUND = 512
@@ -114,7 +114,6 @@ def _optimise(module: Any, machine: Any) -> None:
     ):
         passes.add_sroa_pass()
         passes.add_simplify_cfg_pass()
-        passes.add_instruction_combine_pass()
         passes.run(module, builder)
 
 

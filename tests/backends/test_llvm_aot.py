@@ -7,7 +7,6 @@ import re
 import shutil
 import subprocess
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +16,12 @@ import pytest
 from einloom.backends.base import Array
 from einloom.backends.llvm import aot, header, target
 from einloom.backends.llvm.kernel import LlvmKernel
-from einloom.frontend.subscripts import parse_subscripts, to_cascade
 from einloom.ir.dtypes import DType, as_dtype
 from einloom.ir.errors import ArgumentError, UnsupportedError
-from einloom.ir.infer import infer_dtypes
 from einloom.ir.loops import ArrayAxis, Buffer, LoopProgram, Size
 from einloom.ir.ranks import RankExpr, Term
-from einloom.passes.loops.lower import lower
+
+from .kernels import kernel_of
 
 needs_gcc = pytest.mark.skipif(
     not (shutil.which("gcc") and shutil.which("g++")), reason="gcc is not installed"
@@ -34,20 +32,6 @@ LANGUAGES = {
     "C99": ("gcc", "-std=c99", *WARNINGS),
     "C++11": ("g++", "-std=c++11", "-Wold-style-cast", *WARNINGS),
 }
-
-
-def kernel_of(subscripts: str, dtypes: Sequence[str], name: str = "einsum") -> LlvmKernel:
-    """The kernel of classic subscripts for C-ordered arrays."""
-    types = [as_dtype(dtype) for dtype in dtypes]
-    cascade = to_cascade(parse_subscripts(subscripts), None, types)
-    declared = infer_dtypes(
-        cascade, dict(zip((decl.name for decl in cascade.inputs), types, strict=True))
-    )
-    ranks = {decl.name: len(decl.extents) for decl in cascade.inputs}
-    outputs = zip(cascade.outputs, cascade.output_accesses(), strict=True)
-    ranks |= {tensor: len(access.indices) for tensor, access in outputs}
-    layouts = {tensor: rank - 1 if rank else None for tensor, rank in ranks.items()}
-    return LlvmKernel(lower(replace(cascade, name=name), declared, layouts))
 
 
 def program_text(kernel: LlvmKernel, sizes: Mapping[str, int], language: str) -> str:

@@ -16,7 +16,7 @@ from einloom.backends.base import Array, Call
 from einloom.backends.llvm import arrays, runtime
 from einloom.backends.llvm.arrays import REFUSED, WRONG_COUNT, call_of
 
-from .handwritten import ADD, add_parameters, constant, floats
+from .kernels import ADD, add_parameters, constant, floats
 
 
 class Failed(Exception):

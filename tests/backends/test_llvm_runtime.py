@@ -23,7 +23,7 @@ from einloom.backends.llvm import cache, elf, runtime, target
 from einloom.backends.llvm.elf import Code, Unfit
 from einloom.ir.errors import ArgumentError, InternalError, UnsupportedError
 
-from .handwritten import ADD, add_parameters, constant, floats
+from .kernels import ADD, add_parameters, constant, floats
 
 #: Uses all that the loader does: constants, functions of the process and of libm, a table of
 #: addresses, another function of the module, the address of a function of the process.

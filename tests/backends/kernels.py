@@ -1,10 +1,18 @@
-"""Small kernels written by hand, in the form that the code generator writes them."""
+"""Small kernels: written by hand as the code generator writes them, and from subscripts."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from einloom.backends.base import Array
+from einloom.backends.llvm.kernel import LlvmKernel
+from einloom.frontend.subscripts import parse_subscripts, to_cascade
+from einloom.ir.dtypes import as_dtype
+from einloom.ir.infer import infer_dtypes
+from einloom.passes.loops.lower import lower
 
 #: y[i] = a[i] + b[i], f32; parameters: the extent, then the stride in bytes of a, b and y.
 ADD = """
@@ -63,3 +71,17 @@ def add_parameters(*arrays: Array) -> tuple[int, ...]:
 def floats(count: int, start: float = 0.0) -> Array:
     """start, start + 1, ..., as f32."""
     return np.arange(count, dtype=np.float32) + np.float32(start)
+
+
+def kernel_of(subscripts: str, dtypes: Sequence[str], name: str = "einsum") -> LlvmKernel:
+    """The kernel of classic subscripts for C-ordered arrays."""
+    types = [as_dtype(dtype) for dtype in dtypes]
+    cascade = to_cascade(parse_subscripts(subscripts), None, types)
+    declared = infer_dtypes(
+        cascade, dict(zip((decl.name for decl in cascade.inputs), types, strict=True))
+    )
+    ranks = {decl.name: len(decl.extents) for decl in cascade.inputs}
+    outputs = zip(cascade.outputs, cascade.output_accesses(), strict=True)
+    ranks |= {tensor: len(access.indices) for tensor, access in outputs}
+    layouts = {tensor: rank - 1 if rank else None for tensor, rank in ranks.items()}
+    return LlvmKernel(lower(replace(cascade, name=name), declared, layouts))
