@@ -16,6 +16,7 @@ from einloom.compiler import Optimize, as_pipeline, settle_path, subscripts_temp
 from einloom.executable import TABLE_BOUND, Executable, Shape, Template, signature
 from einloom.frontend.calls import as_array, in_numpys_letters, read_call
 from einloom.frontend.subscripts import Subscripts
+from einloom.ir.cascade import Cascade
 from einloom.ir.dtypes import DType, as_dtype, of_numpy, promote
 from einloom.ir.errors import ArgumentError, OperandError
 
@@ -93,7 +94,10 @@ def _prepare(
     except TypeError:
         key, call = None, None  # an option that cannot be hashed, such as a path in a list
     if call is None:
-        call = _view_call(parsed, arrays, out, options) or _bound_call(parsed, arrays, out, options)
+        # What is wrong with the subscripts or the shapes is said before what is with the dtypes.
+        written = _template(parsed, None, options)([array.shape for array in arrays], None)
+        call = None if out is not None else _view_call(written, arrays, options)
+        call = call or _bound_call(parsed, written, arrays, out, options)
         if key is not None:
             _keep(_calls, key, call)
     return call, arrays
@@ -152,16 +156,17 @@ def _read_options(given: Mapping[str, Any]) -> _Options:
 
 
 def _bound_call(
-    parsed: Subscripts, arrays: Sequence[Array], out: Array | None, options: _Options
+    parsed: Subscripts,
+    written: Cascade,
+    arrays: Sequence[Array],
+    out: Array | None,
+    options: _Options,
 ) -> Callable[..., Any]:
     """The compiled call; conversions that its signature needs are part of it."""
     computed, acc = _dtypes(arrays, out, options)
     executable = _executable(parsed, acc, options)
     converted = _convert(arrays, computed)
-    axes = None
-    if out is None and options.order != "C":
-        cascade = _template(parsed, acc, options)([array.shape for array in arrays], None)
-        axes = result_axes(cascade, arrays, options.order)
+    axes = result_axes(written, arrays, options.order) if out is None else None
     call = executable.bind(converted, out=out, axes=axes, casting=options.casting)
     if all(new is old for new, old in zip(converted, arrays, strict=True)):
         return call
@@ -253,16 +258,14 @@ def _dtypes(
 
 
 def _view_call(
-    parsed: Subscripts, arrays: Sequence[Array], out: Array | None, options: _Options
+    written: Cascade, arrays: Sequence[Array], options: _Options
 ) -> Callable[..., Any] | None:
     """For one operand that is only permuted, or whose diagonals are taken: a view of it."""
-    if len(arrays) != 1 or out is not None or options.acc is not None:
+    if len(arrays) != 1 or options.acc is not None or options.semiring != "sum_product":
         return None
-    (array,) = arrays
-    if options.dtype is not None and _read_dtype(options.dtype).numpy != array.dtype:
+    if options.dtype is not None and _read_dtype(options.dtype).numpy != arrays[0].dtype:
         return None
-    cascade = _template(parsed, None, options)([array.shape], None)
-    plan = view_plan(cascade)
+    plan = view_plan(written)
     if plan is None:
         return None
     order = options.order

@@ -44,6 +44,8 @@ def available_passes() -> dict[str, type[Pass]]:
 def default_pipeline(optimize: Any = "auto", memory_limit: int | str | None = None) -> Pipeline:
     """What `compile` runs if it is told nothing else: canonical form, then contraction order.
 
+    With `optimize=False` nothing is summed in another order than it is written in.
+
     Args:
         optimize, memory_limit: as `rewrites.order.Order` takes them.
 
@@ -53,4 +55,7 @@ def default_pipeline(optimize: Any = "auto", memory_limit: int | str | None = No
     from .rewrites.canonical import diagonal, presum, squeeze
     from .rewrites.order import Order
 
-    return Pipeline((squeeze(), diagonal(), presum(), Order(optimize, memory_limit)))
+    order = Order(optimize, memory_limit)
+    if order.optimize is False:
+        return Pipeline((squeeze(), diagonal()))
+    return Pipeline((squeeze(), diagonal(), presum(), order))

@@ -1,4 +1,4 @@
-"""The test modules that NumPy and opt_einsum install, run with einloom's calls in place of theirs."""
+"""The test modules that NumPy and opt_einsum install, run on calls of einloom."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from .peers import SWITCH, StandIn, load, collected
+from .peers import SWITCH, StandIn, collected, load
 
 MODULE = "numpy._core.tests.test_einsum"
 

@@ -1,14 +1,14 @@
 """opt_einsum's own tests of contraction, from the installed package, on einloom's calls.
 
-`contract` is `el.einsum`, `contract_expression` is `el.contract_expression`. A test runs here if its
-code calls one of them; docs/dialect.md says which of those do not run, and why.
+`contract` is `el.einsum`, `contract_expression` is `el.contract_expression`. A test runs here if
+its code calls one of them; docs/dialect.md says which of those do not run, and why.
 """
 
 from types import CodeType
 
 import opt_einsum
 
-from .peers import SWITCH, StandIn, load, collected
+from .peers import SWITCH, StandIn, collected, load
 
 STAND_IN = StandIn(
     opt_einsum,
