@@ -149,7 +149,10 @@ def _source(what: str) -> str:
         return sys.stdin.read()
     if "{" in what or not (what.endswith(".ein") or os.sep in what):
         return what
-    return Path(what).read_text("utf-8")
+    try:
+        return Path(what).read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ArgumentError(f"cannot read {what}: {_reason(error)}") from None
 
 
 def _listed(text: str | None) -> Any:
@@ -198,13 +201,13 @@ def _load(source: str) -> Any:
     if not colon:
         path = source
     try:
-        found = np.load(path, allow_pickle=False)
-        if isinstance(found, np.ndarray):
-            if colon:
-                raise ArgumentError(f"{path} is one array: there is no {key!r} in it")
-            return found
-        with found as archive:
-            keys = list(archive)
+        with open(path, "rb") as file:
+            found = np.load(file, allow_pickle=False)
+            if isinstance(found, np.ndarray):
+                if colon:
+                    raise ArgumentError(f"{path} is one array: there is no {key!r} in it")
+                return found
+            keys = list(found)
             if not colon and len(keys) == 1:
                 key = keys[0]
             if key not in keys:
@@ -212,12 +215,15 @@ def _load(source: str) -> Any:
                     f"{path} holds {', '.join(keys) or 'nothing'}",
                     hint=f"say which: {path}:{keys[0] if keys else 'key'}",
                 )
-            return archive[key]
+            return found[key]
     except EinloomError:
         raise
     except (OSError, EOFError, ValueError, zipfile.BadZipFile) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise ArgumentError(f"cannot read {source}: {reason}") from None
+        raise ArgumentError(f"cannot read {source}: {_reason(error)}") from None
+
+
+def _reason(error: Exception) -> str:
+    return getattr(error, "strerror", None) or str(error)
 
 
 # ---- what the user gets

@@ -35,7 +35,7 @@ def parse(text: str) -> Cascade:
         from einloom.frontend.parser import parse_cascade
 
         return parse_cascade(text)
-    return _text_template(text)(None, None)
+    return subscripts_template(parse_subscripts(text), repeated_output=True)(None, None)
 
 
 def compile(
@@ -77,11 +77,20 @@ def compile(
     (2, 4)
     """
     if isinstance(what, str) and "{" not in what:
-        template = _text_template(
-            what, notation, semiring=semiring, broadcast=broadcast, sizes=sizes, acc=acc
+        subscripts = parse_subscripts(what, notation=notation)
+        count = len(subscripts.terms)
+        template = subscripts_template(
+            subscripts,
+            acc=None if acc is None else as_dtype(acc),
+            semiring=semiring,
+            broadcast=broadcast,
+            sizes=sizes,
+            repeated_output=True,
         )
     else:
-        template = _cascade_template(parse(what) if isinstance(what, str) else what)
+        cascade = parse(what) if isinstance(what, str) else what
+        count = len(cascade.inputs)
+        template = _cascade_template(cascade)
     names = _input_names(template, shapes, dtypes)
     given_shapes = _in_order(shapes, names, "shapes")
     return Executable(
@@ -89,7 +98,7 @@ def compile(
         as_pipeline(passes, optimize, memory_limit),
         backend,
         given_shapes,
-        _dtypes_in_order(dtypes, names, given_shapes, template),
+        _dtypes_in_order(dtypes, names, count),
     )
 
 
@@ -163,14 +172,6 @@ def settle_path(
     return Order(optimize, memory_limit).path(replace(cascade, ranks=ranks))
 
 
-def _text_template(text: str, notation: str = "compact", **options: Any) -> Template:
-    if options.get("acc") is not None:
-        options["acc"] = as_dtype(options["acc"])
-    return subscripts_template(
-        parse_subscripts(text, notation=notation), repeated_output=True, **options
-    )
-
-
 def subscripts_template(
     subscripts: Subscripts, *, acc: DType | None = None, **options: Any
 ) -> Template:
@@ -241,12 +242,12 @@ def _in_order(given: Any, names: Sequence[str], what: str) -> list[Any] | None:
     return None if given is None else list(given)
 
 
-def _dtypes_in_order(
-    given: Any, names: Sequence[str], shapes: Sequence[Shape] | None, template: Template
-) -> list[DType] | None:
+def _dtypes_in_order(given: Any, names: Sequence[str], count: int) -> list[DType] | None:
     if given is None:
         return None
     if isinstance(given, Mapping) or (isinstance(given, Sequence) and not isinstance(given, str)):
-        return [as_dtype(spec) for spec in _in_order(given, names, "dtypes") or ()]
-    count = len(template(None, None).inputs) if shapes is None else len(shapes)
+        dtypes = [as_dtype(spec) for spec in _in_order(given, names, "dtypes") or ()]
+        if len(dtypes) != count:
+            raise ArgumentError(f"there are {count} inputs, but {len(dtypes)} dtypes")
+        return dtypes
     return [as_dtype(given)] * count
