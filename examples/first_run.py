@@ -38,13 +38,10 @@ def main() -> int:
     f = el.compile("ni,ij,nj->n", shapes=[x.shape, precision.shape, x.shape], dtypes="f64")
     print("== What the compiler did, step by step\n")
     for step in f.steps:
-        print(
-            step if step.comment != "nothing changed" else f"# {step.text}: nothing changed", "\n"
-        )
-    source = f.llvm_ir.splitlines()
-    print(
-        f"== The native code: {len(source)} lines of LLVM IR, {len(f.asm.splitlines())} of assembly"
-    )
+        changed = step.comment != "nothing changed"
+        print(f"{step}\n" if changed else f"# {step.text}: {step.comment}\n")
+    source, asm = f.llvm_ir.splitlines(), f.asm.splitlines()
+    print(f"== The native code: {len(source)} lines of LLVM IR, {len(asm)} of assembly")
     print("\n".join(line for line in source if line.startswith("define")), "\n")
 
     distances = f(x, precision, x)
