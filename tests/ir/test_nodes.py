@@ -105,7 +105,9 @@ what is wrong
 def test_every_error_is_one_that_numpys_users_expect() -> None:
     classes = EinloomError.__subclasses__()
     assert len(classes) >= 9
-    assert all(issubclass(cls, ValueError | TypeError) for cls in classes)
+    # The two that are nobody's mistake: no memory left, and a defect of einloom's own.
+    others = {"OutOfMemoryError", "InternalError"}
+    assert all(issubclass(c, ValueError | TypeError) for c in classes if c.__name__ not in others)
 
 
 # ---- dtypes
