@@ -42,8 +42,12 @@ class TileVariable:
 
 @dataclass(slots=True)
 class Offset:
-    """A sum: constant + values + counter * factor of loops + lane * factor."""
+    """A sum: constant + values + counter * factor of loops + lane * factor.
 
+    `clamped`: a point of the tile that is out of range stands where the last one in range does.
+    """
+
+    clamped: bool = True
     constant: int = 0
     values: list[str] = field(default_factory=list[str])
     loops: dict[int, tuple[OpenLoop, str]] = field(default_factory=dict[int, tuple[OpenLoop, str]])
@@ -62,19 +66,19 @@ class Accesses:
         self.floors: dict[str, int] = {}  # of a buffer that is written: see Place
         self.versions: dict[str, int] = {}
         self.buffers: dict[str, Buffer | Scratch] = {}
-        self._bases: dict[str, str] = {}
+        self._bases: dict[str, tuple[str, int]] = {}  # the table of pointers, and which
         self._first_stride: dict[str, int] = {}
         self._sizes: dict[str, str] = {LANES: str(lanes)}
         self._size_numbers = {size.name: n for n, size in enumerate(program.sizes)}
         at = len(program.sizes)
         for number, buffer in enumerate((*program.inputs, *program.outputs)):
             self.buffers[buffer.name] = buffer
-            self._bases[buffer.name] = f"load ptr, ptr {_slot('%data', number)}"
+            self._bases[buffer.name] = ("%data", number)
             self._first_stride[buffer.name] = at
             at += len(buffer.extents)
         for number, scratch in enumerate(program.scratch):
             self.buffers[scratch.name] = scratch
-            self._bases[scratch.name] = f"load ptr, ptr {_slot('%scratch', number)}"
+            self._bases[scratch.name] = ("%scratch", number)
 
     # ---- sizes, strides and bases: numbers that no loop changes
 
@@ -105,10 +109,9 @@ class Accesses:
 
     def base(self, buffer: str) -> str:
         """The address of the first element."""
-        kind, number = self._bases[buffer].rsplit(" ", 1)
-        table, index = number.split("#")
-        where = self.b.gep(table, str(8 * int(index)))
-        return self.b.pure(f"{kind} {where}, align 8")
+        table, number = self._bases[buffer]
+        where = self.b.gep(table, str(8 * number))
+        return self.b.pure(f"load ptr, ptr {where}, align 8")
 
     # ---- index expressions
 
@@ -139,13 +142,12 @@ class Accesses:
                     into.lane = self.b.add(into.lane, factor)
                     continue
                 coordinate += lane
-            self._add_value(into, self.b.mul(factor, self._within(variable, coordinate)))
-
-    def _within(self, variable: TileVariable, coordinate: int) -> str:
-        """A coordinate of the tile, or the last one in range if it is outside."""
-        if variable.room is None or coordinate == 0:
-            return str(coordinate)
-        return self.b.minimum(str(coordinate), self.b.sub(variable.room, "1"))
+            if into.clamped and variable.room is not None and coordinate:
+                last = self.b.sub(variable.room, "1")
+                factor = self.b.mul(factor, self.b.minimum(str(coordinate), last))
+            else:
+                factor = self.b.mul(factor, str(coordinate))
+            self._add_value(into, factor)
 
     def _add_value(self, into: Offset, value: str) -> None:
         if value[0] == "%":
@@ -218,9 +220,14 @@ class Accesses:
     # ---- loads and stores
 
     def _offset(
-        self, buffer: str, indices: Mapping[int, RankExpr], at: Point, lane: int | None = None
+        self,
+        buffer: str,
+        indices: Mapping[int, RankExpr],
+        at: Point,
+        lane: int | None = None,
+        clamped: bool = True,
     ) -> Offset:
-        offset = Offset()
+        offset = Offset(clamped)
         for axis, index in indices.items():
             self.expand(index, at, offset, self.stride(buffer, axis), lane)
         return offset
@@ -249,12 +256,11 @@ class Accesses:
             axis: index for axis, index in enumerate(load.indices) if isinstance(index, RankExpr)
         }
         buffer = self.buffers[load.buffer]
-        offset = self._offset(load.buffer, indices, at)
+        padded = isinstance(buffer, Scratch) and buffer.padded
+        offset = self._offset(load.buffer, indices, at, clamped=not padded)
         if offset.lane == "0":
             return self.simd.load(self._place(load.buffer, offset), load.dtype, 1)
-        remaining = self.remaining(at)
-        if isinstance(buffer, Scratch) and buffer.padded:
-            remaining = None
+        remaining = None if padded else self.remaining(at)
         if offset.lane == str(load.dtype.itemsize):
             split = isinstance(buffer, Scratch) and buffer.split
             place = self._place(load.buffer, offset)
@@ -413,7 +419,3 @@ class Accesses:
             return read
         fill = self.simd.constant(load.fill.value, dtype, lanes)
         return self.simd.choose(inside, read, fill)
-
-
-def _slot(table: str, number: int) -> str:
-    return f"{table}#{number}"

@@ -113,7 +113,7 @@ class Arithmetic:
     # ---- bool
 
     def _bool(self, op: str, values: list[str], lanes: int) -> str:
-        if op in ("abs", "conj"):
+        if op == "abs" or op in _SAME:
             return values[0]
         if op == "invert":
             return self._line("xor", "i1", lanes, values[0], self.simd.spread("i1", "true", lanes))

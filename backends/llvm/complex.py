@@ -161,13 +161,11 @@ class Complex:
         return self._parts(a, *parts)
 
     def _power(self, a: Vec, b: Vec) -> Vec:
-        """a ** b; anything to the 0 is 1, and 0 to a positive real power is 0, else NaN."""
+        """a ** b; anything to the 0 is 1; 0 to b is 0 if the real part is positive, else NaN."""
         of, lanes = element(a.dtype), a.lanes
         zero = self.simd.constant(0, a.dtype, lanes)
         found = self._libm("cpow", (a, b))
-        positive = self._line("fcmp ogt", of, lanes, b.parts[0], zero.parts[0])
-        real = self._line("fcmp oeq", of, lanes, b.parts[1], zero.parts[1])
-        defined = self._line("and", "i1", lanes, positive, real)
+        defined = self._line("fcmp ogt", of, lanes, b.parts[0], zero.parts[0])
         nan = self.simd.constant(complex("nan+nanj"), a.dtype, lanes)
         of_zero = self.simd.choose(defined, zero, nan)
         found = self.simd.choose(self._compare("eq", a, zero), of_zero, found)

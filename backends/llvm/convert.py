@@ -1,12 +1,13 @@
 """Conversions between dtypes in registers, as NumPy makes them where C defines them.
 
-A float that an integer type cannot hold becomes the nearest integer that it can, NaN becomes 0. f16
-and bf16 round once, to nearest even, from f32 and from f64.
+A float that an integer type cannot hold becomes what x86's vector instructions make of it, as NumPy
+does there (C leaves it open): the low bits of a 32-bit integer if it is one, else the least one.
+f16 and bf16 round once, to nearest even, from f32 and from f64.
 """
 
 from __future__ import annotations
 
-from ...ir.dtypes import BOOL, F32, F64, DType
+from ...ir.dtypes import BOOL, F32, F64, U32, U64, DType
 from .simd import Simd, Vec, component, element, suffix, typed
 
 
@@ -41,6 +42,8 @@ class Convert:
     def by_bits(self, value: Vec, to: DType) -> Vec:
         """The same bits as another dtype of the same width."""
         source, lanes = value.dtype, value.lanes
+        if source == to:
+            return value
         if source.kind == "bool":
             value = Vec(to, (self._op("zext", "i1", value.only, "i8", lanes),), lanes)
             return value if to.bits == 8 else self.by_value(value, to)
@@ -106,10 +109,7 @@ class Convert:
             if to.kind == "float":
                 op = "fpext" if to.bits > source.bits else "fptrunc"
                 return self._op(op, element(source), given, element(to), lanes)
-            name = "fptosi" if to.kind == "signed" else "fptoui"
-            result, operand = typed(element(to), lanes), typed(element(source), lanes)
-            suffixes = f"{suffix(element(to), lanes)}.{suffix(element(source), lanes)}"
-            return self.simd.call(result, f"llvm.{name}.sat.{suffixes}", (operand, given))
+            return self._to_integer(value, to)
         signed = source.kind == "signed"
         if to.kind == "float":
             op = "sitofp" if signed else "uitofp"
@@ -119,6 +119,33 @@ class Convert:
         shrinks = source.kind != "bool" and to.bits < source.bits
         op = "trunc" if shrinks else "sext" if signed else "zext"
         return self._op(op, element(source), given, element(to), lanes)
+
+    def _to_integer(self, value: Vec, to: DType) -> str:
+        lanes, of = value.lanes, element(value.dtype)
+        wide = "i64" if to.bits == 64 else "i32"
+        found = self._truncated(value.only, value.dtype, wide, lanes)
+        if to in (U32, U64):
+            # What is not below half the range goes through the range that is that much lower.
+            half = 1 << (to.bits - 1)
+            border = self.simd.literal(float(half), value.dtype, lanes)
+            lower = self.b.pure(f"fsub {typed(of, lanes)} {value.only}, {border}")
+            high = self._truncated(lower, value.dtype, wide, lanes)
+            top = self.simd.spread(wide, str(-half), lanes)
+            high = self.b.pure(f"xor {typed(wide, lanes)} {high}, {top}")
+            below = self.b.pure(f"fcmp ult {typed(of, lanes)} {value.only}, {border}")
+            return self._choose(below, found, high, lanes, wide)
+        return found if element(to) == wide else self._op("trunc", wide, found, element(to), lanes)
+
+    def _truncated(self, value: str, source: DType, to: str, lanes: int) -> str:
+        """Toward zero; the least integer if it is out of range, or NaN."""
+        of = element(source)
+        name = f"llvm.fptosi.sat.{suffix(to, lanes)}.{suffix(of, lanes)}"
+        found = self.simd.call(typed(to, lanes), name, (typed(of, lanes), value))
+        bits = int(to[1:])
+        border = self.simd.literal(2.0 ** (bits - 1), source, lanes)
+        outside = self.b.pure(f"fcmp uge {typed(of, lanes)} {value}, {border}")
+        least = self.simd.spread(to, str(-(1 << (bits - 1))), lanes)
+        return self._choose(outside, least, found, lanes, to)
 
     def _nonzero(self, compare: str, of: str, value: str, lanes: int) -> str:
         zero = "zeroinitializer" if lanes > 1 else "0" if of[0] == "i" else "0.0"
@@ -151,8 +178,8 @@ class Convert:
         operand = self.simd.spread("i32", str(constant), lanes)
         return self.b.pure(f"{op} {typed('i32', lanes)} {value}, {operand}")
 
-    def _choose(self, test: str, a: str, b: str, lanes: int) -> str:
-        type = typed("i32", lanes)
+    def _choose(self, test: str, a: str, b: str, lanes: int, of: str = "i32") -> str:
+        type = typed(of, lanes)
         return self.b.pure(f"select {typed('i1', lanes)} {test}, {type} {a}, {type} {b}")
 
     def _nearest_even(self, bits: str, dropped: int, lanes: int) -> str:

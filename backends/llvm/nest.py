@@ -138,7 +138,8 @@ class NestWriter:
             ends.append(self.registers)
         then, otherwise = ends
         rows: list[tuple[str, str, str]] = []
-        kept = [(n, key) for n in then if n in otherwise for key in then[n]]
+        shared = [n for n in then if n in otherwise and then[n].keys() == otherwise[n].keys()]
+        kept = [(name, key) for name in shared for key in then[name]]
         for name, key in kept:
             value, other = then[name][key], otherwise[name][key]
             type = typed(element(value.dtype), value.lanes)
@@ -242,12 +243,17 @@ class NestWriter:
                 fits = enough if fits == "true" else self.b.pure(f"and i1 {fits}, {enough}")
         if fits == "true":
             self._inside(full, body)
-        elif self._vector_registers == 32 and any(isinstance(s, LoopNest) for s in body):
-            # A body with loops of its own is written once: its vectors are always masked.
+        elif self._vector_registers == 32 and self._is_long(loops, body):
+            # Where masks cost little, long code is written once: its vectors are always masked.
             self._inside(partial, body)
         else:
             writers = [lambda: self._inside(full, body), lambda: self._strips(partial, body)]
             self._branch(fits, writers)
+
+    def _is_long(self, loops: tuple[Loop, ...], body: tuple[Statement, ...]) -> bool:
+        """Whether a tile has loops inside, or rows, as blocks that are transposed have."""
+        inner = any(isinstance(statement, LoopNest) for statement in body)
+        return inner or any(loop.kind == "unroll" for loop in loops)
 
     def _count(self, loop: Loop) -> int:
         span = self.accesses.span(loop.start, loop.stop)
@@ -420,7 +426,9 @@ class NestWriter:
 
     def _store(self, statement: Store) -> None:
         self._memo.clear()
-        points = list(self._here())
+        # From the last point to the first: a point that is out of range writes to the last place in
+        # range, what it may, and the point whose place that is comes after it.
+        points = self._here()[::-1]
         values = [self._value(statement.value, at) for at in points]
         for at, value in zip(points, values, strict=True):
             self.accesses.store(statement.buffer, statement.indices, value, at)

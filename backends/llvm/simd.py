@@ -107,7 +107,7 @@ class Simd:
     def literal(self, value: Number | complex, dtype: DType, lanes: int = 1) -> str:
         """The text of a constant of a dtype that is not complex."""
         if dtype.name in _FLOATS:
-            text = "0x" + struct.pack(">d", value).hex().upper()
+            text = "0x" + struct.pack(">d", value_in(value, dtype)).hex().upper()
         elif dtype.kind == "float":
             text = str(int(value_in(value, dtype).view("i2")))
         elif dtype.kind == "bool":
@@ -338,11 +338,26 @@ class Simd:
                 for first in (0, half)
             ]
             return [line for side in sides for line in self._transpose(of, side, half)]
+        if count * int({"float": "f32", "double": "f64"}.get(of, of)[1:]) <= 128:
+            return self._transpose_small(of, rows)
         return self._transpose_square(of, rows)
 
     def _join(self, of: str, a: str, b: str, lanes: int) -> str:
         first = self.b.pure(f"insertelement <2 x {of}> poison, {of} {a}, i64 0")
         return self.b.pure(f"insertelement <2 x {of}> {first}, {of} {b}, i64 1")
+
+    def _transpose_small(self, of: str, rows: list[str]) -> list[str]:
+        """log2(n) rounds of interleaving line k with line k + n/2: single instructions on x86."""
+        half = len(rows) // 2
+        type = typed(of, 2 * half)
+        pairs = [lane for k in range(2 * half) for lane in (k, k + 2 * half)]
+        for _ in range(half.bit_length()):
+            rows = [
+                self._shuffle(type, rows[k], rows[k + half], lanes)
+                for k in range(half)
+                for lanes in (pairs[: 2 * half], pairs[2 * half :])
+            ]
+        return rows
 
     def _transpose_square(self, of: str, rows: list[str]) -> list[str]:
         """log2(n) rounds; round s exchanges blocks of s by s across the diagonal of 2s by 2s."""

@@ -178,7 +178,7 @@ class NestLowering:
         if schedule.block is not None:
             body += self._blocked(schedule, schedule.block, staged, scratch)
         else:
-            body.append(self._plain(schedule, staged))
+            body += self._plain(schedule, staged)
         width = self._width(schedule, tuple(body))
         return Lowered(Nest(self.einsum.name, width, tuple(body)), tuple(scratch))
 
@@ -193,7 +193,7 @@ class NestLowering:
             return self.carrier
         return self.storage.dtypes[access.tensor].compute
 
-    def _plain(self, schedule: Schedule, staged: Mapping[Access, Load]) -> LoopNest:
+    def _plain(self, schedule: Schedule, staged: Mapping[Access, Load]) -> tuple[Statement, ...]:
         """Loops over the free variables, the register tile, in it the reduction and the store."""
         typing = Typing(self.einsum, self.storage.dtypes, self.storage.extents, staged)
         scope = Scope(frozenset(self.einsum.free))
@@ -213,7 +213,7 @@ class NestLowering:
             blocks += [loop for loop in (row_block,) if loop is not None]
             tile += [loop for loop in (row,) if loop is not None]
         loops = (*(full_loop(v) for v in schedule.outer), *blocks, *tile)
-        return LoopNest(loops, tuple(scope.statements))
+        return around(loops, scope.statements)
 
     def _blocked(
         self,
@@ -238,17 +238,17 @@ class NestLowering:
         in_columns = only & (columns.variables - across.variables)
         in_rows = only & (across.variables - columns.variables)
         tile_loops = [loop for loop in (row_loops(schedule)[1], vector_loops(schedule)[1]) if loop]
-        around = [v for v in schedule.outer if v not in in_columns and v not in in_rows]
+        outside = [v for v in schedule.outer if v not in in_columns and v not in in_rows]
         tall = RankExpr((), block.tall)
         tiles = (
             blocking.block_loop(blocking.vector, blocking.wide, blocking.width),
-            blocking.block_loop(blocking.rows, tall, schedule.row_count),
+            blocking.block_loop(blocking.rows, tall, RankExpr((), schedule.row_count)),
         )
         inner = LoopNest((*tiles, *tile_loops), tile)
         middle_loops = [full_loop(v) for v in schedule.outer if v in in_rows]
         middle_loops.append(blocking.outer_loop(blocking.rows, tall))
         middle = LoopNest(tuple(middle_loops), (rows.copy, inner))
-        outer_loops = [full_loop(v) for v in around]
+        outer_loops = [full_loop(v) for v in outside]
         outer_loops.append(blocking.outer_loop(blocking.vector, blocking.wide))
         outer_loops += [full_loop(v) for v in schedule.outer if v in in_columns]
         outer_loops.append(blocking.piece_loop())
@@ -317,7 +317,7 @@ class NestLowering:
         )
         zero = Number(self.einsum.ring.zero, self.dtype)
         indices = tuple(RankExpr.of_variable(name) for name in variables)
-        yield LoopNest(loops, (Store(self.einsum.name, indices, zero),))
+        yield from around(loops, [Store(self.einsum.name, indices, zero)])
 
     # ---- the value at a point
 
@@ -459,13 +459,16 @@ class NestLowering:
                         width = max(width, _bits(node.dtype))
             if isinstance(statement, Begin):
                 width = max(width, _bits(statement.dtype))
-        strided = (
-            schedule.row_count == LANES_EXPR or vector != self._reading(self.einsum.output).unit
-        )
+        strided = schedule.transposes or vector != self._reading(self.einsum.output).unit
         strided |= any(
             vector in r.variables and r.unit != vector for r in self._problem({}).readings
         )
         return max(width, 32) if strided else width
+
+
+def around(loops: tuple[Loop, ...], body: Sequence[Statement]) -> tuple[Statement, ...]:
+    """The statements inside the loops, if there are any loops."""
+    return (LoopNest(loops, tuple(body)),) if loops else tuple(body)
 
 
 def vector_loops(schedule: Schedule) -> tuple[Loop | None, Loop | None]:
@@ -490,8 +493,8 @@ def row_loops(schedule: Schedule) -> tuple[Loop | None, Loop | None]:
         return None, None
     block = rows + "'"
     start, end = RankExpr.of_variable(block), RankExpr.of_size(rows.upper())
-    count = schedule.row_count
-    stop = RankExpr((*start.terms, *count.terms), count.offset)
+    count = RankExpr((), schedule.row_count)
+    stop = RankExpr(start.terms, schedule.row_count)
     return (
         Loop(block, RankExpr(), end, step=count),
         Loop(rows, start, stop, (end,), kind="unroll"),

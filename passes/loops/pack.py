@@ -18,7 +18,7 @@ from ...ir.dtypes import DType
 from ...ir.loop_nodes import Load, Loop, LoopNest, Store
 from ...ir.loops import Scratch
 from ...ir.ranks import RankExpr, Term, affine
-from .schedule import LANES_EXPR, Block, Reading, Schedule
+from .schedule import LANES_EXPR, Block, Reading, Schedule, block_side
 from .typed import convert, full_loop
 
 
@@ -103,7 +103,8 @@ def copy_loops(
     tile: list[Loop] = []
     if along is not None:
         vectors = 1
-        outer, inner = tiled(ranges[along], LANES_EXPR, "unroll")
+        side = RankExpr((), block_side(store.value.dtype.bits))
+        outer, inner = tiled(ranges[along], side, "unroll")
         loops.append(outer)
         tile.append(inner)
     outer, inner = tiled(ranges[vector], times(LANES_EXPR, vectors), "vector")
@@ -198,12 +199,17 @@ class Blocking:
         vector = Loop(
             self.vector, tile, plus(tile, self.width), (size(self.vector),), kind="vector"
         )
+        if along is not None and along != self.vector:
+            blocks = Loop(self.vector, tile, plus(tile, self.width), (size(self.vector),))
+            outer, vector = tiled(blocks, LANES_EXPR, "vector")
+            loops.append(outer)
         ranges = {v: full_loop(v) for v in self.others}
         ranges[self.block.along] = self.depth_loop()
         tiles: list[Loop] = []
         for name, loop in ranges.items():
             if name == along:
-                outer, inner = tiled(loop, LANES_EXPR, "unroll")
+                side = RankExpr((), block_side(self.dtype.bits))
+                outer, inner = tiled(loop, side, "unroll")
                 loops.append(outer)
                 tiles.append(inner)
             else:

@@ -16,6 +16,9 @@ from ...ir.ranks import RankExpr, Term
 #: A size that is not known counts as this.
 UNKNOWN = 1024
 
+#: A row of a block: 4 KiB, so that 64 rows are a part of a second-level cache.
+_ROW_BITS = 8 * 4096
+
 LANES_EXPR = RankExpr((Term(1, (LANES,)),))
 
 
@@ -69,7 +72,8 @@ class Schedule:
     vector: str | None
     vectors: int
     rows: str | None
-    row_count: RankExpr
+    row_count: int
+    transposes: bool  # the rows are what an operand is consecutive along: square blocks
     outer: tuple[str, ...]
     reduced: tuple[str, ...]
     folded: frozenset[str]  # all reduced variables, the vector one too
@@ -82,18 +86,23 @@ class Schedule:
         return self.vector is not None and self.vector in self.folded
 
 
+def block_side(bits: int) -> int:
+    """How many elements of so many bits are read at a time to be transposed: a cache line."""
+    return min(16, max(2, 512 // bits))
+
+
 def choose(problem: Problem) -> Schedule:
     """The schedule of an Einsum."""
     vector, moved = _vector(problem)
     lanes = 512 // problem.width
-    rows, row_count = _rows(problem, vector, moved, lanes)
-    vectors = _vectors(problem, vector, rows, row_count, lanes)
+    rows, row_count, transposes = _rows(problem, vector, moved)
+    vectors = 1 if transposes else _vectors(problem, vector, rows, row_count, lanes)
     free = tuple(v for v in problem.free if v not in (vector, rows))
     if problem.column_major:
         free = free[::-1]
     reduced = tuple(v for v in _reduction_order(problem, vector) if v != vector)
     folded = frozenset(problem.reduced)
-    schedule = Schedule(vector, vectors, rows, row_count, free, reduced, folded, moved)
+    schedule = Schedule(vector, vectors, rows, row_count, transposes, free, reduced, folded, moved)
     return _blocked(problem, schedule, lanes)
 
 
@@ -137,10 +146,10 @@ def _reduction_vector(problem: Problem) -> str | None:
 
 
 def _rows(
-    problem: Problem, vector: str | None, moved: Sequence[Reading], lanes: int
-) -> tuple[str | None, RankExpr]:
-    """The second variable of the register tile, and how many of it."""
-    none = (None, RankExpr((), 1))
+    problem: Problem, vector: str | None, moved: Sequence[Reading]
+) -> tuple[str | None, int, bool]:
+    """The second variable of the register tile, how many of it, and whether to transpose."""
+    none = (None, 1, False)
     if vector is None:
         return none
     candidates = [v for v in problem.free if v != vector]
@@ -148,7 +157,7 @@ def _rows(
         # What is consecutive along another variable is read in square blocks and transposed.
         for reading in _strided(problem, vector):
             if reading not in moved and reading.unit in candidates and not problem.heavy:
-                return reading.unit, LANES_EXPR
+                return reading.unit, block_side(problem.width * problem.parts), True
     if not problem.reduced or problem.heavy:
         return none
     shared = [r for r in problem.readings if vector in r.variables]
@@ -162,7 +171,7 @@ def _rows(
     limit = 8 if problem.parts == 1 else 6
     if vector in problem.reduced:
         limit = 4
-    return best, RankExpr((), _even(problem.sizes.get(best), limit))
+    return best, _even(problem.sizes.get(best), limit), False
 
 
 def _even(size: int | None, limit: int) -> int:
@@ -173,15 +182,14 @@ def _even(size: int | None, limit: int) -> int:
 
 
 def _vectors(
-    problem: Problem, vector: str | None, rows: str | None, row_count: RankExpr, lanes: int
+    problem: Problem, vector: str | None, rows: str | None, row_count: int, lanes: int
 ) -> int:
     """How many vectors wide the tile is."""
-    if vector is None or problem.heavy or row_count == LANES_EXPR:
+    if vector is None or problem.heavy:
         return 1
     needed = -(-problem.size(vector) // lanes)
-    count = row_count.constant or 1
     if rows is not None and problem.reduced:
-        wide = 2 if count > 4 else 4 if count > 2 else 6
+        wide = 2 if row_count > 4 else 4 if row_count > 2 else 6
         if problem.parts == 2:
             wide = min(wide, 2)
         return max(1, min(wide, needed))
@@ -205,7 +213,7 @@ def _blocked(problem: Problem, schedule: Schedule, lanes: int) -> Schedule:
     vector, rows = schedule.vector, schedule.rows
     if vector is None or rows is None or vector not in problem.free or not problem.reduced:
         return schedule
-    if schedule.row_count == LANES_EXPR or problem.ordered or problem.filtered:
+    if schedule.transposes or problem.ordered or problem.filtered:
         return schedule
     columns = [r for r in problem.readings if vector in r.variables and rows not in r.variables]
     across = [r for r in problem.readings if rows in r.variables and vector not in r.variables]
@@ -215,15 +223,15 @@ def _blocked(problem: Problem, schedule: Schedule, lanes: int) -> Schedule:
     every = frozenset(problem.reduced)
     if not (column.plain and row.plain and every <= column.variables and every <= row.variables):
         return schedule
-    panel = problem.size(vector, *problem.reduced) * problem.width * problem.parts // 8
+    bits = problem.width * problem.parts
+    panel = problem.size(vector, *problem.reduced) * bits // 8
     others = [v for v in problem.free if v not in column.variables]
     if panel < 96 * 1024 or problem.size(*others) < 24:
         return schedule
     along = schedule.reduced[-1]
     rest = problem.size(*(v for v in problem.reduced if v != along))
-    depth = max(32, _pieces(problem.sizes.get(along), max(256 // rest, 32)))
-    count = schedule.row_count.constant or 1
-    tall = count * max(1, 128 // count)
+    depth = _pieces(problem.sizes.get(along), max(_ROW_BITS // bits // rest, 32))
+    tall = schedule.row_count * max(1, 64 // schedule.row_count)
     block = Block(along, depth, column, 128, row, tall)
     moved = tuple(r for r in schedule.moved if r is not column)
     return replace(schedule, moved=moved, block=block)

@@ -198,9 +198,9 @@ def convert(value: Value, dtype: DType) -> Value:
     """The value as another dtype; as it is if it has that one."""
     if value.dtype == dtype:
         return value
-    if isinstance(value, Number) and not (value.dtype.kind == "complex" or dtype.bits == 16):
+    if isinstance(value, Number) and value.dtype.kind != "complex":
         exact = value_in(value.value, value.dtype)
-        if dtype.is_inexact or value.dtype.kind in ("bool", "signed", "unsigned"):
+        if dtype.compute == dtype and (dtype.is_inexact or not value.dtype.is_inexact):
             return Number(exact.astype(dtype.numpy).item(), dtype)
     return Convert(value, dtype)
 
@@ -241,6 +241,11 @@ def apply(op: str, *args: Typed) -> Typed:
     if op == "erf":
         result = as_value(apply("exp", args[0])).dtype
         return convert(Apply("erf", (convert(as_value(args[0]), F64),)), result)
+    if op == "pow" and isinstance(args[1], Scalar) and args[1] in (0.5, 2):
+        # NumPy's own shortcuts; the square root of -inf is NaN, where C's power is inf.
+        result = _resolved("pow", (_given(args[0]), type(args[1])))[-1]
+        base = convert(as_value(args[0]), result)
+        return apply("mul", base, base) if args[1] == 2 else apply("sqrt", base)
     if op in _COMPARE:
         known = _compare_far(op, *args)
         if known is not None:
@@ -249,7 +254,7 @@ def apply(op: str, *args: Typed) -> Typed:
 
 
 def _ufunc(op: str, args: tuple[Typed, ...]) -> Value:
-    given = tuple(type(arg) if isinstance(arg, Scalar) else arg.dtype for arg in args)
+    given = tuple(map(_given, args))
     *operands, result = _resolved(op, given)
     values = tuple(
         Number(arg, dtype) if isinstance(arg, Scalar) else convert(arg, dtype)
@@ -260,6 +265,10 @@ def _ufunc(op: str, args: tuple[Typed, ...]) -> Value:
     if all(value.dtype.kind == "bool" for value in values):
         op = _BOOL_NAMES.get(op, op)
     return convert(Apply(op, values), result)
+
+
+def _given(arg: Typed) -> Any:
+    return type(arg) if isinstance(arg, Scalar) else arg.dtype
 
 
 @cache
