@@ -1,9 +1,9 @@
 """An Executable: a Cascade compiled on demand for the dtypes and shapes it is called with.
 
 Three levels keep what can be kept. A *specialisation* is one set of dtypes and shapes: its Cascade
-after the passes, and the steps that led there. A *kernel* is one set of layouts (which axis of each
-array has unit stride) of a specialisation; its text knows no sizes, so the native object behind it
-is shared by all shapes. A *bound call* is one exact signature, strides included: the fast path.
+after the passes. A *kernel* is one set of layouts (which axis of each array has unit stride); its
+text knows no sizes, and it is shared by all specialisations whose Cascades differ in sizes of the
+same magnitude alone. A *bound call* is one exact signature, strides included: the fast path.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from os import PathLike
 from typing import Any, TypeAlias
 
 import numpy as np
+from numpy import may_share_memory
 
 from einloom.backends.base import Array, Call, Kernel
 from einloom.backends.registry import backend_form, kernel_class
@@ -53,15 +54,25 @@ def unit_axis(array: Array) -> int | None:
     return best
 
 
+#: From a backend's name, and the axis of unit stride of each input and output, to a kernel.
+Kernels: TypeAlias = "dict[tuple[str, tuple[int | None, ...]], Kernel]"
+
+
 @dataclass(frozen=True, slots=True)
 class Specialisation:
     """A Cascade with its sizes and dtypes known (or symbolic, for emission), after the passes."""
 
+    written: Cascade
+    pipeline: Pipeline
     cascade: Cascade
     dtypes: Mapping[str, DType]
     sizes: Mapping[str, int]
-    steps: tuple[Step, ...]
-    kernels: dict[tuple[str, tuple[int | None, ...]], Kernel]  # filled as layouts turn up
+    kernels: Kernels  # filled as layouts turn up; shared by all sizes of a class
+
+    def steps(self) -> tuple[Step, ...]:
+        """What the Cascade was before the passes, and after each."""
+        first = Step("parse", str(self.written), "the Cascade as written")
+        return (first, *self.pipeline.run(self.written)[1])
 
     def output_shapes(self) -> list[Shape]:
         """The shape of each output."""
@@ -93,7 +104,7 @@ class Specialisation:
     def kernel(self, backend: str, layouts: tuple[int | None, ...]) -> Kernel:
         """The backend's kernel for these layouts."""
         if backend_form(backend) == "Cascade":
-            layouts = ()
+            return kernel_class(backend)(self.cascade)  # what it shares it keeps itself
         found = self.kernels.get((backend, layouts))
         if found is None:
             found = kernel_class(backend)(self.form(backend, layouts))
@@ -133,9 +144,9 @@ class Executable:
 
     `f(*arrays, out=None)` takes the inputs in the order of `f.cascade.inputs`, or by name, and
     returns the output, a tuple of them if there are several. It compiles for each new set of
-    dtypes and shapes; `f.steps`, `f.source`, `f.llvm_ir` and `f.asm` show what was compiled last,
-    or, before the first call, the form for the shapes and dtypes given to `compile` (symbolic
-    shapes and f32 where none were given).
+    dtypes, and of shapes if their sizes are of other magnitudes; `f.steps`, `f.source`, `f.llvm_ir`
+    and `f.asm` show what was called last, or, before the first call, the form for the shapes and
+    dtypes given to `compile` (symbolic shapes and f32 where none were given).
     """
 
     def __init__(
@@ -151,6 +162,7 @@ class Executable:
         self.pipeline = pipeline
         self._template = template
         self._specialised: dict[Any, Specialisation] = {}
+        self._kernels: dict[Cascade, Kernels] = {}
         self._bound: dict[Any, Callable[..., Any]] = {}
         self._dtypes = dtypes
         self._shown: Specialisation | None = None
@@ -167,10 +179,8 @@ class Executable:
             cascade = self._template(shapes, dtypes)
             inputs = dict(zip((d.name for d in cascade.inputs), shapes, strict=True))
             sizes = infer_sizes(cascade, inputs)
-            found = _specialise(cascade, self.pipeline, sizes, dtypes)
-            if len(self._specialised) >= TABLE_BOUND:
-                self._specialised.clear()
-            self._specialised[key] = found
+            found = self._specialise(cascade, sizes, dtypes)
+            _keep(self._specialised, key, found)
         self._shown = found
         return found
 
@@ -178,8 +188,41 @@ class Executable:
         if self._shown is None:
             cascade = self._template(None, self._dtypes)
             dtypes = self._dtypes or [decl.dtype or F32 for decl in cascade.inputs]
-            self._shown = _specialise(cascade, self.pipeline, {}, dtypes)
+            self._shown = self._specialise(cascade, {}, dtypes)
         return self._shown
+
+    def _specialise(
+        self, cascade: Cascade, sizes: Mapping[str, int], dtypes: Sequence[DType]
+    ) -> Specialisation:
+        """Writes sizes and dtypes into the Cascade's declarations, then runs the passes on it."""
+        declared = infer_dtypes(
+            cascade, dict(zip((d.name for d in cascade.inputs), dtypes, strict=True))
+        )
+        open_ranks = {rank.name for rank in cascade.ranks if rank.shape is None}
+        written = replace(
+            cascade,
+            inputs=tuple(replace(decl, dtype=declared[decl.name]) for decl in cascade.inputs),
+            ranks=tuple(
+                replace(rank, shape=sizes.get(rank.name, rank.shape)) for rank in cascade.ranks
+            ),
+        )
+        rewritten = self.pipeline.apply(written)
+        # Code knows no sizes; what they serve for, hints, is the same for all of one magnitude.
+        magnitudes = replace(
+            rewritten,
+            ranks=tuple(
+                replace(rank, shape=rank.shape.bit_length())
+                if rank.name in open_ranks and isinstance(rank.shape, int)
+                else rank
+                for rank in rewritten.ranks
+            ),
+        )
+        kernels = self._kernels.get(magnitudes)
+        if kernels is None:
+            kernels = {}
+            _keep(self._kernels, magnitudes, kernels)
+        dtypes_now = infer_dtypes(rewritten, {})
+        return Specialisation(written, self.pipeline, rewritten, dtypes_now, sizes, kernels)
 
     # ---- calling
 
@@ -198,9 +241,7 @@ class Executable:
         if out is not None:
             return call(*operands, out)
         if all(type(array) is np.ndarray for array in arrays):
-            if len(self._bound) >= TABLE_BOUND:
-                self._bound.clear()
-            self._bound[signature(arrays)] = call
+            _keep(self._bound, signature(arrays), call)
         return call(*operands)
 
     def bind(
@@ -229,7 +270,7 @@ class Executable:
         if out is None:
             call = _allocating(found, self.backend, converted, axes)
         else:
-            call = _writing(found, self.backend, converted, _check_out(out, found, casting))
+            call = _writing(found, self.backend, converted, out, casting)
         if all(new is old for new, old in zip(converted, operands, strict=True)):
             return call
         count = len(declared)
@@ -274,7 +315,7 @@ class Executable:
         else:
             nest = str(found.form(self.backend, found.row_major()))
             last = Step("lower", nest, "loop nests, for C-ordered arrays")
-        return (*found.steps, last)
+        return (*found.steps(), last)
 
     @property
     def source(self) -> str:
@@ -329,23 +370,10 @@ class Executable:
         return f"<einloom.Executable {self._show().cascade.name} on {self.backend}>"
 
 
-def _specialise(
-    cascade: Cascade, pipeline: Pipeline, sizes: Mapping[str, int], dtypes: Sequence[DType]
-) -> Specialisation:
-    """Writes sizes and dtypes into the Cascade's declarations, then runs the passes on it."""
-    declared = infer_dtypes(
-        cascade, dict(zip((d.name for d in cascade.inputs), dtypes, strict=True))
-    )
-    cascade = replace(
-        cascade,
-        inputs=tuple(replace(decl, dtype=declared[decl.name]) for decl in cascade.inputs),
-        ranks=tuple(
-            replace(rank, shape=sizes.get(rank.name, rank.shape)) for rank in cascade.ranks
-        ),
-    )
-    first = Step("parse", str(cascade), "the Cascade as written")
-    cascade, steps = pipeline.run(cascade)
-    return Specialisation(cascade, infer_dtypes(cascade, {}), sizes, (first, *steps), {})
+def _keep(table: dict[Any, Any], key: Any, value: Any) -> None:
+    if len(table) >= TABLE_BOUND:
+        table.clear()
+    table[key] = value
 
 
 def signature(arrays: Sequence[Any]) -> tuple[Any, ...]:
@@ -399,39 +427,54 @@ def _maker(shape: Shape, dtype: np.dtype[Any], axes: Sequence[int] | None) -> Ca
 
 
 def _writing(
-    found: Specialisation, backend: str, inputs: Sequence[Array], targets: Sequence[Array]
+    found: Specialisation, backend: str, inputs: Sequence[Array], out: Any, casting: Any
 ) -> Callable[..., Any]:
     """A function of the inputs and of `out` that writes there."""
+    targets = _check_out(out, found, casting)
     dtypes = [dtype.numpy for dtype in found.output_dtypes()]
-    count = len(inputs)
     # Whether a target can be written to directly is the same for all of one signature, but for
     # memory that it shares with an input: a kernel reads inputs after it has begun to write.
-    direct = [
+    direct = all(
         target.dtype == dtype and not _overlaps_itself(target)
         for target, dtype in zip(targets, dtypes, strict=True)
-    ]
-    run = found.bind(backend, inputs, targets) if all(direct) else None
+    )
+    run = found.bind(backend, inputs, targets) if direct else None
 
     def call(*arrays: Any) -> Any:
-        given, out = arrays[:count], arrays[count]
-        outs: tuple[Array, ...] = tuple(out) if isinstance(out, tuple | list) else (out,)
+        given, last = arrays[:-1], arrays[-1]
+        outs: tuple[Array, ...] = tuple(last) if isinstance(last, tuple | list) else (last,)
         if not all(target.flags.writeable for target in outs):
             raise ArgumentError("out= is a read-only array")
         shared = any(
-            np.may_share_memory(target, other)
+            may_share_memory(target, other)
             for number, target in enumerate(outs)
             for other in (*given, *outs[:number])
         )
         if run is not None and not shared:
             run(*given, *outs)
-            return out
+            return last
         results = [np.empty(t.shape, dtype) for t, dtype in zip(outs, dtypes, strict=True)]
         found.bind(backend, given, results)(*given, *results)
         for target, result in zip(outs, results, strict=True):
             np.copyto(target, result, casting="unsafe")  # the rule was checked when this was made
-        return out
+        return last
 
-    return call
+    def call_one(*arrays: Array) -> Any:
+        """The same for one output that can be written to directly, in a third of the time."""
+        target = arrays[-1]
+        if target.flags.writeable:
+            for given in arrays[:-1]:
+                if may_share_memory(target, given):
+                    break
+            else:
+                write(*arrays)
+                return target
+        return call(*arrays)
+
+    if run is None or isinstance(out, tuple | list):
+        return call
+    write = run
+    return call_one
 
 
 def _check_out(out: Any, found: Specialisation, casting: Any) -> list[Array]:

@@ -102,6 +102,16 @@ class Pipeline:
     def __post_init__(self) -> None:
         object.__setattr__(self, "passes", tuple(self.passes))
 
+    def apply(self, cascade: Cascade) -> Cascade:
+        """The rewritten Cascade; raises as `run` does."""
+        verify(cascade)
+        for rewrite in self.passes:
+            after = rewrite(cascade)
+            if after is not cascade:
+                verify(after)
+            cascade = after
+        return cascade
+
     def run(self, cascade: Cascade) -> tuple[Cascade, tuple[Step, ...]]:
         """The rewritten Cascade, and one Step for each pass.
 
