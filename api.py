@@ -344,7 +344,7 @@ class ContractExpression:
 
 
 def contract_expression(
-    subscripts: Any,
+    subscripts: Any = "",
     *shapes: Any,
     constants: Collection[int] | None = None,
     use_blas: bool = True,
@@ -381,9 +381,11 @@ def contract_expression(
     parsed, given = read_call(subscripts, shapes, checked.notation)
     held: dict[int, Array] = {}
     for number in constants or ():
+        if isinstance(number, bool) or not isinstance(number, int):
+            raise OperandError(f"constants= holds {number!r}, not the position of an operand")
         if not 0 <= number < len(given):
             raise ArgumentError(f"constants= names operand {number} of {len(given)}")
-        held[number] = as_array(given[number], number)
+        held[number] = as_array(given[number], number).copy()
     known = [
         held[number].shape if number in held else _as_shape(shape, number)
         for number, shape in enumerate(given)
