@@ -125,6 +125,9 @@ def einsum_dtype(einsum: Einsum, dtypes: Mapping[str, DType]) -> DType:
     dtype = einsum.dtype or inferred
     if isinstance(einsum.expr, Reduce):
         _folded(einsum.expr, dtype)
+    if einsum.dtype is not None and isinstance(einsum.body, Map) and is_chain(einsum.body.op):
+        computed = product_dtype(einsum, dtypes)
+        result_dtype(einsum.body.op, computed, computed)
     if dtype.kind not in einsum.ring.kinds:
         raise OperandError(
             f"semiring {einsum.semiring} is not defined on {dtype}",

@@ -211,7 +211,7 @@ def _apply(node: Map, args: list[Any]) -> Any:
 
 def convert(value: Array, dtype: DType) -> Array:
     """A cast as C does it; complex to real keeps the real part."""
-    if np.iscomplexobj(value) and dtype.kind != "complex":
+    if np.iscomplexobj(value) and dtype.kind not in ("complex", "object"):
         value = value != 0 if dtype.kind == "bool" else np.real(value)
     return value.astype(dtype.numpy)
 

@@ -222,7 +222,7 @@ def _result_dtype(operator: str, typed: tuple[tuple[type, DType | Number], ...])
     try:
         with np.errstate(all="ignore"):
             value = np.asarray(OPERATORS[operator].reference(*samples))
-    except (TypeError, OverflowError, ValueError) as error:
+    except (TypeError, ArithmeticError, ValueError) as error:
         shown = ", ".join(map(str, operands))
         raise OperandError(f"{operator} is not defined on ({shown}): {error}") from None
     return resolve_bf16(of_numpy(value.dtype), dtypes)

@@ -65,10 +65,10 @@ def cast(value: Value, dtype: DType) -> Value:
     if value.dtype.kind == "complex" and dtype.kind == "bool":
         return Value(f"{value.operand(value.axes)} != 0", value.axes, dtype, atom=False)
     text = value.operand(value.axes)
-    if value.dtype.kind == "complex" and dtype.kind != "complex":
+    if value.dtype.kind == "complex" and dtype.kind not in ("complex", "object"):
         text = f"np.real({value.text})"
     elif value.dtype.kind == "object" and not value.axes:
-        text = f"np.asarray({value.text})"  # NumPy unwraps such a scalar to a Python object
+        text = f"np.asarray({value.text}, object)"  # NumPy unwraps such a scalar
     return Value(f"{text}.astype({dtype_text(dtype)})", value.axes, dtype)
 
 
@@ -94,22 +94,36 @@ def _apply(operator: Operator, args: Sequence[Value], order: Sequence[str]) -> V
     places = [aligned(arg, axes) for arg in args]
     known = (arg.dtype if arg.number is None else arg.number for arg in args)
     dtype = result_dtype(operator.name, *known)
-    texts = [arg.render(place) for arg, place in zip(args, places, strict=True)]
-    call = None
-    plain = _CALL.fullmatch(operator.formula)
-    if plain and isinstance(getattr(np, plain[1]), np.ufunc):
-        call = f"np.{plain[1]}({', '.join(texts)}"
-    # An operator between Python numbers is Python's own. Object scalars are such numbers, and that
-    # is meant for them, but not for what compares them: it must be a NumPy bool.
-    python = all(arg.weak for arg in args) or (
-        dtype.kind != "object" and not axes and any(arg.dtype.kind == "object" for arg in args)
-    )
-    if operator.symbol and len(args) == 2 and not python:
-        infix = (arg.operand(place) for arg, place in zip(args, places, strict=True))
-        text = f" {operator.symbol} ".join(infix)
-        return Value(text, axes, dtype, atom=False, call=call)
+    unwrapped = dtype.kind == "object" and not axes
+    if operator.symbol and len(args) == 2 and not all(arg.weak for arg in args):
+        # Between scalars that NumPy unwraps to Python numbers the operator is Python's own, which
+        # is meant, but not for what compares them: that must be a NumPy bool.
+        if axes or unwrapped or all(arg.dtype.kind != "object" for arg in args):
+            infix = (arg.operand(place) for arg, place in zip(args, places, strict=True))
+            text = f" {operator.symbol} ".join(infix)
+            call = None if unwrapped else _call(operator, args, places)
+            return Value(text, axes, dtype, atom=False, call=call)
+    call = _call(operator, args, places)
+    texts = [_argument(arg, place) for arg, place in zip(args, places, strict=True)]
     text = re.sub(r"\b[abc]\b", lambda found: texts["abc".index(found[0])], operator.formula)
     return Value(text, axes, dtype, call=call)
+
+
+def _call(
+    operator: Operator, args: Sequence[Value], places: Sequence[Sequence[str | None]]
+) -> str | None:
+    """The operator as a call of a ufunc, if its formula is one."""
+    plain = _CALL.fullmatch(operator.formula)
+    if plain is None or not isinstance(getattr(np, plain[1]), np.ufunc):
+        return None
+    texts = [_argument(arg, place) for arg, place in zip(args, places, strict=True)]
+    return f"np.{plain[1]}({', '.join(texts)}"
+
+
+def _argument(arg: Value, place: Sequence[str | None]) -> str:
+    """An argument of a NumPy function, which must not take an object scalar for an i64."""
+    text = arg.render(place)
+    return f"np.asarray({text}, object)" if arg.dtype.kind == "object" and not arg.axes else text
 
 
 def duplicates(op: str) -> bool:

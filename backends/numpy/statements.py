@@ -151,9 +151,7 @@ class EinsumEmitter:
         present = tuple(v for v in node.variables if v in inside)
         missing = tuple(v for v in node.variables if v not in inside)
         leaf = self._covering(node.expr, where, inside)
-        # The last axis stays last, so that the innermost loop of a ufunc runs along it.
-        order = leaf or (*self._order[:-1], *node.variables, *self._order[-1:])
-        with self._ordered((*order, *self._order, *node.variables, *inside)):
+        with self._ordered((*(leaf or ()), *self._order_with(node.variables), *inside)):
             if present and leaf is None:
                 value, kept = self._looped(node, where, fold, present)
             else:
@@ -271,6 +269,10 @@ class EinsumEmitter:
             for variable in variables:
                 del bound[variable]
 
+    def _order_with(self, variables: Sequence[str]) -> tuple[str, ...]:
+        """The order with reduced variables in it; the last axis stays last, where loops are tight."""
+        return (*self._order[:-1], *variables, *self._order[-1:])
+
     @contextmanager
     def _ordered(self, order: Sequence[str]) -> Generator[None]:
         """What order axes take in the expressions within, where operands differ."""
@@ -288,16 +290,15 @@ class EinsumEmitter:
         product = self._chain_dtype(expr)
         if not _is_contraction(node.op, expr.op, product, dtype):
             return None
-        inside = [set(free_variables(arg)) - set(self._fixed) for arg in expr.args]
-        summed = set(node.variables)
-        small = all(self._is_held(arg) for arg in expr.args)
-        if not summed <= inside[0] & inside[1] or len(inside[0] | inside[1]) > MAX_AXES - 3:
+        inside = [[v for v in free_variables(arg) if v not in self._fixed] for arg in expr.args]
+        if not set(node.variables) <= set(inside[0]) & set(inside[1]):
             return None
-        if not small:
+        # A stack of matrices may need an axis more than its operands have.
+        if len({*inside[0], *inside[1]}) > MAX_AXES - 3 or not all(map(self._is_held, expr.args)):
             return None
-        a, b = (cast(self._value(arg), product) for arg in expr.args)
-        order = dict.fromkeys((*self._order, *a.axes, *b.axes))
-        found = contract(a, b, node.variables, tuple(order), self._size)
+        with self._ordered((*self._order_with(node.variables), *inside[0], *inside[1])):
+            a, b = (cast(self._value(arg), product) for arg in expr.args)
+            found = contract(a, b, node.variables, self._order, self._size)
         return None if found is None else cast(found, dtype)
 
     def _is_held(self, expr: Expr) -> bool:

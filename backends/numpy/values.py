@@ -46,7 +46,9 @@ class Value:
         entries = iter([index[axis] for axis in permutation])
         parts = ["None" if variable is None else next(entries) for variable in order]
         moved = permutation != sorted(permutation)
-        if not self.atom and (moved or any(part != ":" for part in parts)):
+        if not self.axes and parts and self.dtype.kind == "object":
+            text = f"np.asarray({text}, object)"  # NumPy unwraps such a scalar
+        elif not self.atom and (moved or any(part != ":" for part in parts)):
             text = f"({text})"
         if moved:
             reverse = permutation == list(range(len(permutation)))[::-1]
@@ -68,8 +70,8 @@ def aligned_axes(values: Sequence[Value], order: Sequence[str]) -> tuple[str, ..
     shaped = [value.axes for value in values if value.axes]
     if len(set(shaped)) == 1:
         return shaped[0]
-    present = {variable for axes in shaped for variable in axes}
-    return tuple(variable for variable in order if variable in present)
+    present = dict.fromkeys(variable for axes in shaped for variable in axes)
+    return tuple(v for v in dict.fromkeys((*order, *present)) if v in present)
 
 
 def aligned(value: Value, axes: Sequence[str]) -> tuple[str | None, ...]:
