@@ -201,11 +201,14 @@ def _folded(node: Reduce, dtype: DType) -> DType:
 
 def _map_dtype(expr: Map, args: list[DType | Number]) -> DType:
     try:
-        if is_chain(expr.op):
-            first, second, *rest = args
-            pair = result_dtype(expr.op, first, second)
-            return reduce(lambda total, arg: result_dtype(expr.op, total, arg), rest, pair)
-        return result_dtype(expr.op, *args)
+        if not is_chain(expr.op):
+            return result_dtype(expr.op, *args)
+        # Of all at once: i16, u16 and f32 have the common type f32, i16 and u16 alone have i32.
+        dtypes = [arg for arg in args if isinstance(arg, DType)]
+        weak = [arg for arg in args if not isinstance(arg, DType)]
+        first, second, *rest = [*[promote(*dtypes)] * min(len(dtypes), 2), *weak]
+        pair = result_dtype(expr.op, first, second)
+        return reduce(lambda total, arg: result_dtype(expr.op, total, arg), rest, pair)
     except EinloomError as error:
         if error.span is None and expr.span is not None:
             raise OperandError(error.message, span=expr.span) from None

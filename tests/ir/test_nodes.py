@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 
 import numpy as np
 import pytest
 
 from einloom.ir.cascade import Cascade, TensorDecl, fresh_name
-from einloom.ir.dtypes import BF16, DTYPES, F32, F64, I64, as_dtype, of_numpy
+from einloom.ir.dtypes import BF16, DTYPES, F32, F64, I64, DType, as_dtype, of_numpy
 from einloom.ir.einsum import Access, Einsum, Literal, Map, Reduce, free_variables, rewrite_leaves
 from einloom.ir.errors import EinloomError, OperandError, ParseError, RankError
-from einloom.ir.infer import infer_dtypes, infer_sizes
+from einloom.ir.infer import expr_dtype, infer_dtypes, infer_sizes
 from einloom.ir.ranks import Rank, RankExpr, Term, affine
 from einloom.ir.source import Source, Span, cover
 
@@ -251,3 +252,14 @@ def test_dtypes_that_do_not_fit() -> None:
         infer(Einsum(left, Access("X", (read,))), "f32")
     with pytest.raises(OperandError, match="the dtype of X is not known"):
         infer_dtypes(Cascade("c", (Rank("H"),), (decl,), (), ()), {})
+
+
+def test_a_chain_has_the_common_type_of_all_its_operands() -> None:
+    names = "bool", "i16", "u16", "i8", "f16", "f32", "c64"
+    for kinds in itertools.product(names, repeat=3):
+        reads = tuple(Access(name, ()) for name in "ABC")
+        dtypes = dict(zip("ABC", (DTYPES[kind] for kind in kinds), strict=True))
+        found = expr_dtype(Map("mul", (*reads, Literal(2))), dtypes)
+        expected = np.result_type(*(dtype.numpy for dtype in dtypes.values()), 2)
+        assert isinstance(found, DType)
+        assert found.numpy == expected
