@@ -16,6 +16,7 @@ from ...ir.loop_nodes import LANES, Load, Value
 from ...ir.loops import Buffer, LoopProgram, Scratch
 from ...ir.ranks import RankExpr, affine
 from .builder import Builder, OpenLoop
+from .odometer import Odometer
 from .simd import Place, Simd, Vec, element, numbers, typed
 
 #: A point of the register tile: the number of each tile variable's element or vector.
@@ -28,6 +29,14 @@ class SerialVariable:
 
     start: RankExpr
     loop: OpenLoop
+
+
+@dataclass(frozen=True, slots=True)
+class OdometerVariable:
+    """The coordinate of one of the loops that an odometer stands for."""
+
+    odometer: Odometer
+    number: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +60,9 @@ class Offset:
     constant: int = 0
     values: list[str] = field(default_factory=list[str])
     loops: dict[int, tuple[OpenLoop, str]] = field(default_factory=dict[int, tuple[OpenLoop, str]])
+    odometers: dict[int, tuple[Odometer, dict[int, str]]] = field(
+        default_factory=dict[int, "tuple[Odometer, dict[int, str]]"]
+    )
     lane: str = "0"
 
 
@@ -61,7 +73,7 @@ class Accesses:
         self.simd = simd
         self.b: Builder = simd.b
         self.lanes = lanes
-        self.variables: dict[str, SerialVariable | TileVariable] = {}
+        self.variables: dict[str, SerialVariable | TileVariable | OdometerVariable] = {}
         self.axes: dict[str, TileVariable] = {}  # the register tile's, outermost first
         self.floors: dict[str, int] = {}  # of a buffer that is written: see Place
         self.versions: dict[str, int] = {}
@@ -129,6 +141,12 @@ class Accesses:
                 self._add_value(into, factor)
                 continue
             variable = self.variables[term.variable]
+            if isinstance(variable, OdometerVariable):
+                odometer = variable.odometer
+                _, factors = into.odometers.setdefault(id(odometer), (odometer, {}))
+                found = factors.get(variable.number, "0")
+                factors[variable.number] = self.b.add(found, factor)
+                continue
             self.expand(variable.start, at, into, factor, lane)
             if isinstance(variable, SerialVariable):
                 loop, sum = into.loops.get(id(variable.loop), (variable.loop, "0"))
@@ -159,6 +177,7 @@ class Accesses:
         """The terms of the scalar part, outermost first; the constant comes last."""
         values = list(offset.values)
         values += [self.b.offset(loop, factor) for loop, factor in offset.loops.values()]
+        values += [odometer.sum(factors) for odometer, factors in offset.odometers.values()]
         values = [value for value in values if value != "0"]
         values.sort(key=self.b.depth_of)
         return [*values, str(offset.constant)]

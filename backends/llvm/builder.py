@@ -72,6 +72,10 @@ class Builder:
         depths = self._depths
         return max([depths[v] for text in operands for v in _VALUE.findall(text)], default=0)
 
+    def reserve(self, depth: int) -> str:
+        """The name of a value that the caller defines, in a scope of that depth."""
+        return self._new(depth)
+
     def _new(self, depth: int) -> str:
         self._values += 1
         name = f"%v{self._values}"

@@ -16,7 +16,7 @@ from ...ir.loops import LoopProgram, Scratch
 from ...ir.ranks import RankExpr
 from .access import Accesses, Offset
 from .builder import Builder
-from .nest import NestWriter
+from .nest import NestWriter, lanes_of
 from .simd import Simd
 
 _ALIGNMENT = 64
@@ -53,7 +53,7 @@ def _entry(program: LoopProgram, bits: int, declared: dict[str, str]) -> str:
     memory: list[str] = []
     failed = "false"
     for number, scratch in enumerate(program.scratch):
-        lanes = bits // min(nest.width for nest in program.nests)
+        lanes = max(lanes_of(nest, bits) for nest in program.nests)
         block = simd.call("ptr", "malloc", ("i64", _bytes(b, accesses, scratch, lanes)), pure=False)
         memory.append(block)
         missing = b.here(f"icmp eq ptr {block}, null")

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from ...ir.dtypes import BOOL, DType
 from ...ir.errors import UnsupportedError
 from ...ir.loop_nodes import (
+    ONE,
     Apply,
     Assign,
     Begin,
@@ -37,21 +38,28 @@ from ...ir.loops import LoopProgram, Nest
 from ...ir.operators import OPERATORS
 from ...ir.operators import Number as Scalar
 from ...ir.ranks import RankExpr
-from .access import Accesses, Point, SerialVariable, TileVariable
+from .access import Accesses, OdometerVariable, Point, SerialVariable, TileVariable
 from .arithmetic import Arithmetic
 from .builder import Builder, OpenLoop, Phi, Scope
 from .convert import Convert as Conversions
+from .odometer import Odometer
 from .simd import Simd, Vec, element, typed
+
+#: Of more plain loops than twice this, only the innermost so many are loops of their own.
+_NESTED = 5
+
+#: The most accumulators that one register is folded into along an unrolled variable.
+_MOST_PARTIAL = 8
 
 
 @dataclass(frozen=True, slots=True)
 class _Opened:
     """A loop being written, the registers that it carries, and what to restore after it."""
 
-    variable: str
     loop: OpenLoop
     carried: dict[str, dict[tuple[int, ...], list[Phi]]]
     floors: dict[str, int]
+    last: Callable[[], None] = lambda: None
 
 
 class NestWriter:
@@ -62,7 +70,7 @@ class NestWriter:
     ) -> None:
         self.b = Builder()
         self.simd = Simd(self.b, bits, declared)
-        self.lanes = bits // nest.width
+        self.lanes = lanes_of(nest, bits)
         self.accesses = Accesses(self.simd, program, self.lanes)
         self.arithmetic = Arithmetic(self.simd)
         self.convert = Conversions(self.simd)
@@ -156,7 +164,12 @@ class NestWriter:
     def _loops(self, loops: tuple[Loop, ...], body: tuple[Statement, ...]) -> None:
         """Loops around a body; not by recursion, for they may be hundreds deep."""
         opened: list[_Opened] = []
+        count = _many(loops)
+        if count:
+            opened.append(self._odometer(loops[:count], body))
         for number, loop in enumerate(loops):
+            if number < count:
+                continue
             if loop.kind != "serial":
                 end = number
                 while end < len(loops) and loops[end].kind != "serial":
@@ -169,6 +182,13 @@ class NestWriter:
             self._block(body)
         for handle in reversed(opened):
             self._close(handle)
+
+    def _odometer(self, loops: tuple[Loop, ...], body: tuple[Statement, ...]) -> _Opened:
+        """One loop for many."""
+        odometer = Odometer(self.simd, [self._length(loop) for loop in loops])
+        for number, loop in enumerate(loops):
+            self.accesses.variables[loop.variable] = OdometerVariable(odometer, number)
+        return replace(self._carry(odometer.loop, body), last=odometer.before_end)
 
     def _loop_of(self, loop: Loop) -> OpenLoop:
         length, step = self._length(loop), self.accesses.number(loop.step)
@@ -190,7 +210,10 @@ class NestWriter:
     ) -> _Opened:
         """Registers that the body changes are carried round; what it writes is read anew in it."""
         self.accesses.variables[variable] = SerialVariable(start, loop)
-        opened = _Opened(variable, loop, {}, dict(self.accesses.floors))
+        return self._carry(loop, body)
+
+    def _carry(self, loop: OpenLoop, body: tuple[Statement, ...]) -> _Opened:
+        opened = _Opened(loop, {}, dict(self.accesses.floors))
         for statement in walk(body):
             if isinstance(statement, Store):
                 self.accesses.floors[statement.buffer] = self.b.depth
@@ -207,6 +230,7 @@ class NestWriter:
         return opened
 
     def _close(self, opened: _Opened) -> None:
+        opened.last()
         rows = [
             (n, key, phis) for n, found in opened.carried.items() for key, phis in found.items()
         ]
@@ -217,8 +241,6 @@ class NestWriter:
         for name, key, phis in rows:
             found = tuple(results[phi.name] for phi in phis)
             self.registers[name][key] = replace(self.registers[name][key], parts=found)
-        # A register that began inside the loop ended with it.
-        del self.accesses.variables[opened.variable]
         self.accesses.floors = opened.floors
 
     # ---- register tiles
@@ -350,9 +372,10 @@ class NestWriter:
             if not any(isinstance(s, Fold) and s.register == register for s in walk((statement,))):
                 continue
             for loop in statement.loops:
-                if loop.kind != "serial":
-                    found[loop.variable] = self._count(loop)
-                    is_vector |= loop.kind == "vector"
+                count = 1 if loop.kind == "serial" else self._count(loop)
+                if loop.kind == "vector" or 1 < count <= _MOST_PARTIAL:
+                    found[loop.variable] = count
+                is_vector |= loop.kind == "vector"
             deeper, vector = self._folded_along(register, statement.body)
             found.update(deeper)
             is_vector |= vector
@@ -476,6 +499,26 @@ class NestWriter:
     def _here(self) -> list[dict[str, int]]:
         """The points of the current tile."""
         return _points({name: axis.count for name, axis in self.accesses.axes.items()})
+
+
+def _many(loops: tuple[Loop, ...]) -> int:
+    """How many loops, from the outside, are too many to nest; 0 if they are few."""
+    plain = itertools.takewhile(
+        lambda loop: (
+            loop.kind == "serial"
+            and loop.start == RankExpr()
+            and loop.step == ONE
+            and not (loop.bounds or loop.once)
+        ),
+        loops,
+    )
+    count = sum(1 for _ in plain)
+    return max(0, count - _NESTED) if count > 2 * _NESTED else 0
+
+
+def lanes_of(nest: Nest, bits: int) -> int:
+    """What Lanes is in a nest, for vectors of so many bits."""
+    return max(2, bits // nest.width)
 
 
 def _points(counts: dict[str, int]) -> list[dict[str, int]]:

@@ -138,7 +138,7 @@ class Simd:
 
     def prefix(self, count: str, lanes: int) -> str:
         """The mask of the first `count` (an i64) lanes."""
-        of = f"i{max(self.bits // lanes, 8)}"
+        of = f"i{min(max(self.bits // lanes, 8), 64)}"
         type = typed(of, lanes)
         count = self.b.maximum(self.b.minimum(count, str(lanes)), "0")
         if of != "i64":

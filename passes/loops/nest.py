@@ -31,12 +31,26 @@ from ...ir.loops import Nest, Scratch
 from ...ir.ranks import RankExpr
 from . import pack
 from .schedule import LANES_EXPR, Block, Problem, Reading, Schedule, choose
-from .typed import Scope, Typing, apply, as_value, convert, empty_value, fold_type, full_loop
+from .typed import (
+    Scope,
+    Typing,
+    apply,
+    as_value,
+    begin,
+    convert,
+    empty_value,
+    fold,
+    fold_type,
+    full_loop,
+)
 
 #: Operators that take many instructions, or a call: a tile of them would be long code for nothing.
 _HEAVY = frozenset(("exp", "exp2", "expm1", "log", "log1p", "tanh", "sigmoid", "erf")) | frozenset(
     ("sin", "cos", "pow", "logaddexp", "floordiv", "mod")
 )
+
+#: How many rows are transposed before going on along them: some lines of cache of each operand.
+_TRANSPOSED = 64
 
 #: The most pairs of ranks that a nest tries to make one of.
 _MOST_COLLAPSES = 8
@@ -208,8 +222,11 @@ class NestLowering:
             # Blocks of vectors go outside if all rows read the same; else memory order counts.
             order = (vector_block, row_block) if self.reduced else (row_block, vector_block)
             blocks += [loop for loop in order if loop is not None]
+            if schedule.transposes and row_block is not None:
+                between = [loop for loop in blocks if loop is not row_block]
+                blocks = split(row_block, _TRANSPOSED, between)
             tile += [loop for loop in (row, vector) if loop is not None]
-        else:
+        elif schedule.rows in self.einsum.free:
             blocks += [loop for loop in (row_block,) if loop is not None]
             tile += [loop for loop in (row,) if loop is not None]
         loops = (*(full_loop(v) for v in schedule.outer), *blocks, *tile)
@@ -284,8 +301,8 @@ class NestLowering:
         op = self._carried_op(op)
         name = typing.register()
         before = (Assign(name, Load(total, indices, dtype)),)
-        first = (self.begin(name, op, dtype, self._empty()),)
-        inner.statements += typing.fold(name, op, term, None)
+        first = self.begin(name, op, dtype, self._empty())
+        inner.statements += fold(name, op, term, None)
         loops = (*(full_loop(v) for v in blocking.others), blocking.depth_loop())
         return (
             If(blocking.piece, before, first),
@@ -336,16 +353,16 @@ class NestLowering:
         op = self._carried_op(op)
         empty = self._empty()
         name = typing.register()
-        scope.statements.append(self.begin(name, op, total, empty))
+        scope.statements += self.begin(name, op, total, empty)
         result: Value = Register(name, total)
         kept: Value | None = None
         if where is not None:
             any_kept = typing.register()
             scope.statements.append(Begin(any_kept, BOOL, "or", (), Number(False, BOOL)))
-            inner.statements += typing.fold(any_kept, "or", where, None)
+            inner.statements += fold(any_kept, "or", where, None)
             kept = Register(any_kept, BOOL)
             result = Apply("select", (kept, result, _constant(empty, total)))
-        inner.statements += typing.fold(name, op, convert(term, total), where)
+        inner.statements += fold(name, op, convert(term, total), where)
         scope.statements.append(LoopNest(loops, tuple(inner.statements)))
         result = convert(result, self.dtype.compute)
         if kept is not None and einsum.otherwise is not None:
@@ -358,10 +375,10 @@ class NestLowering:
         zero = self.einsum.ring.zero if self.reduce.op == self.einsum.ring.add else None
         return Number(empty_value(self.reduce.op, zero), self.dtype.compute)
 
-    def begin(self, register: str, op: str, total: DType, empty: Number) -> Begin:
+    def begin(self, register: str, op: str, total: DType, empty: Number) -> tuple[Statement, ...]:
         """The beginning of the outermost reduction."""
         ranks = tuple(variable.upper() for variable in self.reduced)
-        return Begin(register, total, op, ranks, _constant(empty, total))
+        return begin(register, total, op, ranks, _constant(empty, total))
 
     def term(self, typing: Typing, scope: Scope) -> tuple[Value, Value | None]:
         """What the outermost reduction folds, and the filter."""
@@ -452,6 +469,7 @@ class NestLowering:
         width = 8
         if vector is None:
             return 64
+        problem = self._problem({})
         for statement in walk_statements(body):
             for value in _values(statement):
                 for node in _walk_values(value):
@@ -459,16 +477,27 @@ class NestLowering:
                         width = max(width, _bits(node.dtype))
             if isinstance(statement, Begin):
                 width = max(width, _bits(statement.dtype))
-        strided = schedule.transposes or vector != self._reading(self.einsum.output).unit
-        strided |= any(
-            vector in r.variables and r.unit != vector for r in self._problem({}).readings
-        )
-        return max(width, 32) if strided else width
+        strided = any(vector in r.variables and r.unit != vector for r in problem.readings)
+        strided |= vector in self.einsum.free and problem.output_unit != vector
+        if not strided:
+            return width
+        # Few lanes for a short variable: each lane that is not consecutive is work of its own.
+        lanes = 1 << max(1, (problem.size(vector) - 1).bit_length())
+        return max(width, 32, min(128, 512 // lanes))
 
 
 def around(loops: tuple[Loop, ...], body: Sequence[Statement]) -> tuple[Statement, ...]:
     """The statements inside the loops, if there are any loops."""
     return (LoopNest(loops, tuple(body)),) if loops else tuple(body)
+
+
+def split(loop: Loop, step: int, between: list[Loop]) -> list[Loop]:
+    """The loop in longer steps, then other loops, then the loop over each of those steps."""
+    outer = replace(loop, variable=loop.variable + "'", step=RankExpr((), step))
+    start = RankExpr.of_variable(outer.variable)
+    stop = RankExpr(start.terms, step)
+    inner = replace(loop, start=start, stop=stop, bounds=(loop.stop,))
+    return [outer, *between, inner]
 
 
 def vector_loops(schedule: Schedule) -> tuple[Loop | None, Loop | None]:
@@ -503,10 +532,14 @@ def row_loops(schedule: Schedule) -> tuple[Loop | None, Loop | None]:
 
 def reduction_loops(schedule: Schedule) -> tuple[Loop, ...]:
     """The loops of the outermost reduction; those of a vector variable in it are innermost."""
-    loops = tuple(full_loop(variable) for variable in schedule.reduced)
-    if schedule.vector_is_reduced:
-        loops += tuple(loop for loop in vector_loops(schedule) if loop is not None)
-    return loops
+    loops = [full_loop(variable) for variable in schedule.reduced]
+    if schedule.vector in schedule.folded:
+        tiled = [vector_loops(schedule)]
+        if schedule.rows in schedule.folded:
+            tiled.insert(0, row_loops(schedule))
+        loops += [block for block, _ in tiled if block is not None]
+        loops += [tile for _, tile in tiled if tile is not None]
+    return tuple(loops)
 
 
 def scaled(expr: RankExpr, factor: int) -> RankExpr:

@@ -80,11 +80,6 @@ class Schedule:
     moved: tuple[Reading, ...] = ()  # copied beforehand with the vector variable consecutive
     block: Block | None = None
 
-    @property
-    def vector_is_reduced(self) -> bool:
-        """Whether each vector is folded into one number at the end."""
-        return self.vector is not None and self.vector in self.folded
-
 
 def block_side(bits: int) -> int:
     """How many elements of so many bits are read at a time to be transposed: a cache line."""
@@ -100,7 +95,7 @@ def choose(problem: Problem) -> Schedule:
     free = tuple(v for v in problem.free if v not in (vector, rows))
     if problem.column_major:
         free = free[::-1]
-    reduced = tuple(v for v in _reduction_order(problem, vector) if v != vector)
+    reduced = tuple(v for v in _reduction_order(problem, vector) if v not in (vector, rows))
     folded = frozenset(problem.reduced)
     schedule = Schedule(vector, vectors, rows, row_count, transposes, free, reduced, folded, moved)
     return _blocked(problem, schedule, lanes)
@@ -133,16 +128,22 @@ def _vector(problem: Problem) -> tuple[str | None, tuple[Reading, ...]]:
 
 
 def _reduction_vector(problem: Problem) -> str | None:
-    """A reduced variable along which every operand that has it is consecutive."""
+    """The longest reduced variable along which operands are consecutive.
+
+    Best is one along which all are that have it; else the others must be consecutive along one
+    other reduced variable, so that square blocks of them can be transposed.
+    """
     if problem.ordered:
         return None
-    best: str | None = None
+    served: dict[str, tuple[bool, int]] = {}
     for variable in problem.reduced:
         holders = [r for r in problem.readings if variable in r.variables]
-        serves = holders and all(r.unit == variable for r in holders)
-        if serves and (best is None or problem.size(variable) > problem.size(best)):
-            best = variable
-    return best
+        units = {r.unit for r in holders}
+        rest = units - {variable}
+        blocks = len(rest) == 1 and rest <= set(problem.reduced) and not problem.heavy
+        if variable in units and (not rest or blocks):
+            served[variable] = (not rest, problem.size(variable))
+    return max(served, key=served.__getitem__, default=None)
 
 
 def _rows(
@@ -153,11 +154,14 @@ def _rows(
     if vector is None:
         return none
     candidates = [v for v in problem.free if v != vector]
-    if vector in problem.free:
-        # What is consecutive along another variable is read in square blocks and transposed.
+    # What is consecutive along another variable is read in square blocks and transposed.
+    others = candidates if vector in problem.free else problem.reduced
+    if not problem.heavy:
         for reading in _strided(problem, vector):
-            if reading not in moved and reading.unit in candidates and not problem.heavy:
-                return reading.unit, block_side(problem.width * problem.parts), True
+            if reading not in moved and reading.unit in others:
+                side = block_side(problem.width * problem.parts)
+                size = problem.size(reading.unit)
+                return reading.unit, min(side, max(2, 1 << (size - 1).bit_length())), True
     if not problem.reduced or problem.heavy:
         return none
     shared = [r for r in problem.readings if vector in r.variables]

@@ -20,6 +20,7 @@ from ...ir.errors import UnsupportedError
 from ...ir.infer import expr_dtype, product_dtype, strong
 from ...ir.loop_nodes import (
     Apply,
+    Assign,
     Begin,
     Convert,
     Fold,
@@ -148,17 +149,11 @@ class Typing:
         name = self.register()
         empty = Number(empty_value(node.op, zero), total)
         ranks = tuple(variable.upper() for variable in node.variables)
-        scope.statements.append(Begin(name, total, op, ranks, empty))
-        inner.statements += self.fold(name, op, convert(value, total), None)
+        scope.statements += begin(name, total, op, ranks, empty)
+        inner.statements += fold(name, op, convert(value, total), None)
         loops = tuple(full_loop(variable) for variable in node.variables)
         scope.statements.append(LoopNest(loops, tuple(inner.statements)))
         return Register(name, total)
-
-    def fold(
-        self, register: str, op: str, value: Value, where: Value | None
-    ) -> tuple[Statement, ...]:
-        """The statements that fold a value into a register."""
-        return (Fold(register, op, value, where),)
 
     def _outermost(self, node: Reduce, scope: Scope) -> Scope:
         """The outermost scope that binds what it needs; a gather is checked where it stands."""
@@ -168,6 +163,33 @@ class Typing:
         while scope.parent is not None and needed <= scope.parent.variables:
             scope = scope.parent
         return scope
+
+
+def begin(
+    register: str, dtype: DType, op: str, over: tuple[str, ...], empty: Number
+) -> tuple[Statement, ...]:
+    """The statements that make a register to fold into."""
+    start = Begin(register, dtype, op, over, empty)
+    if not _starts_with_first(op, dtype):
+        return (start,)
+    return start, Begin(register + "_begun", BOOL, "or", (), Number(False, BOOL))
+
+
+def fold(register: str, op: str, value: Value, where: Value | None) -> tuple[Statement, ...]:
+    """The statements that fold a value into a register."""
+    if not _starts_with_first(op, value.dtype):
+        return (Fold(register, op, value, where),)
+    total, begun = Register(register, value.dtype), Register(register + "_begun", BOOL)
+    following: Value = Apply("select", (begun, Apply(op, (total, value)), value))
+    if where is not None:
+        following = Apply("select", (where, following, total))
+    kept = Number(True, BOOL) if where is None else where
+    return Assign(register, following), Fold(begun.name, "or", kept)
+
+
+def _starts_with_first(op: str, dtype: DType) -> bool:
+    """Whether nothing is neutral: 1 times a complex infinity has a part that is not a number."""
+    return op == "mul" and dtype.kind == "complex"
 
 
 def _checks(access: Access) -> bool:
