@@ -173,9 +173,8 @@ class Simd:
         low = self._load(at, of, lanes, halves[0])
         high = self._load(second, of, lanes, halves[1])
         type = typed(of, lanes)
-        parts = tuple(
-            self._shuffle(type, low, high, range(first, 2 * lanes, 2)) for first in (0, 1)
-        )
+        evens, odds = (range(first, 2 * lanes, 2) for first in (0, 1))
+        parts = (self._shuffle(type, low, high, evens), self._shuffle(type, low, high, odds))
         return Vec(dtype, parts, lanes)
 
     def store(self, at: Place, value: Vec, count: str | None = None, split: bool = False) -> None:
@@ -186,13 +185,13 @@ class Simd:
             return
         of, step = element(dtype), component(dtype).itemsize
         second = Place(self.b.gep(at.pointer, str(step * lanes)), at.align)
-        low, high = value.parts
+        low, high = found = (value.parts[0], value.parts[1])
         counts: tuple[str | None, str | None] = (None, None)
         if lanes > 1 and not split:
             type = typed(of, lanes)
             pairs = [k // 2 + (k % 2) * lanes for k in range(2 * lanes)]
             halves = (pairs[:lanes], pairs[lanes:])
-            low, high = (self._shuffle(type, *value.parts, half) for half in halves)
+            low, high = (self._shuffle(type, *found, half) for half in halves)
             counts = self._pair_counts(count, lanes)
         self._store(at, of, lanes, low, counts[0])
         self._store(second, of, lanes, high, counts[1])

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from ...ir.cascade import fresh_name
 from ...ir.dtypes import BOOL, I16, U8, U16, DType
-from ...ir.einsum import Access, Coordinate, Einsum, Map, Reduce, accesses, walk
+from ...ir.einsum import Access, Einsum, Map, Reduce, accesses, walk
 from ...ir.infer import product_dtype
 from ...ir.loop_nodes import (
     Apply,
@@ -29,8 +29,24 @@ from ...ir.loop_nodes import (
 from ...ir.loop_nodes import walk as walk_statements
 from ...ir.loops import Nest, Scratch
 from ...ir.ranks import RankExpr
-from . import pack
-from .schedule import LANES_EXPR, Block, Problem, Reading, Schedule, choose
+from .blocked import Blocking
+from .collapse import Collapses, likely
+from .pack import moved
+from .schedule import Block, Problem, Reading, Schedule, choose
+from .tile import (
+    LANES_EXPR,
+    around,
+    full_loop,
+    in_order,
+    reduction_loops,
+    row_loops,
+    size,
+    split,
+    tiled,
+    times,
+    variable,
+    vector_loops,
+)
 from .typed import (
     Scope,
     Typing,
@@ -41,7 +57,6 @@ from .typed import (
     empty_value,
     fold,
     fold_type,
-    full_loop,
 )
 
 #: Operators that take many instructions, or a call: a tile of them would be long code for nothing.
@@ -51,9 +66,6 @@ _HEAVY = frozenset(("exp", "exp2", "expm1", "log", "log1p", "tanh", "sigmoid", "
 
 #: How many rows are transposed before going on along them: some lines of cache of each operand.
 _TRANSPOSED = 64
-
-#: The most pairs of ranks that a nest tries to make one of.
-_MOST_COLLAPSES = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,10 +184,10 @@ class NestLowering:
 
     def lower(self) -> Lowered:
         """The nest, and the buffers that it needs."""
+        collapses = Collapses(self.einsum, self.storage.extents)
         schedule = choose(self._problem({}))
-        pairs = list(self._collapses(schedule))
-        schedule = choose(self._problem(dict(self._likely(pairs))))
-        pairs = list(self._collapses(schedule))
+        schedule = choose(self._problem(dict(likely(collapses.pairs(schedule)))))
+        pairs = collapses.pairs(schedule)
         scratch: list[Scratch] = []
         staged: dict[Access, Load] = {}
         body: list[Statement] = [Collapse(o.upper(), i.upper(), s) for o, i, s in pairs]
@@ -185,10 +197,10 @@ class NestLowering:
             assert schedule.vector is not None
             name = self._name(reading.access.tensor + ".copy", scratch)
             types = self._staged_dtype(reading.access), self._source(reading)
-            moved = pack.moved(name, reading, schedule.vector, *types)
-            scratch.append(moved.scratch)
-            staged[reading.access] = moved.load
-            body.append(moved.copy)
+            copy = moved(name, reading, schedule.vector, *types)
+            scratch.append(copy.scratch)
+            staged[reading.access] = copy.load
+            body.append(copy.loops)
         if schedule.block is not None:
             body += self._blocked(schedule, schedule.block, staged, scratch)
         else:
@@ -211,25 +223,20 @@ class NestLowering:
         """Loops over the free variables, the register tile, in it the reduction and the store."""
         typing = Typing(self.einsum, self.storage.dtypes, self.storage.extents, staged)
         scope = Scope(frozenset(self.einsum.free))
-        inner = reduction_loops(schedule)
-        value = self.value(typing, scope, inner)
+        value = self.value(typing, scope, tuple(reduction_loops(schedule)))
         scope.statements.append(self.final_store(value))
-        blocks: list[Loop] = []
-        tile: list[Loop] = []
-        vector_block, vector = vector_loops(schedule)
-        row_block, row = row_loops(schedule)
-        if schedule.vector in self.einsum.free:
-            # Blocks of vectors go outside if all rows read the same; else memory order counts.
-            order = (vector_block, row_block) if self.reduced else (row_block, vector_block)
-            blocks += [loop for loop in order if loop is not None]
-            if schedule.transposes and row_block is not None:
-                between = [loop for loop in blocks if loop is not row_block]
-                blocks = split(row_block, _TRANSPOSED, between)
-            tile += [loop for loop in (row, vector) if loop is not None]
-        elif schedule.rows in self.einsum.free:
-            blocks += [loop for loop in (row_block,) if loop is not None]
-            tile += [loop for loop in (row,) if loop is not None]
-        loops = (*(full_loop(v) for v in schedule.outer), *blocks, *tile)
+        rows, vectors = row_loops(schedule), vector_loops(schedule)
+        if schedule.vector in schedule.folded:
+            pairs = [rows] if schedule.rows in self.einsum.free else []
+        else:
+            pairs = [pair for pair in (rows, vectors) if pair]
+        blocks = [block for block, _ in pairs]
+        if schedule.transposes and len(blocks) == 2:
+            blocks = split(blocks[0], _TRANSPOSED, blocks[1:])
+        elif self.reduced:
+            blocks.reverse()  # all rows read the same columns; else the order in memory counts
+        tile = [tile for _, tile in pairs]
+        loops = [*(full_loop(v) for v in schedule.outer), *blocks, *tile]
         return around(loops, scope.statements)
 
     def _blocked(
@@ -240,36 +247,20 @@ class NestLowering:
         scratch: list[Scratch],
     ) -> Iterator[Statement]:
         """The loops of a blocked contraction (pack.py), partial sums kept where the output goes."""
-        blocking = pack.Blocking(schedule, block, self.carrier)
+        blocking = Blocking(schedule, block, self.carrier)
         columns, across = block.columns, block.across
         name = self._name(columns.access.tensor + ".panel", scratch)
         panel = blocking.pack_columns(name, self._source(columns))
         name = self._name(across.access.tensor + ".block", [*scratch, panel.scratch])
-        rows = blocking.pack_rows(name, across, self._source(across))
+        rows = blocking.pack_rows(name, self._source(across))
         scratch += [panel.scratch, rows.scratch]
         staged |= {columns.access: panel.load, across.access: rows.load}
         typing = Typing(self.einsum, self.storage.dtypes, self.storage.extents, staged)
         total, indices = self._total(blocking.vector, scratch)
         tile = self._partial_sum(typing, total, indices, blocking)
-        only = frozenset(schedule.outer)
-        in_columns = only & (columns.variables - across.variables)
-        in_rows = only & (across.variables - columns.variables)
-        tile_loops = [loop for loop in (row_loops(schedule)[1], vector_loops(schedule)[1]) if loop]
-        outside = [v for v in schedule.outer if v not in in_columns and v not in in_rows]
-        tall = RankExpr((), block.tall)
-        tiles = (
-            blocking.block_loop(blocking.vector, blocking.wide, blocking.width),
-            blocking.block_loop(blocking.rows, tall, RankExpr((), schedule.row_count)),
-        )
-        inner = LoopNest((*tiles, *tile_loops), tile)
-        middle_loops = [full_loop(v) for v in schedule.outer if v in in_rows]
-        middle_loops.append(blocking.outer_loop(blocking.rows, tall))
-        middle = LoopNest(tuple(middle_loops), (rows.copy, inner))
-        outer_loops = [full_loop(v) for v in outside]
-        outer_loops.append(blocking.outer_loop(blocking.vector, blocking.wide))
-        outer_loops += [full_loop(v) for v in schedule.outer if v in in_columns]
-        outer_loops.append(blocking.piece_loop())
-        yield LoopNest(tuple(outer_loops), (panel.copy, middle))
+        inner = LoopNest(blocking.inner_loops(), tile)
+        middle = LoopNest(blocking.middle_loops(), (rows.loops, inner))
+        yield LoopNest(blocking.outer_loops(), (panel.loops, middle))
         if total != self.einsum.name:
             yield self._from_total(total, indices, blocking.vector)
 
@@ -280,18 +271,18 @@ class NestLowering:
             indices = tuple(i for i in output.indices if isinstance(i, RankExpr))
             return self.einsum.name, indices
         names = [v for v in self.einsum.free if v != vector] + [vector]
-        extents = [pack.size(v) for v in names]
+        extents = [size(v) for v in names]
         name = self._name("total", scratch)
-        strides = pack.in_order(extents)
-        scratch.append(Scratch(name, self.carrier, strides, (pack.times(*extents),)))
-        return name, tuple(pack.variable(v) for v in names)
+        strides = in_order(extents)
+        scratch.append(Scratch(name, self.carrier, strides, (times(*extents),)))
+        return name, tuple(variable(v) for v in names)
 
     def _partial_sum(
         self,
         typing: Typing,
         total: str,
         indices: tuple[RankExpr, ...],
-        blocking: pack.Blocking,
+        blocking: Blocking,
     ) -> tuple[Statement, ...]:
         """One tile of one piece of the reduction: goes on from the piece before."""
         assert self.reduce is not None
@@ -303,17 +294,16 @@ class NestLowering:
         before = (Assign(name, Load(total, indices, dtype)),)
         first = self.begin(name, op, dtype, self._empty())
         inner.statements += fold(name, op, term, None)
-        loops = (*(full_loop(v) for v in blocking.others), blocking.depth_loop())
         return (
             If(blocking.piece, before, first),
-            LoopNest(loops, tuple(inner.statements)),
+            LoopNest(blocking.reduction(), tuple(inner.statements)),
             Store(total, indices, Register(name, dtype)),
         )
 
     def _from_total(self, total: str, indices: tuple[RankExpr, ...], vector: str) -> LoopNest:
         """The totals as what the output stores."""
         loops = [full_loop(v) for v in self.einsum.free if v != vector]
-        outer, inner = pack.tiled(full_loop(vector), pack.times(LANES_EXPR, 4), "vector")
+        outer, inner = tiled(full_loop(vector), times(LANES_EXPR, 4), "vector")
         store = self.final_store(Load(total, indices, self.carrier))
         return LoopNest((*loops, outer, inner), (store,))
 
@@ -398,69 +388,6 @@ class NestLowering:
             return {"add": "or", "mul": "and", "max": "or", "min": "and"}.get(op, op)
         return op
 
-    # ---- collapsing ranks
-
-    def _collapses(
-        self, schedule: Schedule
-    ) -> Iterator[tuple[str, str, tuple[tuple[str, int, int], ...]]]:
-        """Pairs of variables that may be one where strides allow it, and the strides' places."""
-        targets = [v for v in (schedule.vector, schedule.rows) if v is not None]
-        targets += [schedule.block.along] if schedule.block is not None else schedule.reduced[-1:]
-        spent: set[str] = set(targets)
-        count = 0
-        for inner in dict.fromkeys(targets):
-            group = schedule.outer if inner in self.einsum.free else schedule.reduced
-            for outer in reversed(group):
-                if outer in spent or count == _MOST_COLLAPSES:
-                    continue
-                steps = self._steps(outer, inner)
-                if steps is not None:
-                    spent.add(outer)
-                    count += 1
-                    yield outer, inner, steps
-
-    def _steps(self, outer: str, inner: str) -> tuple[tuple[str, int, int], ...] | None:
-        found: list[tuple[str, int, int]] = []
-        reads = [self.einsum.output, *accesses(self.einsum.expr)]
-        roots = [self.einsum.expr]
-        if self.einsum.where is not None:
-            reads += accesses(self.einsum.where)
-            roots.append(self.einsum.where)
-        for root in roots:
-            for node in walk(root):
-                if isinstance(node, Coordinate) and node.name.lower() in (outer, inner):
-                    return None
-                if isinstance(node, Reduce) and node is not self.reduce:
-                    bound = (v in node.variables for v in (outer, inner))
-                    if any(bound):
-                        return None
-        for access in reads:
-            places: dict[str, list[int]] = {outer: [], inner: []}
-            for axis, index in enumerate(access.indices):
-                for variable in index.variables():
-                    if variable in places:
-                        if not isinstance(index, RankExpr) or index.variable != variable:
-                            return None
-                        places[variable].append(axis)
-                sizes = index.sizes() if isinstance(index, RankExpr) else ()
-                if any(rank.lower() in places for rank in sizes):
-                    return None
-            a, b = places[outer], places[inner]
-            if not a and not b:
-                continue
-            if len(a) != 1 or len(b) != 1 or access.fill is not None:
-                return None
-            found.append((access.tensor, a[0], b[0]))
-        return tuple(dict.fromkeys(found)) or None
-
-    def _likely(
-        self, pairs: list[tuple[str, str, tuple[tuple[str, int, int], ...]]]
-    ) -> Iterator[tuple[str, str]]:
-        """The pairs that will collapse if every array is in C order."""
-        for outer, inner, steps in pairs:
-            if all(a + 1 == b for _, a, b in steps):
-                yield outer, inner
-
     # ---- lanes
 
     def _width(self, schedule: Schedule, body: tuple[Statement, ...]) -> int:
@@ -484,68 +411,6 @@ class NestLowering:
         # Few lanes for a short variable: each lane that is not consecutive is work of its own.
         lanes = 1 << max(1, (problem.size(vector) - 1).bit_length())
         return max(width, 32, min(128, 512 // lanes))
-
-
-def around(loops: tuple[Loop, ...], body: Sequence[Statement]) -> tuple[Statement, ...]:
-    """The statements inside the loops, if there are any loops."""
-    return (LoopNest(loops, tuple(body)),) if loops else tuple(body)
-
-
-def split(loop: Loop, step: int, between: list[Loop]) -> list[Loop]:
-    """The loop in longer steps, then other loops, then the loop over each of those steps."""
-    outer = replace(loop, variable=loop.variable + "'", step=RankExpr((), step))
-    start = RankExpr.of_variable(outer.variable)
-    stop = RankExpr(start.terms, step)
-    inner = replace(loop, start=start, stop=stop, bounds=(loop.stop,))
-    return [outer, *between, inner]
-
-
-def vector_loops(schedule: Schedule) -> tuple[Loop | None, Loop | None]:
-    """The loop over blocks of vectors, and the vector loop."""
-    vector = schedule.vector
-    if vector is None:
-        return None, None
-    wide = scaled(LANES_EXPR, schedule.vectors)
-    block = vector + "'"
-    start, end = RankExpr.of_variable(block), RankExpr.of_size(vector.upper())
-    stop = RankExpr((*start.terms, *wide.terms))
-    return (
-        Loop(block, RankExpr(), end, step=wide),
-        Loop(vector, start, stop, (end,), kind="vector"),
-    )
-
-
-def row_loops(schedule: Schedule) -> tuple[Loop | None, Loop | None]:
-    """The loop over blocks of rows, and the unrolled loop."""
-    rows = schedule.rows
-    if rows is None:
-        return None, None
-    block = rows + "'"
-    start, end = RankExpr.of_variable(block), RankExpr.of_size(rows.upper())
-    count = RankExpr((), schedule.row_count)
-    stop = RankExpr(start.terms, schedule.row_count)
-    return (
-        Loop(block, RankExpr(), end, step=count),
-        Loop(rows, start, stop, (end,), kind="unroll"),
-    )
-
-
-def reduction_loops(schedule: Schedule) -> tuple[Loop, ...]:
-    """The loops of the outermost reduction; those of a vector variable in it are innermost."""
-    loops = [full_loop(variable) for variable in schedule.reduced]
-    if schedule.vector in schedule.folded:
-        tiled = [vector_loops(schedule)]
-        if schedule.rows in schedule.folded:
-            tiled.insert(0, row_loops(schedule))
-        loops += [block for block, _ in tiled if block is not None]
-        loops += [tile for _, tile in tiled if tile is not None]
-    return tuple(loops)
-
-
-def scaled(expr: RankExpr, factor: int) -> RankExpr:
-    """factor * expr."""
-    terms = tuple(replace(t, coefficient=t.coefficient * factor) for t in expr.terms)
-    return RankExpr(terms, expr.offset * factor)
 
 
 def _constants_aside(access: Access) -> bool:

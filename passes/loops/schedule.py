@@ -10,16 +10,12 @@ from dataclasses import dataclass, replace
 from math import prod
 
 from ...ir.einsum import Access
-from ...ir.loop_nodes import LANES
-from ...ir.ranks import RankExpr, Term
 
 #: A size that is not known counts as this.
 UNKNOWN = 1024
 
 #: A row of a block: 4 KiB, so that 64 rows are a part of a second-level cache.
 _ROW_BITS = 8 * 4096
-
-LANES_EXPR = RankExpr((Term(1, (LANES,)),))
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,10 +154,11 @@ def _rows(
     others = candidates if vector in problem.free else problem.reduced
     if not problem.heavy:
         for reading in _strided(problem, vector):
-            if reading not in moved and reading.unit in others:
+            unit = reading.unit
+            if reading not in moved and unit is not None and unit in others:
                 side = block_side(problem.width * problem.parts)
-                size = problem.size(reading.unit)
-                return reading.unit, min(side, max(2, 1 << (size - 1).bit_length())), True
+                size = problem.size(unit)
+                return unit, min(side, max(2, 1 << (size - 1).bit_length())), True
     if not problem.reduced or problem.heavy:
         return none
     shared = [r for r in problem.readings if vector in r.variables]

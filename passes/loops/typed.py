@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, reduce
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -55,11 +55,6 @@ class Scope:
     def inner(self, variables: tuple[str, ...]) -> Scope:
         """The scope inside more loops."""
         return Scope(self.variables | frozenset(variables), self)
-
-
-def full_loop(variable: str) -> Loop:
-    """The loop over a variable's whole rank."""
-    return Loop(variable, RankExpr(), RankExpr.of_size(variable.upper()))
 
 
 class Typing:
@@ -131,10 +126,7 @@ class Typing:
             args = [a if isinstance(a, Scalar) else convert(a, dtype) for a in args]
         if not is_chain(expr.op):
             return apply(expr.op, *args)
-        total: Typed = args[0]
-        for arg in args[1:]:
-            total = apply(expr.op, total, arg)
-        return _flat(total)
+        return _flat(reduce(lambda total, arg: apply(expr.op, total, arg), args))
 
     # ---- reductions inside the expression
 
@@ -151,7 +143,10 @@ class Typing:
         ranks = tuple(variable.upper() for variable in node.variables)
         scope.statements += begin(name, total, op, ranks, empty)
         inner.statements += fold(name, op, convert(value, total), None)
-        loops = tuple(full_loop(variable) for variable in node.variables)
+        loops = tuple(
+            Loop(variable, RankExpr(), RankExpr.of_size(variable.upper()))
+            for variable in node.variables
+        )
         scope.statements.append(LoopNest(loops, tuple(inner.statements)))
         return Register(name, total)
 
