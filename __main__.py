@@ -155,7 +155,7 @@ def _source(what: str) -> str:
         raise ArgumentError(f"cannot read {what}: {_reason(error)}") from None
 
 
-def _listed(text: str | None) -> Any:
+def _listed(text: str | None) -> str | list[str] | dict[str, str] | None:
     """`f32` as it is, `f32,f64` as a list, `A=f32,B=f64` as a dict."""
     if text is None or not ("," in text or "=" in text):
         return text
@@ -173,9 +173,9 @@ def _shapes(text: str | None) -> Any:
     if text is None:
         return None
     given = _listed(text)
-    if isinstance(given, Mapping):
+    if isinstance(given, dict):
         return {name: _shape(shape) for name, shape in given.items()}
-    return [_shape(shape) for shape in (given if isinstance(given, list) else [given])]
+    return [_shape(shape) for shape in ([given] if isinstance(given, str) else given or ())]
 
 
 def _shape(text: str) -> tuple[int, ...]:
@@ -202,12 +202,12 @@ def _load(source: str) -> Any:
         path = source
     try:
         with open(path, "rb") as file:
-            found = np.load(file, allow_pickle=False)
-            if isinstance(found, np.ndarray):
+            found: Any = np.load(file, allow_pickle=False)
+            if not hasattr(found, "files"):
                 if colon:
                     raise ArgumentError(f"{path} is one array: there is no {key!r} in it")
                 return found
-            keys = list(found)
+            keys: list[str] = found.files
             if not colon and len(keys) == 1:
                 key = keys[0]
             if key not in keys:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import operator
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -81,14 +81,15 @@ def _prepare(
     options = _read_options(given_options)
     parsed, given = read_call(subscripts, operands, options.notation)
     arrays = tuple(as_array(operand, number) for number, operand in enumerate(given))
-    if out is not None and not isinstance(out, np.ndarray):
+    if not (out is None or isinstance(out, np.ndarray)):
         raise OperandError(f"out= must be an array, not {type(out).__name__}")
+    target = cast("Array | None", out)
     # The key under which `einsum` looks, so that arrays in the place of lists find it at once.
     text = subscripts if given is operands else parsed
-    if out is None:
-        key = (text, *signature(arrays), *given_options.items())
+    if target is None:
+        key: Any = (text, *signature(arrays), *given_options.items())
     else:
-        key = (text, *signature((*arrays, out)), "out", *given_options.items())
+        key = (text, *signature((*arrays, target)), "out", *given_options.items())
     try:
         call = _calls.get(key)
     except TypeError:
@@ -96,8 +97,8 @@ def _prepare(
     if call is None:
         # What is wrong with the subscripts or the shapes is said before what is with the dtypes.
         written = _template(parsed, None, options)([array.shape for array in arrays], None)
-        call = None if out is not None else _view_call(written, arrays, options)
-        call = call or _bound_call(parsed, written, arrays, out, options)
+        call = None if target is not None else _view_call(written, arrays, options)
+        call = call or _bound_call(parsed, written, arrays, target, options)
         if key is not None:
             _keep(_calls, key, call)
     return call, arrays
@@ -216,7 +217,7 @@ def _template(parsed: Subscripts, acc: DType | None, options: _Options) -> Templ
 def _hashable(value: Any) -> Any:
     """Lists as tuples, all the way down, with the type beside each value: 1 is not True."""
     if isinstance(value, list | tuple):
-        return tuple(_hashable(item) for item in value)
+        return tuple(_hashable(item) for item in cast(Sequence[Any], value))
     return (type(value), value)
 
 
@@ -272,8 +273,10 @@ def _view_call(
 
     def call(given: Array) -> Any:
         view = take_view(given, plan)
-        if order in "CF" and not view.flags[f"{order}_CONTIGUOUS"]:
-            return view.copy(order)
+        if order == "C" and not view.flags.c_contiguous:
+            return view.copy("C")
+        if order == "F" and not view.flags.f_contiguous:
+            return view.copy("F")
         return view if view.ndim else view[()]
 
     return call

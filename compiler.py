@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 
 from einloom.executable import Executable, Shape, Template
 from einloom.frontend.subscripts import Subscripts, parse_subscripts, to_cascade
@@ -231,14 +231,15 @@ def _input_names(template: Template, *mappings: Any) -> list[str]:
 
 def _in_order(given: Any, names: Sequence[str], what: str) -> list[Any] | None:
     if isinstance(given, Mapping):
-        missing = [name for name in names if name not in given]
-        unknown = [name for name in given if name not in names]
+        by_name = cast(Mapping[str, Any], given)
+        missing = [name for name in names if name not in by_name]
+        unknown = [name for name in by_name if name not in names]
         if missing or unknown:
             raise ArgumentError(
                 f"{what}= does not fit the inputs {', '.join(names)}",
                 hint=f"missing: {missing}; unknown: {unknown}",
             )
-        return [given[name] for name in names]
+        return [by_name[name] for name in names]
     return None if given is None else list(given)
 
 

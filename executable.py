@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from os import PathLike
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 
 import numpy as np
 from numpy import may_share_memory
@@ -104,7 +104,8 @@ class Specialisation:
     def kernel(self, backend: str, layouts: tuple[int | None, ...]) -> Kernel:
         """The backend's kernel for these layouts."""
         if backend_form(backend) == "Cascade":
-            return kernel_class(backend)(self.cascade)  # what it shares it keeps itself
+            made: Kernel = kernel_class(backend)(self.cascade)  # what it shares it keeps itself
+            return made
         found = self.kernels.get((backend, layouts))
         if found is None:
             found = kernel_class(backend)(self.form(backend, layouts))
@@ -350,11 +351,15 @@ class Executable:
             UnsupportedError: this backend does not write such a file.
             OSError: the file cannot be written.
         """
+        kernel: Any = self._kernel()
         if backend_form(self.backend) == "Cascade":
-            from einloom.backends.numpy.kernel import save
+            from einloom.backends.numpy.kernel import save as save_source
+
+            save_source(kernel, path, cpu=cpu)
         else:
-            from einloom.backends.llvm.aot import save
-        save(self._kernel(), path, cpu=cpu)
+            from einloom.backends.llvm.aot import save as save_code
+
+            save_code(kernel, path, cpu=cpu)
 
     def _kernel(self) -> Kernel:
         found = self._show()
@@ -442,7 +447,7 @@ def _writing(
 
     def call(*arrays: Any) -> Any:
         given, last = arrays[:-1], arrays[-1]
-        outs: tuple[Array, ...] = tuple(last) if isinstance(last, tuple | list) else (last,)
+        outs = _arrays_of(last)
         if not all(target.flags.writeable for target in outs):
             raise ArgumentError("out= is a read-only array")
         shared = any(
@@ -477,9 +482,16 @@ def _writing(
     return call_one
 
 
-def _check_out(out: Any, found: Specialisation, casting: Any) -> list[Array]:
+def _arrays_of(out: Any) -> list[Any]:
+    """What `out=` holds: one array, or one for each output."""
+    if isinstance(out, tuple | list):
+        return list(cast(Sequence[Any], out))
+    return [out]
+
+
+def _check_out(out: Any, found: Specialisation, casting: Any) -> list[Any]:
     """The arrays of `out=`, checked."""
-    targets: list[Any] = list(out) if isinstance(out, tuple | list) else [out]
+    targets = _arrays_of(out)
     if len(targets) != len(found.cascade.outputs):
         raise ArgumentError(
             f"out= has {len(targets)} arrays for {len(found.cascade.outputs)} outputs"
@@ -489,11 +501,12 @@ def _check_out(out: Any, found: Specialisation, casting: Any) -> list[Array]:
     ):
         if not isinstance(target, np.ndarray):
             raise OperandError(f"out= must be an array, not {type(target).__name__}")
-        if target.shape != shape:
-            raise ArgumentError(f"out= has shape {target.shape} but the result has {shape}")
-        if not np.can_cast(dtype.numpy, target.dtype, casting):
+        array = cast(Array, target)
+        if array.shape != shape:
+            raise ArgumentError(f"out= has shape {array.shape} but the result has {shape}")
+        if not np.can_cast(dtype.numpy, array.dtype, casting):
             raise OperandError(
-                f"the result is {dtype}, which cannot be cast to the {target.dtype} of out= "
+                f"the result is {dtype}, which cannot be cast to the {array.dtype} of out= "
                 f"by the rule {casting!r}"
             )
     return targets

@@ -51,7 +51,8 @@ def main() -> int:
     print(f"== The result: {distances.dtype} {distances.shape}, on {f!r}")
     print(f"the odd readings are {odd}; the largest relative difference to NumPy is {error:.1e}")
 
-    ours, theirs = [], []
+    ours: list[float] = []
+    theirs: list[float] = []
     for _ in range(9):  # in turn, so that what disturbs one disturbs the other
         ours.append(seconds(lambda: f(x, precision, x)))
         theirs.append(seconds(lambda: np.einsum("ni,ij,nj->n", x, precision, x)))

@@ -110,12 +110,12 @@ def _shrink(sizes: dict[str, int], used: Sequence[str], kept: set[str], others: 
 
 def _values(rng: np.random.Generator, shape: tuple[int, ...], dtype: str, special: bool) -> Array:
     """Small integers; floats of both signs over a few powers of two; some of them special."""
-    kind = np.dtype(dtype) if dtype != "bf16" else np.dtype(ml_dtypes.bfloat16)
+    kind: np.dtype[Any] = np.dtype(ml_dtypes.bfloat16 if dtype == "bf16" else dtype)
     if kind.kind == "b":
         return rng.random(shape) < 0.5
     if kind.kind in "iu":
-        info = np.iinfo(kind)
-        return rng.integers(max(info.min, -99), 99, shape, kind, endpoint=True)
+        least = -99 if kind.kind == "i" else 0
+        return rng.integers(least, 99, shape, endpoint=True).astype(kind)
     values: Array = rng.normal(size=shape) * np.exp2(rng.integers(-3, 4, shape))
     if special:
         values = _with_special(rng, values, kind)
@@ -126,9 +126,11 @@ def _values(rng: np.random.Generator, shape: tuple[int, ...], dtype: str, specia
 
 
 def _with_special(rng: np.random.Generator, values: Array, kind: np.dtype[Any]) -> Array:
-    least = float(ml_dtypes.finfo(kind).smallest_subnormal) if kind.kind != "c" else 0.0
+    finfo: Any = ml_dtypes.finfo
+    least = float(finfo(kind).smallest_subnormal) if kind.kind != "c" else 0.0
     chosen = np.array([np.nan, np.inf, -np.inf, 0.0, -0.0, least])
-    return np.where(rng.random(values.shape) < 0.1, rng.choice(chosen, values.shape), values)
+    picked = chosen[rng.integers(0, chosen.size, values.shape)]
+    return np.where(rng.random(values.shape) < 0.1, picked, values)
 
 
 @st.composite
@@ -155,9 +157,16 @@ def laid_out(draw: st.DrawFn, values: Array) -> Array:
     memory = np.zeros(int(np.prod(stored)) * dtype.itemsize + offset, np.uint8)
     array: Array = np.ndarray(tuple(stored), dtype, memory.data, offset)
     array = array.transpose(np.argsort(order)) if order else array
-    view = array[*(slice(None, None, step) for step in steps), ...]  # `...`: no scalars
-    first = values[*(slice(0, 1) if stays else slice(None) for stays in still), ...]
+    first = at(values, [slice(0, 1) if stays else slice(None) for stays in still])
+    view = at(array, [slice(None, None, step) for step in steps])
     # A slice of step 3 over 3 n places holds n elements, forwards and backwards.
-    view = view[*(slice(0, extent) for extent in first.shape), ...]
+    view = at(view, [slice(0, extent) for extent in first.shape])
     view[...] = first
     return np.broadcast_to(view, values.shape) if any(still) else view
+
+
+def at(array: Array, slices: Sequence[Any]) -> Array:
+    """A view of the array, of no axes too, where an index of none would give a scalar."""
+    index: Any = (*slices, ...)
+    view: Array = array[index]
+    return view

@@ -143,8 +143,9 @@ def test_a_dtype_that_is_asked_for_is_given(backend: str) -> None:
 def test_the_order_of_a_new_result_is_numpys(backend: str, order: str, text: str) -> None:
     for layout in ("CC", "FF", "CF", "FC"):
         operands = [
-            np.asarray(RNG.random((3,) * len(term)), order=o)  # type: ignore[call-overload]
+            np.asfortranarray(array) if o == "F" else array
             for term, o in zip(text.split("->")[0].split(","), layout, strict=True)
+            for array in [RNG.random((3,) * len(term))]
         ]
         ours, theirs = both(backend, text, *operands, order=order)
         assert ours.strides == theirs.strides
@@ -293,7 +294,7 @@ def test_rank_64_and_more_than_64_operands(backend: str) -> None:
 @pytest.mark.filterwarnings("ignore:the matrix subclass:PendingDeprecationWarning")
 def test_subclasses_are_read_as_arrays(backend: str) -> None:
     matrix = np.matrix([[1, 2], [3, 4]])
-    masked = np.ma.masked_array([[1, 2], [3, 4]], mask=[[True, False], [False, False]])  # type: ignore[no-untyped-call]
+    masked = np.ma.masked_array([[1, 2], [3, 4]], mask=[[True, False], [False, False]])
     for operand in (matrix, masked):
         ours, theirs = both(backend, "ij,jk->ik", operand, operand)
         assert type(ours) is type(theirs) is np.ndarray

@@ -36,7 +36,8 @@ def arrays(tmp_path: Path) -> tuple[Any, Any]:
 
 
 def run(arguments: Sequence[str], folder: Path, **options: Any) -> subprocess.CompletedProcess[Any]:
-    return subprocess.run(
+    start: Any = subprocess.run
+    done: subprocess.CompletedProcess[Any] = start(
         [sys.executable, "-m", "einloom", *arguments],
         cwd=folder,
         capture_output=True,
@@ -44,6 +45,7 @@ def run(arguments: Sequence[str], folder: Path, **options: Any) -> subprocess.Co
         check=False,
         **options,
     )
+    return done
 
 
 def refused(arguments: Sequence[str], capsys: pytest.CaptureFixture[str]) -> str:

@@ -50,7 +50,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         if item.path.parent != HERE:
             kept.append(item)
             continue
-        params = item.callspec.params if hasattr(item, "callspec") else {}
+        params: dict[str, object] = getattr(getattr(item, "callspec", None), "params", {})
         again = any(params.get(name) in values for name, values in REPEATED.items())
         if params.get("optimize") in ONLY_COMPARED:
             again = getattr(item, "originalname", "") != "test_contract__test_compare"

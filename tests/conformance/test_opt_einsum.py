@@ -40,7 +40,7 @@ for module in ("contract", "edge_cases", "input", "paths", "blas", "backends"):
             continue  # `test_compare` without its use_blas=False
         if calls_einloom(test.__code__):
             globals()[f"test_{module}__{name}"] = test
-del name, names, test
+    del names
 
 
 def test_that_the_right_tests_are_found() -> None:
