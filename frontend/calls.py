@@ -9,7 +9,7 @@ import numpy as np
 
 from ..ir.errors import ArgumentError
 from .subscripts import from_interleaved, parse_subscripts, to_cascade
-from .syntax import Subscripts
+from .terms import Subscripts
 
 #: What NumPy's own parser takes.
 _NUMPY_SYMBOLS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"

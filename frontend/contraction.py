@@ -21,7 +21,7 @@ from ..ir.operators import SEMIRINGS
 from ..ir.ranks import Rank, RankExpr
 from ..ir.source import Span
 from ..ir.verify import RESERVED
-from .syntax import Label, Subscripts, Term, show_label
+from .terms import Label, Subscripts, Term, show_label
 
 Shape: TypeAlias = tuple[int, ...]
 
@@ -311,6 +311,8 @@ def _unequal(
         place = "sizes=" if origin is None else f"operand {origin}"
         message = f"{what} has extent {before} in {place} but {extent} in operand {number}"
         hint = "a symbol has one extent wherever it stands"
+        if isinstance(label, _EllipsisAxis):
+            hint = "axes under an ellipsis are aligned at the right"
         if extent == 1 or (before == 1 and origin is not None):
             hint += "; with broadcast='numpy' extent 1 fits any other"
     numbers = sorted({number} if origin is None else {origin, number})

@@ -64,15 +64,15 @@ def resolve_index(expr: Expr, scope: Scope) -> RankExpr | Access:
 
 def _not_an_index(name: Name, scope: Scope) -> ResolveError:
     text = name.text
-    if SIZE.match(text):
-        return ResolveError(
-            f"rank {text} is declared nowhere", span=name.span, hint=similar(text, scope.ranks)
-        )
     if text in scope.arity:
         return ResolveError(
             f"{text} is a tensor: as an index it stands alone",
             span=name.span,
             hint=f"for arithmetic on it, define an Einsum of it first; a read is {text}[...]",
+        )
+    if SIZE.match(text):
+        return ResolveError(
+            f"rank {text} is declared nowhere", span=name.span, hint=similar(text, scope.ranks)
         )
     return ResolveError(
         f"{text} is not a rank variable",
@@ -148,7 +148,7 @@ def _bare(name: Name, scope: Scope) -> Coordinate | Access:
         return Access(name.text, (), None, name.span)
     if arity is not None:
         raise ResolveError(
-            f"{name.text} has {arity} rank{'s' if arity > 1 else ''}, so it is read with a bracket",
+            f"{name.text} has {arity} rank{'s' * (arity > 1)}, so it is read with a bracket",
             span=name.span,
             hint=f"write {name.text}[{', '.join('ijklmn'[:arity])}]",
         )
@@ -164,7 +164,10 @@ def resolve_access(expr: Indexed, scope: Scope) -> Access:
     if len(indices) != scope.arity[name.text]:
         arity = scope.arity[name.text]
         raise RankError(
-            f"{name.text} has {arity} ranks, read with {len(indices)} indices", span=expr.span
+            f"{name.text} has {arity} rank{'s' * (arity != 1)}, read with {len(indices)} "
+            f"ind{'ex' if len(indices) == 1 else 'ices'}",
+            span=expr.span,
+            hint=f"write {name.text}[{', '.join('ijklmn'[:arity])}]",
         )
     fill = resolve_number(expr.bracket.fill, scope) if expr.bracket.fill else None
     return Access(name.text, indices, fill, expr.span)

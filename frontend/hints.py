@@ -6,7 +6,8 @@ A mistake is recognised by the parser's state and the kind of token at which it 
 
 from __future__ import annotations
 
-_CHARACTERS = {
+#: For cascade text: a character that no token begins with -> what to do.
+CHARACTERS = {
     ";": "one Einsum a line; no semicolons",
     ".": "a tensor has no attributes: write what to compute with it",
     '"': "there are no strings in the language",
@@ -16,6 +17,7 @@ _CHARACTERS = {
     "\\": "an Einsum stands on one line; name its parts in Einsums of their own",
     "?": "write select(condition, a, b)",
     "{": "each cascade has one pair of braces, around its Einsums",
+    **dict.fromkeys("0123456789", "a number ends where a name begins: write 2*x"),
 }
 
 #: Where no example matches: kinds of token that are nowhere but where the grammar says.
@@ -33,7 +35,8 @@ def _body(*statements: str) -> tuple[str, ...]:
     return tuple(f"cascade f(A[I,J]) -> Y {{\n{statement}\n}}" for statement in statements)
 
 
-_CASCADE = {
+#: For cascade text: what to do -> texts that go wrong so.
+CASCADE = {
     _HEADER: (
         "Y[i] = A[i] {",
         "{",
@@ -49,7 +52,9 @@ _CASCADE = {
         "cascade f(A[I]) -> Y[I] {",
         "cascade f(A[I]) -> Y: f32 {",
     ),
-    "put a comma between the inputs": ("cascade f(A[I] B[J]) -> Y {", "cascade f(A B) -> Y {"),
+    "put a comma between the inputs": (
+        *("cascade f(A[I] B[J]) -> Y {", "cascade f(A B) -> Y {", "cascade f(A[I]: f32 B) -> Y {"),
+    ),
     "close the header's parenthesis": ("cascade f(A[I] -> Y {", "cascade f(A -> Y {"),
     "put the Einsums in braces: `-> Y {` ... `}`": (
         "cascade f(A[I]) -> Y\n",
@@ -85,70 +90,48 @@ _CASCADE = {
     "`else` belongs to a filter; to choose elementwise write select(condition, a, b)": _body(
         "Y[i] = A[i] else 0", "Y[i] = A[i] over max_plus else 0"
     ),
-    "a dtype is one of f32, f64, i32, ...: `Y[i]: f32 = ...`": _body(
-        "Y[i]: = A[i]", "Y[i]: 32 = A[i]"
+    "a dtype is one of f32, f64, i32, ...: `A[I,J]: f32`": (
+        *("cascade f(A[I]:) -> Y {", "cascade f(A[I]:, B[J]) -> Y {", "cascade f(A[I]: 32) -> Y {"),
+        *_body("Y[i]: = A[i]", "Y[i]: 32 = A[i]"),
     ),
     "an equality is written ==": _body("Y[i] = A[i] where i = 2", "Y[i] = A[i] = A[i]"),
     "a definition is `Y[i] = ...`": _body(
         *("Y[i] A[i]", "Y[i] += A[i]", "Y[i] == A[i]", "Y(i) = A[i]", "2 = A[i]", "= A[i]"),
         *("-Y[i] = A[i]", "[i] = A[i]", "(Y[i]) = A[i]", "Y[i] -> A[i]", "Y[i] -= A[i]"),
     ),
-    "a bracket that was opened needs its `]`": _body("Y[i] = A[i)", "Y[i] = A[i+1)"),
+    "a bracket that was opened needs its `]`": _body(
+        *("Y[i] = A[i)", "Y[i] = A[i,j)", "Y[i] = A[i else 0)", "Y[i) = A[i]"),
+    ),
     "there is no such bracket open": _body("Y[i] = A[i])", "Y[i] = A[i]]", "Y[i] = (A[i]))"),
     "a rank is declared as `ranks N = M, T = 128`": _body(
         "ranks", "ranks M,", "ranks M =", "ranks M N"
     ),
 }
 
-_COMPACT = {
-    "one `->`, between the operands and the output": ("i->i->i", "->->", "i->i,->i"),
-    "one ellipsis a term": ("...i...->i", "......", "......->", "i->......", "i->i...j..."),
-    "the output is one term: nothing after a comma": ("i->i,", "i->,", "i->i...,"),
-}
-
-_NAMED = {
-    "one `->`, between the operands and the output": ("i -> i -> i", "-> ->", "i -> i, -> i"),
-    "one ellipsis a term": (
-        "... i ... -> i",
-        "... ...",
-        "... ... ->",
-        "i -> ... ...",
-        "i -> ... j ...",
-    ),
-    "the output is one term: nothing after a comma": ("i -> i,", "i -> ,", "i -> i ...,"),
-}
-
-_SUBSCRIPT_CHARACTERS = {
-    ".": "an ellipsis is three dots without spaces, once a term",
+#: For classic subscripts: what stands where it may not -> what to do.
+SUBSCRIPT_HINTS = {
+    "->": "one `->`, between the operands and the output",
+    "...": "one ellipsis a term",
+    ",": "the output is one term",
+    ".": "an ellipsis is three dots without spaces",
     "-": "the arrow is `->`, without a space",
     ">": "the arrow is `->`, without a space",
     "\t": "spaces only",
     "\n": "spaces only",
     "(": "axes cannot be grouped: reshape the operand",
-    "[": "the subscripts are letters alone",
+    "[": "the subscripts are symbols alone",
     ";": "a comma stands between operands",
     "{": "cascade text begins with `cascade`",
-}
-
-#: By the grammar's start rule: what to do -> texts that go wrong so.
-EXAMPLES = {"start": _CASCADE, "compact": _COMPACT, "named": _NAMED}
-
-#: By the grammar's start rule: a character that no token begins with -> what to do.
-CHARACTERS = {
-    "start": _CHARACTERS,
-    "compact": _SUBSCRIPT_CHARACTERS,
-    "named": _SUBSCRIPT_CHARACTERS,
+    **dict.fromkeys("0123456789", "a name does not begin with a digit"),
 }
 
 #: Kinds of token that have no one text, as a reader knows them.
 KINDS = {
-    "SYMBOL": "a symbol",
     "NAME": "a name",
     "NUMBER": "a number",
     "COMPARISON": "a comparison",
     "SHIFT": "a shift",
     "PRODUCT": "'*', '/'",
-    "LATER": "a statement",
-    "_NL": "the end of the line",
-    "$END": "the end of the text",
+    "_NL": "end of line",
+    "$END": "end of text",
 }

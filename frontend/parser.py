@@ -78,18 +78,31 @@ def parse_program(source: Source) -> Program:
     Raises:
         ParseError: it is not in the grammar, or nested too deeply.
     """
+    parser = _lark("cascade.lark", "start")
     builder = cast("Any", _Builder(source))
-    program: Program = builder.transform(_parse("cascade.lark", "start", source))
+    try:
+        program: Program = builder.transform(parser.parse(source.text))
+    except lark.UnexpectedInput as error:
+        raise _syntax_error(error, parser, source) from None
+    except lark.exceptions.VisitError as error:
+        raise error.orig_exc from None
     return program
 
 
-def check_subscripts(source: Source, notation: str) -> None:
-    """Accepts what the grammar of classic subscripts accepts.
+def read_terms(text: str, notation: str) -> list[list[str]]:
+    """The labels of each term of classic subscripts by the grammar, the output's last.
+
+    This is what `subscripts.py`, which is quicker, is held to.
 
     Raises:
-        ParseError: they are not in the grammar of that notation.
+        ParseError: the text is not in the grammar of that notation.
     """
-    _parse("einsum.lark", notation, source)
+    try:
+        tree = _lark("einsum.lark", notation).parse(text)
+    except lark.UnexpectedInput as error:
+        place: Any = error.pos_in_stream
+        raise ParseError("unexpected", span=Span(Source(text), place, place + 1)) from None
+    return [[str(token) for token in term.children] for term in tree.children]
 
 
 # lark is typed in part only, so what comes from it is Any here.
@@ -102,24 +115,17 @@ def _lark(grammar: str, start: str) -> Any:
     return parser
 
 
-def _parse(grammar: str, start: str, source: Source) -> Any:
-    try:
-        return _lark(grammar, start).parse(source.text)
-    except lark.UnexpectedInput as error:
-        raise _syntax_error(error, _lark(grammar, start), start, source) from None
-
-
-def _syntax_error(error: Any, parser: Any, start: str, source: Source) -> ParseError:
+def _syntax_error(error: Any, parser: Any, source: Source) -> ParseError:
     at: int = error.pos_in_stream
     token: Any = getattr(error, "token", None)
     if token is None:
         found = source.text[at]
-        hint = hints.CHARACTERS[start].get(found)
+        hint = hints.CHARACTERS.get(found)
         return ParseError(f"unexpected {found!r}", span=Span(source, at, at + 1), hint=hint)
     kind: str = token.type
-    hint = _taught(parser, start).get((error.state.position, kind)) or hints.TOKENS.get(kind)
-    expected = sorted(_shown(name, parser) for name in error.accepts)
-    deduced = (f"here may stand {', '.join(expected)}",) if len(expected) <= 6 else ()
+    hint = _taught(parser).get((error.state.position, kind)) or hints.TOKENS.get(kind)
+    expected = sorted(_shown(name, parser) for name in error.accepts if name != "LATER")
+    deduced = (f"expected {', '.join(expected)}",) if 0 < len(expected) <= 6 else ()
     at = len(source.text) if kind == "$END" else token.start_pos
     if kind in ("$END", "_NL"):
         message, span = f"unexpected {hints.KINDS[kind]}", Span(source, at, at)
@@ -136,10 +142,10 @@ def _shown(terminal: str, parser: Any) -> str:
 
 
 @cache
-def _taught(parser: Any, start: str) -> dict[tuple[int, str], str]:
+def _taught(parser: Any) -> dict[tuple[int, str], str]:
     """What hints.py teaches, by the state and the kind of token at which each example stops."""
     taught: dict[tuple[int, str], str] = {}
-    for hint, examples in hints.EXAMPLES[start].items():
+    for hint, examples in hints.CASCADE.items():
         for example in examples:
             try:
                 parser.parse(example)

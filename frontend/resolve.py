@@ -44,7 +44,7 @@ def resolve(program: Program) -> Cascade:
     """
     _refuse_later(program)
     scalars = _scalars(program)
-    listed = {rank.name: rank for rank in _listed_ranks(program)}
+    listed = _listed_ranks(program)
     inputs = tuple(_input(decl, listed) for decl in program.inputs)
     implied = _implied(inputs, listed)
     unknown = _used_ranks(program, {*listed, *implied}, scalars)
@@ -89,7 +89,7 @@ def _refuse_later(program: Program) -> None:
 # ---- ranks
 
 
-def _listed_ranks(program: Program) -> Iterator[Rank]:
+def _listed_ranks(program: Program) -> dict[str, Rank]:
     """The ranks of the `ranks` lines, in order."""
     names = {
         item.rank.text
@@ -105,10 +105,14 @@ def _listed_ranks(program: Program) -> Iterator[Rank]:
         for node, _ in syntax.walk(extent)
         if isinstance(node, Name)
     }
+    listed: dict[str, Rank] = {}
     for statement in program.statements:
-        if isinstance(statement, tuple):
-            for item in statement:
-                yield _listed_rank(item, names)
+        for item in statement if isinstance(statement, tuple) else ():
+            rank = _listed_rank(item, names)
+            if rank.name in listed:
+                raise ResolveError(f"rank {rank.name} is declared twice", span=item.span)
+            listed[rank.name] = rank
+    return listed
 
 
 def _listed_rank(item: RankItem, names: Collection[str]) -> Rank:
@@ -236,16 +240,23 @@ def _output(targets: Sequence[Declaration], scope: Scope) -> Access:
     indices: list[RankExpr] = []
     for written in target.bracket.indices:
         index = resolve_index(written, scope)
-        if isinstance(index, Access) or (index.variable is None and index.constant != 0):
-            if isinstance(index, Access) or len(index.terms) > 1 or any(index.sizes()):
-                raise ResolveError(
-                    "an index on the left is a variable, or 0",
-                    span=written.span,
-                    hint="scatters are not in the language; compute the index on the right",
-                )
+        if isinstance(index, RankExpr) and (index.variable or index.constant == 0):
+            indices.append(index)
+        elif isinstance(index, RankExpr) and _is_scan(index):
             raise _not_yet("scans (`X[0] = ...`, `X[v+1] = ...`) are", written.span)
-        indices.append(index)
+        else:
+            raise ResolveError(
+                "an index on the left is a variable, or 0",
+                span=written.span,
+                hint="scatters are not in the language; compute the index on the right",
+            )
     return Access(name, tuple(indices), None, target.span)
+
+
+def _is_scan(index: RankExpr) -> bool:
+    """Whether an index on the left is a start, `1`, or a step, `v+1`, of a scan."""
+    step = RankExpr(index.terms, 0)
+    return index.offset > 0 and (not index.terms or step.variable is not None)
 
 
 def _implicit(body: Node, output: Access, ring: Semiring) -> Node:

@@ -13,6 +13,7 @@ from typing import TypeAlias
 from ..ir.cascade import Cascade
 from ..ir.einsum import Access, accesses
 from ..ir.errors import RankError
+from ..ir.printer import print_access
 from ..ir.ranks import Rank, RankExpr, Term, affine
 
 #: From sorted rank names to the coefficient of their product.
@@ -212,17 +213,13 @@ def _check_circles(cascade: Cascade, given: set[str]) -> None:
 
 
 def _undetermined(rank: Rank, cascade: Cascade) -> RankError:
-    reads = [
-        str(index)
-        for read in _reads(cascade)
-        for index in read.indices
-        if isinstance(index, RankExpr) and rank.variable in index.variables()
-    ]
-    indices = ", ".join(dict.fromkeys(reads))
+    reads = [read for read in _reads(cascade) if rank.variable in read.variables()]
     return RankError(
-        f"the extent of rank {rank.name} is not known",
+        f"the extent of rank {rank.name} is not declared, and does not follow from the reads",
         span=rank.span,
-        deduced=(f"{rank.variable} occurs in the indices {indices}",) if reads else (),
+        deduced=(f"read at {rank.variable}: {', '.join(map(print_access, reads))}",)
+        if reads
+        else (),
         hint=f"declare it: `ranks {rank.name} = ...`, a number or an expression in other ranks",
     )
 

@@ -1,8 +1,8 @@
 """Classic subscripts, "ij,jk->ik" and interleaved: `contraction.py` makes a Cascade of them.
 
-Right subscripts are read here, by one regular expression: lark, and the table of einsum.lark, would
-cost a first call some 60 ms. Wrong ones are given to the grammar, which explains; a test holds that
-the two accept the same texts.
+einsum.lark is the grammar. It is not what reads: to import lark and to build its table would cost
+a first call some 60 ms, a regular expression costs nothing. A test holds that the two accept the
+same texts, find the same labels, and stop at the same place where a text is wrong.
 """
 
 from __future__ import annotations
@@ -15,9 +15,10 @@ from typing import Any, cast
 import numpy as np
 
 from ..ir.errors import ArgumentError, OperandError, ParseError
-from ..ir.source import Source
+from ..ir.source import Source, Span
 from .contraction import to_cascade
-from .syntax import Label, Subscripts, Term, show_label
+from .hints import SUBSCRIPT_HINTS
+from .terms import Label, Subscripts, Term, show_label
 
 __all__ = ["Subscripts", "from_interleaved", "parse_subscripts", "to_cascade"]
 
@@ -61,9 +62,7 @@ def parse_subscripts(text: str, *, notation: str = "compact") -> Subscripts:
     source = Source(text)
     right, label = _NOTATIONS[notation]
     if right.fullmatch(text) is None:
-        from .parser import check_subscripts  # lark: only to say what is wrong
-
-        check_subscripts(source, notation)
+        raise _unexpected(source, right)
     operands, arrow, output = text.partition("->")
     terms: list[Term] = []
     start = 0
@@ -72,6 +71,19 @@ def parse_subscripts(text: str, *, notation: str = "compact") -> Subscripts:
         start += len(chunk) + 1
     last = _term(text, label, len(text) - len(output), len(text)) if arrow else None
     return Subscripts(tuple(terms), last, source)
+
+
+def _unexpected(source: Source, right: re.Pattern[str]) -> ParseError:
+    """What is wrong: where the longest beginning that is right ends."""
+    match = right.match(source.text)
+    at = match.end() if match else 0
+    rest = source.text[at : at + 3]
+    found = next((token for token in ("...", "->") if rest.startswith(token)), rest[0])
+    return ParseError(
+        f"unexpected {found!r}",
+        span=Span(source, at, at + len(found)),
+        hint=SUBSCRIPT_HINTS.get(found),
+    )
 
 
 def _term(text: str, label: re.Pattern[str], start: int, stop: int) -> Term:
@@ -103,9 +115,9 @@ def from_interleaved(args: Sequence[Any]) -> tuple[Subscripts, list[Any]]:
     if len(args) < 2:
         raise ArgumentError("einsum needs at least one operand and its labels")
     pairs = len(args) // 2
-    lists = [_labels(args[2 * n + 1], f"after operand {n}") for n in range(pairs)]
+    lists = [_labels(args[2 * n + 1], f"operand {n}") for n in range(pairs)]
     if len(args) % 2:
-        lists.append(_labels(args[-1], "last, for the output"))
+        lists.append(_labels(args[-1], "the output"))
     # The terms need a text to point at: the one that Python shows.
     text = ""
     terms: list[Term] = []
@@ -122,27 +134,31 @@ def from_interleaved(args: Sequence[Any]) -> tuple[Subscripts, list[Any]]:
         text += "]"
         terms.append(Term(tuple(labels), tuple(places), start, len(text)))
     output = terms.pop() if len(args) % 2 else None
-    subscripts = Subscripts(tuple(terms), output, Source(text))
-    for term in (*terms, *([output] if output else [])):
-        if term.labels.count(...) > 1:
-            raise ParseError("one ellipsis a list of labels", span=subscripts.span(term))
-    return subscripts, [args[2 * n] for n in range(pairs)]
+    return Subscripts(tuple(terms), output, Source(text)), [args[2 * n] for n in range(pairs)]
 
 
-def _labels(given: Any, where: str) -> list[Label]:
-    if isinstance(given, str | bytes) or not hasattr(given, "__iter__"):
+def _labels(given: Any, owner: str) -> list[Label]:
+    if isinstance(given, str) or not hasattr(given, "__iter__"):
         raise OperandError(
-            f"{where} a list of labels is missing: {type(given).__name__} is none",
+            f"the labels of {owner} are a list, not {type(given).__name__}",
             hint="einsum('ij,jk->ik', A, B) or einsum(A, [0, 1], B, [1, 2], [0, 2])",
         )
     try:
         items: list[Any] = list(given)
     except TypeError as error:  # an array of no axes
-        raise OperandError(f"{where} a list of labels is missing: {error}") from None
-    return [_label(item, where) for item in items]
+        raise OperandError(f"the labels of {owner} are a list: {error}") from None
+    labels: list[Label] = []
+    for item in items:
+        labels.append(_label(item, owner))
+        if item is ... and labels.count(...) > 1:
+            raise ParseError(
+                f"one ellipsis a list; the labels of {owner} have two",
+                deduced=(f"[{', '.join(map(show_label, items))}]",),
+            )
+    return labels
 
 
-def _label(item: Any, where: str) -> Label:
+def _label(item: Any, owner: str) -> Label:
     try:
         if not _is_refused(item):
             hash(item)
@@ -151,7 +167,7 @@ def _label(item: Any, where: str) -> Label:
     except TypeError:
         pass
     raise OperandError(
-        f"{where} {show_label(item)} is no label",
+        f"{show_label(item)}, among the labels of {owner}, is none",
         hint="labels are integers, other hashable values, and `...`",
     )
 

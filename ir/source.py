@@ -45,14 +45,14 @@ class Span:
         begin = text.rfind("\n", 0, self.start) + 1
         end = text.find("\n", self.start)
         end = len(text) if end < 0 else end
-        stop = max(min(self.stop, end), self.start + 1)
         # A window keeps a line of a million characters readable.
         low = max(begin, self.start - 200)
-        high = min(end, max(stop, low + 400))
-        marked = set(range(self.start, min(stop, max(high, self.start + 1))))
-        for span in also:
+        high = min(end, low + 400)
+        marked: set[int] = set()
+        for span in (self, *also):
             if span.source is self.source and low <= span.start <= high:
-                marked |= set(range(span.start, min(max(span.stop, span.start + 1), high)))
+                # An empty span, or one at the end of the line, has a caret all the same.
+                marked |= {span.start, *range(span.start, min(span.stop, high))}
         # Tabs are kept in the margin so that the carets stand under the characters they mean.
         carets = "".join(
             "^" if at in marked else "\t" if text[at] == "\t" else " "

@@ -178,8 +178,7 @@ def _verify_expr(expr: Expr, bound: set[str], arity: dict[str, int], ranks: set[
         if isinstance(node, Access):
             _verify_access(node, arity, ranks)
         elif isinstance(node, Coordinate):
-            variable = node.name.lower()
-            _verify_variable(variable if node.name.isupper() else node.name, ranks, node.span)
+            _verify_variable(node.name.lower(), ranks, node.span)
         elif isinstance(node, Map):
             _verify_map(node)
         elif isinstance(node, Reduce):
@@ -241,7 +240,8 @@ def _verify_map(node: Map) -> None:
         _fail(f"unknown operator {node.op}", node.span)
     arity, given = OPERATORS[node.op].arity, len(node.args)
     if given != arity and not (is_chain(node.op) and given > 2):
-        _fail(f"{node.op} takes {arity} operands, not {given}", node.span)
+        operands = "operand" if arity == 1 else "operands"
+        _fail(f"{node.op} takes {arity} {operands}, not {given}", node.span)
     if (node.dtype is not None) != (node.op in ("cast", "bitcast")):
         _fail(f"{node.op} {'takes no' if node.dtype else 'needs a'} dtype", node.span)
 

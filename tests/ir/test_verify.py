@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from einloom.ir.cascade import Cascade, TensorDecl
@@ -25,6 +26,13 @@ GOOD = Cascade(
 )
 
 
+def nested(depth: int) -> Expr:
+    expr: Expr = Literal(1)
+    for _ in range(depth - 1):
+        expr = Map("neg", (expr,))
+    return expr
+
+
 def with_expr(expr: Expr, *left: RankExpr, **options: object) -> Cascade:
     output = Access("Y", left)
     return replace(GOOD, einsums=(replace(Einsum(output, expr), **options),))  # type: ignore[arg-type]
@@ -44,6 +52,29 @@ BROKEN = {
     "the extent i of A is not a size": replace(GOOD, inputs=(TensorDecl("A", (VI, VJ)),)),
     "a tensor's name is an identifier": replace(GOOD, inputs=(replace(A, name="2A"),)),
     "exp is the name of an operator": replace(GOOD, inputs=(replace(A, name="exp"),)),
+    "sum is a word of the language": replace(GOOD, inputs=(replace(A, name="sum"),)),
+    "the variable of rank WHERE is a word": replace(GOOD, ranks=(*GOOD.ranks, Rank("WHERE"))),
+    "'over' cannot be a cascade's name": replace(GOOD, name="over"),
+    "'2c' cannot be a cascade's name": replace(GOOD, name="2c"),
+    "the extent of rank I does not fit in 64 bits": replace(
+        GOOD, ranks=(Rank("I", 2**63), Rank("J"))
+    ),
+    "the shape of rank I is a number, so write it as one": replace(
+        GOOD, ranks=(Rank("I", RankExpr((), 2)), Rank("J"))
+    ),
+    "Y has a fill on the left": replace(
+        GOOD, einsums=(Einsum(Access("Y", (VI,), Literal(0)), Literal(1)),)
+    ),
+    "the index i+i is not in normal form": with_expr(
+        Access("A", (RankExpr((*VI.terms, *VI.terms)), VJ)), VI, VJ
+    ),
+    "a number in an index does not fit in 64 bits": with_expr(
+        Access("A", (RankExpr((), 2**63), VJ)), VI, VJ
+    ),
+    "a number does not fit in 64 bits": with_expr(Literal(2**64)),
+    "a number does not fit in 64 bits ": with_expr(Literal(10**5000)),
+    "1.0) is not a literal of the language": with_expr(Literal(np.float64(1))),
+    "an expression is nested more than 128 deep": with_expr(nested(129)),
     "A is defined twice": replace(GOOD, inputs=(A, A)),
     "Y is defined twice": replace(GOOD, einsums=GOOD.einsums * 2),
     "a cascade needs an output": replace(GOOD, outputs=()),
@@ -58,7 +89,7 @@ BROKEN = {
     "unknown rank K": with_expr(Access("A", (VI, RankExpr((Term(1, ("K",), "j"),)))), VI, VJ),
     "variable k has no rank K ": with_expr(Coordinate("K"), VI),
     "unknown operator frob": with_expr(Map("frob", (READ,)), VI, VJ),
-    "exp takes 1 operands, not 2": with_expr(Map("exp", (READ, READ)), VI, VJ),
+    "exp takes 1 operand, not 2": with_expr(Map("exp", (READ, READ)), VI, VJ),
     "sub takes 2 operands, not 3": with_expr(Map("sub", (READ, READ, READ)), VI, VJ),
     "cast needs a dtype": with_expr(Map("cast", (READ,)), VI, VJ),
     "exp takes no dtype": with_expr(Map("exp", (READ,), F32), VI, VJ),
