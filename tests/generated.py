@@ -125,12 +125,13 @@ def _values(rng: np.random.Generator, shape: tuple[int, ...], dtype: str, specia
     return values.astype(kind)
 
 
-def _with_special(rng: np.random.Generator, values: Array, kind: np.dtype[Any]) -> Array:
+def _with_special(rng: np.random.Generator, values: Array, kind: Any) -> Array:
     finfo: Any = ml_dtypes.finfo
     least = float(finfo(kind).smallest_subnormal) if kind.kind != "c" else 0.0
-    chosen = np.array([np.nan, np.inf, -np.inf, 0.0, -0.0, least])
+    chosen: Array = np.array([np.nan, np.inf, -np.inf, 0.0, -0.0, least])
     picked = chosen[rng.integers(0, chosen.size, values.shape)]
-    return np.where(rng.random(values.shape) < 0.1, picked, values)
+    some: Array = rng.random(values.shape)
+    return np.where(some < 0.1, picked, values)
 
 
 @st.composite

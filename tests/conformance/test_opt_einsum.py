@@ -33,13 +33,13 @@ def calls_einloom(code: CodeType) -> bool:
 
 for module in ("contract", "edge_cases", "input", "paths", "blas", "backends"):
     names = load(f"opt_einsum.tests.test_{module}", WITH_PATH if module == "input" else STAND_IN)
-    for name, test in collected(names).items():
+    for name, candidate in collected(names).items():
         if module == "backends" and name != "test_object_arrays_backend":
             continue  # arrays of other libraries
         if name.startswith("test_compare_blas"):
             continue  # `test_compare` without its use_blas=False
-        if calls_einloom(test.__code__):
-            globals()[f"test_{module}__{name}"] = test
+        if calls_einloom(candidate.__code__):
+            globals()[f"test_{module}__{name}"] = candidate
     del names
 
 
