@@ -150,11 +150,16 @@ def regroups(einsum: Einsum, dtypes: Mapping[str, DType]) -> bool:
     """Whether the semiring's laws hold in the types that this Einsum computes in.
 
     Then factors and sums may be regrouped, up to floating-point rounding. A product that is
-    converted to another kind of type before it is summed (float to int) may not.
+    converted before it is summed stands in the way: a float that becomes an integer, or, under an
+    order such as max, an integer that loses its upper bits.
     """
-    kinds = {einsum_dtype(einsum, dtypes).kind, product_dtype(einsum, dtypes).kind}
-    alike = len(kinds) == 1 or kinds == {"signed", "unsigned"}
-    return alike and kinds <= einsum.ring.exact_kinds
+    total, product = einsum_dtype(einsum, dtypes), product_dtype(einsum, dtypes)
+    ring = einsum.ring
+    if not {total.kind, product.kind} <= ring.exact_kinds:
+        return False
+    if total.is_integer and product.is_integer and total != product:
+        return {ring.add, ring.mul} <= {"add", "mul", "and", "or", "xor"}
+    return total.kind == product.kind
 
 
 def strong(found: DType | Number) -> DType:

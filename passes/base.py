@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import MISSING, dataclass, fields
 from typing import Any, ClassVar, cast
 
@@ -45,7 +46,11 @@ class Pass(ABC):
         """What the pass changed, in a few words."""
         if after is before:
             return "nothing changed"
-        said = [f"Einsums {len(before.einsums)} -> {len(after.einsums)}"]
+        counts = (len(before.einsums), len(after.einsums))
+        changed = [einsum.name for einsum in after.einsums if einsum not in before.einsums]
+        said = [f"{', '.join(changed)} rewritten"]
+        if counts[0] != counts[1]:
+            said = [f"Einsums {counts[0]} -> {counts[1]}"]
         points = (iteration_points(before), iteration_points(after))
         if None not in points and points[0] != points[1]:
             said.append(f"points {points[0]:,} -> {points[1]:,}")
@@ -97,7 +102,7 @@ def iteration_points(cascade: Cascade) -> int | None:
 class Pipeline:
     """Passes to apply in order; its text, `squeeze, order{optimize=dp}`, rebuilds it."""
 
-    passes: tuple[Pass, ...] = ()
+    passes: Sequence[Pass] = ()
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "passes", tuple(self.passes))

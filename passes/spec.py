@@ -23,7 +23,7 @@ from .registry import pass_class, pass_names
 
 _TOKEN = re.compile(
     r"\s*(?:(?P<number>[-+]?\d+(?:\.\d*)?(?:[eE][-+]?\d+)?(?![\w.]))"
-    r"|(?P<word>[A-Za-z_][\w.-]*)|(?P<mark>[{}\[\](),=])|(?P<other>\S))"
+    r"|(?P<word>[A-Za-z_][\w.-]*)|(?P<mark>[{}\[\](),=])|(?P<other>[^\s{}\[\](),=]+))"
 )
 _CONSTANTS: dict[str, bool | None] = {"true": True, "false": False, "none": None}
 
@@ -125,7 +125,7 @@ class _Parser:
             raise PipelineError(
                 f"{key.text} of {made.name} cannot be that",
                 span=cover(first, last),
-                hint=f"it is {_type_text(wanted)}",
+                hint=f"it takes {_type_text(wanted)}",
             )
         given[key.text] = value
 
@@ -201,9 +201,10 @@ def _type_text(wanted: Any) -> str:
     """The types that a text can give, in words."""
     if get_origin(wanted) in (Union, UnionType):
         said = [_type_text(choice) for choice in get_args(wanted)]
-        return " or ".join(dict.fromkeys(filter(None, said)))
+        return ", ".join(dict.fromkeys(filter(None, said)))
     if get_origin(wanted) is tuple:
-        return f"[{_type_text(get_args(wanted)[0])}, ...]"
+        items = ["..." if item is ... else _type_text(item) for item in get_args(wanted)]
+        return f"[{', '.join(items)}]"
     names: dict[Any, str] = {
         NoneType: "none",
         bool: "true or false",

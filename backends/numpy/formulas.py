@@ -83,13 +83,15 @@ def apply(op: str, args: Sequence[Value], order: Sequence[str]) -> Value:
     operator = OPERATORS[op]
     if not is_chain(op) or len(args) == 2:
         return _apply(operator, args, order)
-    total = args[0]
-    for arg in args[1:]:
-        total = _apply(operator, (total, arg), order)
+    total = _apply(operator, args[:2], order)
+    for arg in args[2:]:
+        total = _apply(operator, (total, arg), order, chained=True)
     return total
 
 
-def _apply(operator: Operator, args: Sequence[Value], order: Sequence[str]) -> Value:
+def _apply(
+    operator: Operator, args: Sequence[Value], order: Sequence[str], *, chained: bool = False
+) -> Value:
     axes = aligned_axes(args, order)
     places = [aligned(arg, axes) for arg in args]
     known = (arg.dtype if arg.number is None else arg.number for arg in args)
@@ -99,7 +101,9 @@ def _apply(operator: Operator, args: Sequence[Value], order: Sequence[str]) -> V
         # Between scalars that NumPy unwraps to Python numbers the operator is Python's own, which
         # is meant, but not for what compares them: that must be a NumPy bool.
         if axes or unwrapped or all(arg.dtype.kind != "object" for arg in args):
-            infix = (arg.operand(place) for arg, place in zip(args, places, strict=True))
+            infix = [arg.operand(place) for arg, place in zip(args, places, strict=True)]
+            if chained and places[0] == args[0].axes:
+                infix[0] = args[0].text  # Python too folds from the left
             text = f" {operator.symbol} ".join(infix)
             call = None if unwrapped else _call(operator, args, places)
             return Value(text, axes, dtype, atom=False, call=call)

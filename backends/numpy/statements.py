@@ -30,6 +30,10 @@ from .reductions import Fold
 from .values import Value, aligned
 
 
+#: The most operands of a chain that stand on one line.
+_CHAIN = 8
+
+
 class EinsumEmitter:
     """Emits one Einsum: `emit` is the way in, the other methods follow `ir.interpreter`."""
 
@@ -127,7 +131,19 @@ class EinsumEmitter:
             args = [arg if arg.weak else cast(arg, dtype) for arg in args]
         if duplicates(expr.op):
             args = [self._bound(arg) for arg in args]
+        if len(args) > _CHAIN:
+            args = [self._folded_chain(expr.op, args[:-_CHAIN]), *args[-_CHAIN:]]
         return apply(expr.op, args, self._order)
+
+    def _folded_chain(self, op: str, args: Sequence[Value]) -> Value:
+        """The first operands of a long chain, a few to a line: Python's parser has its limits."""
+        total = args[0]
+        name = self.frame.names.fresh("chain")
+        for start in range(1, len(args), _CHAIN):
+            value = apply(op, [total, *args[start : start + _CHAIN]], self._order).natural()
+            self.frame.line(f"{name} = {value.text}")
+            total = Value(name, value.axes, value.dtype)
+        return total
 
     def _bound(self, value: Value) -> Value:
         """The value under a name, for a formula that writes it twice."""

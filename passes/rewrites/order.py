@@ -17,8 +17,8 @@ from ..rewrite import Scope, named, product
 
 #: Positions to contract at each step; they leave the list of operands and the result joins its end.
 Path: TypeAlias = tuple[tuple[int, ...], ...]
-#: False: one Einsum; the name of a path finder; a path; or a path finder itself.
-Optimize: TypeAlias = bool | str | Path | Callable[..., Any]
+#: False: one Einsum; the name of a path finder; a path in any of its forms; a path finder itself.
+Optimize: TypeAlias = bool | str | Path | Sequence[Any] | Callable[..., Any]
 
 #: opt_einsum's path finders; it is asked for another name only if it is not one of these.
 PATH_FINDERS = (
@@ -63,7 +63,7 @@ class Order(Pass):
 
     name: ClassVar[str] = "order"
     optimize: Optimize = "auto"
-    memory_limit: int | str | None = None
+    memory_limit: int | float | str | None = None
 
     def __post_init__(self) -> None:
         optimize, limit = _normal_optimize(self.optimize, self.memory_limit)
@@ -200,6 +200,7 @@ class _Node:
 
     operands: tuple[_Node, ...]
     variables: frozenset[str]
+    number: int  # of the first factor in it
     factor: Access | None = None  # of a leaf
 
 
@@ -238,19 +239,20 @@ def _contracted(
 
 def _steps(einsum: Einsum, factors: Sequence[Access], path: Path) -> list[_Node]:
     """The nodes that the path makes, the whole product last; what only passes on is left out."""
-    current = [_Node((), frozenset(factor.variables()), factor) for factor in factors]
+    current = [_Node((), frozenset(f.variables()), n, f) for n, f in enumerate(factors)]
     steps: list[_Node] = []
     for positions in path:
-        operands = tuple(current[p] for p in sorted(positions))
+        # In the order of the factors, which the sum of the products does not depend on.
+        operands = tuple(sorted((current[p] for p in positions), key=lambda node: node.number))
         current = [node for p, node in enumerate(current) if p not in positions]
         needed = set(einsum.free).union(*(node.variables for node in current))
         inside = frozenset[str]().union(*(node.variables for node in operands))
         if len(operands) == 1 and (inside <= needed or not current):
             current.append(operands[0])
             continue
-        steps.append(_Node(operands, inside & needed))
+        steps.append(_Node(operands, inside & needed, operands[0].number))
         current.append(steps[-1])
-    return steps or [_Node(tuple(current), frozenset(einsum.free))]
+    return steps or [_Node(tuple(current), frozenset(einsum.free), 0)]
 
 
 def _index_order(
