@@ -8,6 +8,7 @@ from typing import Any, TypeAlias
 
 import ml_dtypes
 import numpy as np
+from hypothesis import settings
 from hypothesis import strategies as st
 
 Array: TypeAlias = np.ndarray[Any, np.dtype[Any]]
@@ -22,6 +23,11 @@ EXTENTS = (0, 1, 1, 2, 2, 3, 3, 4, 5, 7, 8, 9, 16, 17, 33)
 #: The most points that an iteration space may have, and the most that are summed: the interpreter
 #: visits each of those in turn.
 MOST_POINTS, MOST_SUMMED = 20_000, 600
+
+
+def examples(count: int) -> settings:
+    """So many examples, or more under `--hypothesis-profile=explore`."""
+    return settings(max_examples=count * settings().max_examples // 100)
 
 
 @dataclass(frozen=True)
@@ -130,8 +136,8 @@ def _with_special(rng: np.random.Generator, values: Array, kind: Any) -> Array:
     least = float(finfo(kind).smallest_subnormal) if kind.kind != "c" else 0.0
     chosen: Array = np.array([np.nan, np.inf, -np.inf, 0.0, -0.0, least])
     picked = chosen[rng.integers(0, chosen.size, values.shape)]
-    some: Array = rng.random(values.shape)
-    return np.where(some < 0.1, picked, values)
+    here: Any = rng.random(values.shape) < 0.1
+    return np.where(here, picked, values)
 
 
 @st.composite

@@ -28,7 +28,7 @@ from einloom.ir.cascade import Cascade
 from einloom.ir.dtypes import of_numpy
 from einloom.ir.infer import infer_sizes
 
-from .generated import FLOATS, INTEGERS, NATIVE, Array, Case, cases
+from .generated import FLOATS, INTEGERS, NATIVE, Array, Case, cases, examples
 
 C, C_COMPLEX = 2.0, 6.0
 
@@ -105,7 +105,7 @@ def assert_agree(case: Case, found: Any, expected: Any, in_half: bool = False) -
 # ---- values
 
 
-@settings(max_examples=120)
+@examples(120)
 @given(cases(), OPTIMIZE)
 def test_all_agree(case: Case, optimize: Any) -> None:
     expected = interpreted(case)
@@ -115,7 +115,7 @@ def test_all_agree(case: Case, optimize: Any) -> None:
         assert_agree(case, found, expected)
 
 
-@settings(max_examples=60)
+@examples(60)
 @given(st.sampled_from(NATIVE).flatmap(lambda dtype: cases(dtypes=[dtype], plain=True)))
 def test_all_agree_in_one_dtype(case: Case) -> None:
     expected = interpreted(case)
@@ -123,7 +123,7 @@ def test_all_agree_in_one_dtype(case: Case) -> None:
         assert_agree(case, el.einsum(case.text, *case.operands, backend=backend), expected)
 
 
-@settings(max_examples=40)
+@examples(40)
 @given(cases(dtypes=("bf16",)))
 def test_bfloat16_agrees(case: Case) -> None:
     expected = interpreted(case)
@@ -132,7 +132,7 @@ def test_bfloat16_agrees(case: Case) -> None:
         assert_agree(case, el.einsum(case.text, *case.operands, backend=backend), expected)
 
 
-@settings(max_examples=60)
+@examples(60)
 @given(cases(dtypes=("f2", "f4", "f8"), special=True))
 def test_nan_and_infinity_go_where_they_should(case: Case) -> None:
     """Without reordering: infinity times a sum is not the sum of infinity times each."""
@@ -144,7 +144,7 @@ def test_nan_and_infinity_go_where_they_should(case: Case) -> None:
         assert np.isinf(found).tolist() == np.isinf(expected).tolist()
 
 
-@settings(max_examples=40)
+@examples(40)
 @given(cases(dtypes=(*INTEGERS, "f4", "f8"), most_operands=4), st.data())
 def test_out_and_order_change_nothing(case: Case, data: st.DataObject) -> None:
     for backend in backend_names():
@@ -179,7 +179,7 @@ SEMIRINGS = {
 }
 
 
-@settings(max_examples=100)
+@examples(100)
 @given(st.data(), OPTIMIZE)
 def test_semirings_agree(data: st.DataObject, optimize: Any) -> None:
     name = data.draw(st.sampled_from(sorted(SEMIRINGS)))
@@ -200,7 +200,7 @@ def test_semirings_agree(data: st.DataObject, optimize: Any) -> None:
             assert np.asarray(found).tolist() == expected.tolist()
 
 
-@settings(max_examples=40)
+@examples(40)
 @given(cases(dtypes=REAL), OPTIMIZE)
 def test_the_log_semiring_agrees(case: Case, optimize: Any) -> None:
     """Each step of logaddexp loses an eps of the value's own size and one of 1."""
@@ -249,7 +249,7 @@ def wrong_cases(draw: st.DrawFn) -> Case:
     return Case(text, tuple(operands))
 
 
-@settings(max_examples=150)
+@examples(150)
 @given(wrong_cases())
 def test_all_raise_alike(case: Case) -> None:
     """Where NumPy raises a ValueError or a TypeError, so does einloom, and an EinloomError."""
