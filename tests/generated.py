@@ -135,9 +135,9 @@ def _with_special(rng: np.random.Generator, values: Array, kind: Any) -> Array:
     finfo: Any = ml_dtypes.finfo
     least = float(finfo(kind).smallest_subnormal) if kind.kind != "c" else 0.0
     chosen: Array = np.array([np.nan, np.inf, -np.inf, 0.0, -0.0, least])
-    picked = chosen[rng.integers(0, chosen.size, values.shape)]
-    here: Any = rng.random(values.shape) < 0.1
-    return np.where(here, picked, values)
+    shape: tuple[int, ...] = values.shape
+    picked = chosen[rng.integers(0, chosen.size, shape)]
+    return np.where(rng.random(shape) < 0.1, picked, values)
 
 
 @st.composite
