@@ -299,8 +299,9 @@ class NestWriter:
         if outer is None or total <= room or not any(isinstance(s, LoopNest) for s in body):
             return loops
         loop = loops[outer]
-        pieces = min(-(-total // room), counts[outer])
-        chunk = -(-counts[outer] // pieces)
+        chunk = max(1, counts[outer] * room // total)
+        if chunk == counts[outer]:
+            return loops
         name = loop.variable + "'s"
         start = RankExpr.of_variable(name)
         step = RankExpr((), chunk)

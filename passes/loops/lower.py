@@ -13,14 +13,23 @@ from ...ir.infer import infer_dtypes
 from ...ir.loops import ArrayAxis, Buffer, Check, LoopProgram, Scratch, Size
 from ...ir.operators import OPERATORS
 from ...ir.ranks import RankExpr, Term
-from .nest import NestLowering, Storage
+from .nest import NestLowering
+from .point import Storage
+from .schedule import Limits
 
 #: Names that a C program, or the code itself, has other uses for.
 _TAKEN = frozenset(OPERATORS) | frozenset(("main", "malloc", "free", "memcpy", "hypot", "fmod"))
 
 
+#: Fits the caches of today's processors.
+LIMITS = Limits()
+
+
 def lower(
-    cascade: Cascade, dtypes: Mapping[str, DType], layouts: Mapping[str, int | None]
+    cascade: Cascade,
+    dtypes: Mapping[str, DType],
+    layouts: Mapping[str, int | None],
+    limits: Limits = LIMITS,
 ) -> LoopProgram:
     """The loop nests that compute a Cascade, for any sizes.
 
@@ -28,6 +37,7 @@ def lower(
         cascade: what to compute; the shapes of its ranks, where they are numbers, are hints alone.
         dtypes: the dtype of every input that the Cascade does not declare.
         layouts: for each input and output, the axis whose stride is its itemsize; None: no axis.
+        limits: how large blocks are.
 
     Raises:
         UnsupportedError: a dtype is the host's own.
@@ -54,7 +64,7 @@ def lower(
     units |= {buffer.name: buffer.unit for buffer in scratch}
     hints = {rank.name: rank.shape for rank in cascade.ranks if isinstance(rank.shape, int)}
     storage = Storage(types, extents, units, hints)
-    nests = [NestLowering(einsum, storage).lower() for einsum in cascade.einsums]
+    nests = [NestLowering(einsum, storage).lower(limits) for einsum in cascade.einsums]
     for nest in nests:
         scratch += nest.scratch
     checks = [check for einsum in cascade.einsums for check in _checks(einsum, extents)]

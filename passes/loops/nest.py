@@ -6,11 +6,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from ...ir.cascade import fresh_name
-from ...ir.dtypes import BOOL, I16, U8, U16, DType
+from ...ir.dtypes import DType
 from ...ir.einsum import Access, Einsum, Map, Reduce, accesses, walk
-from ...ir.infer import product_dtype
 from ...ir.loop_nodes import (
-    Apply,
     Assign,
     Begin,
     Collapse,
@@ -32,7 +30,8 @@ from ...ir.ranks import RankExpr
 from .blocked import Blocking
 from .collapse import Collapses, likely
 from .pack import moved
-from .schedule import Block, Problem, Reading, Schedule, choose
+from .point import PointWriter, Storage
+from .schedule import Block, Limits, Problem, Reading, Schedule, choose
 from .tile import (
     LANES_EXPR,
     around,
@@ -47,17 +46,7 @@ from .tile import (
     variable,
     vector_loops,
 )
-from .typed import (
-    Scope,
-    Typing,
-    apply,
-    as_value,
-    begin,
-    convert,
-    empty_value,
-    fold,
-    fold_type,
-)
+from .typed import Scope, Typing, convert, fold
 
 #: Operators that take many instructions, or a call: a tile of them would be long code for nothing.
 _HEAVY = frozenset(("exp", "exp2", "expm1", "log", "log1p", "tanh", "sigmoid", "erf")) | frozenset(
@@ -66,16 +55,6 @@ _HEAVY = frozenset(("exp", "exp2", "expm1", "log", "log1p", "tanh", "sigmoid", "
 
 #: How many rows are transposed before going on along them: some lines of cache of each operand.
 _TRANSPOSED = 64
-
-
-@dataclass(frozen=True, slots=True)
-class Storage:
-    """What is known of the tensors: dtypes, extents, unit axes; and of the ranks: their sizes."""
-
-    dtypes: Mapping[str, DType]
-    extents: Mapping[str, tuple[RankExpr, ...]]
-    units: Mapping[str, int | None]
-    sizes: Mapping[str, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,36 +71,9 @@ class NestLowering:
     def __init__(self, einsum: Einsum, storage: Storage) -> None:
         self.einsum = einsum
         self.storage = storage
-        self.dtype = storage.dtypes[einsum.name]
-        self.reduce = einsum.expr if isinstance(einsum.expr, Reduce) else None
-        self.reduced = self.reduce.variables if self.reduce is not None else ()
-        self.carrier = self._carrier()
-
-    # ---- what is computed in
-
-    def _carrier(self) -> DType:
-        """The dtype that the outermost reduction accumulates in.
-
-        A product of small integers is summed in wider lanes, which multiply faster and give the
-        same low bits; bools are combined as bytes.
-        """
-        compute = self.dtype.compute
-        if self.reduce is None or self.einsum.product() is None:
-            return compute
-        if any(isinstance(i, Access) for f in self.einsum.product() or () for i in f.indices):
-            return compute
-        if compute.kind == "bool" and product_dtype(self.einsum, self.storage.dtypes) == BOOL:
-            return U8
-        if product_dtype(self.einsum, self.storage.dtypes) != compute or compute.bits != 8:
-            return compute
-        if (self.reduce.op, self.einsum.ring.mul) != ("add", "mul"):
-            return compute
-        return {"signed": I16, "unsigned": U16}.get(compute.kind, compute)
-
-    @property
-    def ordered(self) -> bool:
-        """Whether the reduction is folded one by one: a complex product has no neutral start."""
-        return self.reduce is not None and self.reduce.op == "mul" and self.dtype.kind == "complex"
+        self.point = PointWriter(einsum, storage)
+        self.dtype, self.carrier = self.point.dtype, self.point.carrier
+        self.reduced = self.point.reduced
 
     # ---- how it is scheduled
 
@@ -156,6 +108,7 @@ class NestLowering:
                 sizes[inner] *= sizes[outer]
                 sizes[outer] = 1
         output = self._reading(einsum.output)
+        reduce_op = einsum.expr.op if isinstance(einsum.expr, Reduce) else None
         axis = self.storage.units[einsum.name]
         roots = [einsum.expr] if einsum.where is None else [einsum.expr, einsum.where]
         heavy = any(
@@ -176,17 +129,19 @@ class NestLowering:
             width,
             2 if self.carrier.kind == "complex" else 1,
             heavy,
-            self.ordered,
+            self.carrier.is_inexact and reduce_op == "add",
+            reduce_op == "mul" and self.carrier.kind == "complex",
             einsum.where is not None,
         )
 
     # ---- the nest
 
-    def lower(self) -> Lowered:
+    def lower(self, limits: Limits) -> Lowered:
         """The nest, and the buffers that it needs."""
         collapses = Collapses(self.einsum, self.storage.extents)
-        schedule = choose(self._problem({}))
-        schedule = choose(self._problem(dict(likely(collapses.pairs(schedule)))))
+        schedule = choose(self._problem({}), limits)
+        problem = self._problem(dict(likely(collapses.pairs(schedule))))
+        schedule = choose(problem, limits)
         pairs = collapses.pairs(schedule)
         scratch: list[Scratch] = []
         staged: dict[Access, Load] = {}
@@ -196,7 +151,7 @@ class NestLowering:
         for reading in schedule.moved:
             assert schedule.vector is not None
             name = self._name(reading.access.tensor + ".copy", scratch)
-            types = self._staged_dtype(reading.access), self._source(reading)
+            types = self.point.staged_dtype(reading.access), self._source(reading)
             copy = moved(name, reading, schedule.vector, *types)
             scratch.append(copy.scratch)
             staged[reading.access] = copy.load
@@ -214,27 +169,22 @@ class NestLowering:
     def _source(self, reading: Reading) -> DType:
         return self.storage.dtypes[reading.access.tensor]
 
-    def _staged_dtype(self, access: Access) -> DType:
-        if self.einsum.product() is not None and self.reduce is not None:
-            return self.carrier
-        return self.storage.dtypes[access.tensor].compute
-
     def _plain(self, schedule: Schedule, staged: Mapping[Access, Load]) -> tuple[Statement, ...]:
         """Loops over the free variables, the register tile, in it the reduction and the store."""
-        typing = Typing(self.einsum, self.storage.dtypes, self.storage.extents, staged)
         scope = Scope(frozenset(self.einsum.free))
-        value = self.value(typing, scope, tuple(reduction_loops(schedule)))
+        outer, inner = reduction_loops(schedule)
+        value = self.point.value(self.point.typing(staged), scope, outer, inner)
         scope.statements.append(self.final_store(value))
         rows, vectors = row_loops(schedule), vector_loops(schedule)
-        if schedule.vector in schedule.folded:
+        if schedule.vector is None or schedule.vector in schedule.folded:
             pairs = [rows] if schedule.rows in self.einsum.free else []
         else:
             pairs = [pair for pair in (rows, vectors) if pair]
         blocks = [block for block, _ in pairs]
         if schedule.transposes and len(blocks) == 2:
             blocks = split(blocks[0], _TRANSPOSED, blocks[1:])
-        elif self.reduced:
-            blocks.reverse()  # all rows read the same columns; else the order in memory counts
+        elif schedule.rows_inside:
+            blocks.reverse()
         tile = [tile for _, tile in pairs]
         loops = [*(full_loop(v) for v in schedule.outer), *blocks, *tile]
         return around(loops, scope.statements)
@@ -255,7 +205,7 @@ class NestLowering:
         rows = blocking.pack_rows(name, self._source(across))
         scratch += [panel.scratch, rows.scratch]
         staged |= {columns.access: panel.load, across.access: rows.load}
-        typing = Typing(self.einsum, self.storage.dtypes, self.storage.extents, staged)
+        typing = self.point.typing(staged)
         total, indices = self._total(blocking.vector, scratch)
         tile = self._partial_sum(typing, total, indices, blocking)
         inner = LoopNest(blocking.inner_loops(), tile)
@@ -285,15 +235,13 @@ class NestLowering:
         blocking: Blocking,
     ) -> tuple[Statement, ...]:
         """One tile of one piece of the reduction: goes on from the piece before."""
-        assert self.reduce is not None
         inner = Scope(frozenset((*self.einsum.free, *self.reduced)))
-        term, _ = self.term(typing, inner)
-        op, dtype = fold_type(self.reduce.op, self.carrier)
-        op = self._carried_op(op)
+        term, _ = self.point.term(typing, inner)
+        dtype = self.point.total
         name = typing.register()
         before = (Assign(name, Load(total, indices, dtype)),)
-        first = self.begin(name, op, dtype, self._empty())
-        inner.statements += fold(name, op, term, None)
+        first = self.point.begin(name)
+        inner.statements += fold(name, self.point.fold_op, term, None)
         return (
             If(blocking.piece, before, first),
             LoopNest(blocking.reduction(), tuple(inner.statements)),
@@ -326,68 +274,6 @@ class NestLowering:
         indices = tuple(RankExpr.of_variable(name) for name in variables)
         yield from around(loops, [Store(self.einsum.name, indices, zero)])
 
-    # ---- the value at a point
-
-    def value(self, typing: Typing, scope: Scope, loops: tuple[Loop, ...]) -> Value:
-        """What is stored at a point; the reduction's statements go into the scope."""
-        einsum = self.einsum
-        if self.reduce is None:
-            value = typing.value(einsum.expr, scope)
-            if einsum.where is not None and einsum.otherwise is not None:
-                keep = typing.value(einsum.where, scope)
-                value = as_value(apply("select", keep, value, einsum.otherwise.value))
-            return value
-        inner = scope.inner(self.reduced)
-        term, where = self.term(typing, inner)
-        op, total = fold_type(self.reduce.op, self.carrier)
-        op = self._carried_op(op)
-        empty = self._empty()
-        name = typing.register()
-        scope.statements += self.begin(name, op, total, empty)
-        result: Value = Register(name, total)
-        kept: Value | None = None
-        if where is not None:
-            any_kept = typing.register()
-            scope.statements.append(Begin(any_kept, BOOL, "or", (), Number(False, BOOL)))
-            inner.statements += fold(any_kept, "or", where, None)
-            kept = Register(any_kept, BOOL)
-            result = Apply("select", (kept, result, _constant(empty, total)))
-        inner.statements += fold(name, op, convert(term, total), where)
-        scope.statements.append(LoopNest(loops, tuple(inner.statements)))
-        result = convert(result, self.dtype.compute)
-        if kept is not None and einsum.otherwise is not None:
-            result = as_value(apply("select", kept, result, einsum.otherwise.value))
-        return result
-
-    def _empty(self) -> Number:
-        """What the outermost reduction is of nothing."""
-        assert self.reduce is not None
-        zero = self.einsum.ring.zero if self.reduce.op == self.einsum.ring.add else None
-        return Number(empty_value(self.reduce.op, zero), self.dtype.compute)
-
-    def begin(self, register: str, op: str, total: DType, empty: Number) -> tuple[Statement, ...]:
-        """The beginning of the outermost reduction."""
-        ranks = tuple(variable.upper() for variable in self.reduced)
-        return begin(register, total, op, ranks, _constant(empty, total))
-
-    def term(self, typing: Typing, scope: Scope) -> tuple[Value, Value | None]:
-        """What the outermost reduction folds, and the filter."""
-        assert self.reduce is not None
-        factors = self.einsum.product()
-        if factors is not None and self.carrier != self.dtype.compute:
-            values = tuple(typing.read(factor, self.carrier) for factor in factors)
-            op = self._carried_op(self.einsum.ring.mul)
-            return (values[0] if len(values) == 1 else Apply(op, values)), None
-        value = typing.value(self.reduce.expr, scope)
-        value = convert(value, self.carrier)
-        where = self.einsum.where
-        return value, None if where is None else typing.value(where, scope)
-
-    def _carried_op(self, op: str) -> str:
-        if self.dtype.kind == "bool" and self.carrier == U8:
-            return {"add": "or", "mul": "and", "max": "or", "min": "and"}.get(op, op)
-        return op
-
     # ---- lanes
 
     def _width(self, schedule: Schedule, body: tuple[Statement, ...]) -> int:
@@ -416,12 +302,6 @@ class NestLowering:
 def _constants_aside(access: Access) -> bool:
     variables = list(access.variables())
     return len(set(variables)) == len(variables)
-
-
-def _constant(number: Number, dtype: DType) -> Number:
-    found = convert(number, dtype)
-    assert isinstance(found, Number)
-    return found
 
 
 def _bits(dtype: DType) -> int:

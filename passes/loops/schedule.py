@@ -14,8 +14,23 @@ from ...ir.einsum import Access
 #: A size that is not known counts as this.
 UNKNOWN = 1024
 
-#: A row of a block: 4 KiB, so that 64 rows are a part of a second-level cache.
-_ROW_BITS = 8 * 4096
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What decides how large blocks are; sizes of memory in bytes.
+
+    The rounding error of a sum grows with `longest`, how many numbers are added to an accumulator
+    before it is added to another and begun again.
+    """
+
+    longest: int = 1024
+    shared: int = 256 << 10  # what every block of rows may read all of: part of a level-2 cache
+    unpacked: int = 96 << 10  # the largest columns' operand that is read as it lies
+    few_rows: int = 24  # below this many rows packing the columns' operand does not pay
+    row: int = 4096  # a row of a block; `tall` of them are a part of a level-2 cache
+    tall: int = 64
+    wide: int = 128  # tiles of columns in a block
+    depth: int = 32  # what the depth of a block is a multiple of
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,12 +56,17 @@ class Problem:
     width: int  # bits of (a part of) the elements computed with
     parts: int  # registers a value takes: 2 if complex
     heavy: bool  # functions that are calls
+    sums: bool  # the reduction is a sum that rounds
     ordered: bool  # the reduction must be folded one by one
     filtered: bool
 
-    def size(self, *variables: str) -> int:
+    def size(self, *variables: str | None) -> int:
         """The product of the extents."""
-        return prod(self.sizes.get(v, UNKNOWN) for v in variables)
+        return prod(self.sizes.get(v, UNKNOWN) for v in variables if v is not None)
+
+    def bytes(self, *variables: str | None) -> int:
+        """How much memory a tensor of these variables takes."""
+        return self.size(*variables) * self.width * self.parts // 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +93,8 @@ class Schedule:
     outer: tuple[str, ...]
     reduced: tuple[str, ...]
     folded: frozenset[str]  # all reduced variables, the vector one too
+    rows_inside: bool  # of the tile's blocks; else in the order of memory, vectors inside
+    chunk: tuple[str, int] | None  # the reduced variable that is summed so much at a time
     moved: tuple[Reading, ...] = ()  # copied beforehand with the vector variable consecutive
     block: Block | None = None
 
@@ -82,7 +104,7 @@ def block_side(bits: int) -> int:
     return min(16, max(2, 512 // bits))
 
 
-def choose(problem: Problem) -> Schedule:
+def choose(problem: Problem, limits: Limits) -> Schedule:
     """The schedule of an Einsum."""
     vector, moved = _vector(problem)
     lanes = 512 // problem.width
@@ -93,8 +115,23 @@ def choose(problem: Problem) -> Schedule:
         free = free[::-1]
     reduced = tuple(v for v in _reduction_order(problem, vector) if v not in (vector, rows))
     folded = frozenset(problem.reduced)
-    schedule = Schedule(vector, vectors, rows, row_count, transposes, free, reduced, folded, moved)
-    return _blocked(problem, schedule, lanes)
+    # A block of columns serves all rows; if all columns stay in a cache, memory order is better.
+    rows_inside = problem.bytes(*problem.reduced, vector) > limits.shared
+    rows_inside = rows_inside and bool(problem.reduced)
+    schedule = Schedule(
+        vector,
+        vectors,
+        rows,
+        row_count,
+        transposes,
+        free,
+        reduced,
+        folded,
+        rows_inside,
+        _chunk(problem, limits, ((vector, lanes * vectors), (rows, row_count)), reduced),
+        moved,
+    )
+    return _blocked(problem, limits, schedule)
 
 
 def _strided(problem: Problem, vector: str) -> list[Reading]:
@@ -148,7 +185,9 @@ def _rows(
     """The second variable of the register tile, how many of it, and whether to transpose."""
     none = (None, 1, False)
     if vector is None:
-        return none
+        if not problem.reduced or problem.heavy or problem.ordered:
+            return none
+        return _reduction_order(problem, None)[-1], 8, False  # eight accumulators
     candidates = [v for v in problem.free if v != vector]
     # What is consecutive along another variable is read in square blocks and transposed.
     others = candidates if vector in problem.free else problem.reduced
@@ -209,7 +248,26 @@ def _reduction_order(problem: Problem, vector: str | None) -> list[str]:
     return sorted(problem.reduced, key=rank)
 
 
-def _blocked(problem: Problem, schedule: Schedule, lanes: int) -> Schedule:
+def _chunk(
+    problem: Problem,
+    limits: Limits,
+    tile: Sequence[tuple[str | None, int]],
+    reduced: Sequence[str],
+) -> tuple[str, int] | None:
+    """How a long sum is cut."""
+    if not problem.sums:
+        return None
+    steps = 1
+    inner = [(v, wide) for v, wide in tile if v is not None and v in problem.reduced]
+    for variable, wide in (*inner, *((v, 1) for v in reversed(reduced))):
+        count = -(-problem.size(variable) // wide)
+        if steps * count > limits.longest:
+            return variable, max(1, limits.longest // steps)
+        steps *= count
+    return None
+
+
+def _blocked(problem: Problem, limits: Limits, schedule: Schedule) -> Schedule:
     """The schedule with blocks for caches, if it is a contraction that does not fit them."""
     vector, rows = schedule.vector, schedule.rows
     if vector is None or rows is None or vector not in problem.free or not problem.reduced:
@@ -224,23 +282,23 @@ def _blocked(problem: Problem, schedule: Schedule, lanes: int) -> Schedule:
     every = frozenset(problem.reduced)
     if not (column.plain and row.plain and every <= column.variables and every <= row.variables):
         return schedule
-    bits = problem.width * problem.parts
-    panel = problem.size(vector, *problem.reduced) * bits // 8
     others = [v for v in problem.free if v not in column.variables]
-    if panel < 96 * 1024 or problem.size(*others) < 24:
+    panel = problem.bytes(vector, *problem.reduced)
+    if panel <= limits.unpacked or problem.size(*others) < limits.few_rows:
         return schedule
     along = schedule.reduced[-1]
-    rest = problem.size(*(v for v in problem.reduced if v != along))
-    depth = _pieces(problem.sizes.get(along), max(_ROW_BITS // bits // rest, 32))
-    tall = schedule.row_count * max(1, 64 // schedule.row_count)
-    block = Block(along, depth, column, 128, row, tall)
+    rest = problem.bytes(*(v for v in problem.reduced if v != along))
+    most = max(limits.row // rest, limits.depth)
+    depth = _pieces(problem.sizes.get(along), most, limits.depth)
+    tall = schedule.row_count * max(1, limits.tall // schedule.row_count)
+    block = Block(along, depth, column, limits.wide, row, tall)
     moved = tuple(r for r in schedule.moved if r is not column)
     return replace(schedule, moved=moved, block=block)
 
 
-def _pieces(size: int | None, limit: int) -> int:
-    """The length, a multiple of 32, that cuts `size` evenly into the fewest pieces <= `limit`."""
+def _pieces(size: int | None, most: int, unit: int) -> int:
+    """The length, a multiple of `unit`, that cuts `size` into the fewest pieces up to `most`."""
     if size is None or size < 1:
-        return limit
-    pieces = -(-size // limit)
-    return min(limit, -(-size // pieces // 32) * 32)
+        return most // unit * unit
+    pieces = -(-size // most)
+    return min(most // unit * unit, -(-size // pieces // unit) * unit)

@@ -92,16 +92,22 @@ def row_loops(schedule: Schedule) -> list[Loop]:
     return tiled(full_loop(schedule.rows), number(schedule.row_count), "unroll")
 
 
-def reduction_loops(schedule: Schedule) -> list[Loop]:
-    """The loops of the outermost reduction; those of a vector variable in it are innermost."""
-    loops = [full_loop(name) for name in schedule.reduced]
+def reduction_loops(schedule: Schedule) -> tuple[list[Loop], list[Loop]]:
+    """The loops of the outermost reduction: those around each chunk of the sum, those over one."""
+    loops = [[full_loop(name)] for name in schedule.reduced]
+    tile: list[list[Loop]] = []
+    if schedule.rows in schedule.folded:
+        tile.append(row_loops(schedule))
     if schedule.vector in schedule.folded:
-        pairs = [vector_loops(schedule)]
-        if schedule.rows in schedule.folded:
-            pairs.insert(0, row_loops(schedule))
-        loops += [block for block, _ in pairs]
-        loops += [tile for _, tile in pairs]
-    return loops
+        tile.append(vector_loops(schedule))
+    loops += [pair[:1] for pair in tile]
+    flat = [loop for found in loops for loop in found] + [pair[1] for pair in tile]
+    if schedule.chunk is None:
+        return [], flat
+    name, steps = schedule.chunk
+    at = next(n for n, loop in enumerate(flat) if loop.variable in (name, name + "'"))
+    outer, inner = tiled(flat[at], times(flat[at].step, steps), "serial", "'s")
+    return [*flat[:at], outer], [replace(inner, step=flat[at].step), *flat[at + 1 :]]
 
 
 def split(loop: Loop, step: int, between: Sequence[Loop]) -> list[Loop]:
