@@ -210,9 +210,9 @@ def _map_dtype(expr: Map, args: list[DType | Number]) -> DType:
             return result_dtype(expr.op, *args)
         # Of all at once: i16, u16 and f32 have the common type f32, i16 and u16 alone have i32.
         dtypes = [arg for arg in args if isinstance(arg, DType)]
-        weak = [arg for arg in args if not isinstance(arg, DType)]
-        strongest = [promote(*dtypes)] * min(len(dtypes), 2) if dtypes else []
-        first, second, *rest = [*strongest, *weak]
+        weak: list[DType | Number] = [arg for arg in args if not isinstance(arg, DType)]
+        strongest: list[DType | Number] = [promote(*dtypes)] if dtypes else []
+        first, second, *rest = strongest * min(len(dtypes), 2) + weak
         pair = result_dtype(expr.op, first, second)
         return reduce(lambda total, arg: result_dtype(expr.op, total, arg), rest, pair)
     except EinloomError as error:

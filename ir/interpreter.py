@@ -197,7 +197,8 @@ def _value(expr: Expr, point: _Point) -> Any:
         args = [np.asarray(args[0]).astype(stored.numpy)]
     value = _apply(expr, args)
     # NumPy unwraps an object scalar to a Python number, which would then be weak.
-    return value if isinstance(value, np.ndarray | np.generic) else np.asarray(value, object)
+    numpys = isinstance(value, np.ndarray | np.generic)
+    return value if numpys else np.asarray(value, object)  # pyright: ignore[reportUnknownVariableType]
 
 
 def _apply(node: Map, args: list[Any]) -> Any:

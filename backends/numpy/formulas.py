@@ -96,17 +96,17 @@ def _apply(
     places = [aligned(arg, axes) for arg in args]
     known = (arg.dtype if arg.number is None else arg.number for arg in args)
     dtype = result_dtype(operator.name, *known)
+    # Between scalars that NumPy unwraps to Python numbers an operator is Python's own: this is
+    # meant for objects, but not for what compares them (a NumPy bool), nor for literals.
     unwrapped = dtype.kind == "object" and not axes
-    if operator.symbol and len(args) == 2 and not all(arg.weak for arg in args):
-        # Between scalars that NumPy unwraps to Python numbers the operator is Python's own, which
-        # is meant, but not for what compares them: that must be a NumPy bool.
-        if axes or unwrapped or all(arg.dtype.kind != "object" for arg in args):
-            infix = [arg.operand(place) for arg, place in zip(args, places, strict=True)]
-            if chained and places[0] == args[0].axes:
-                infix[0] = args[0].text  # Python too folds from the left
-            text = f" {operator.symbol} ".join(infix)
-            call = None if unwrapped else _call(operator, args, places)
-            return Value(text, axes, dtype, atom=False, call=call)
+    arrays = axes or unwrapped or all(arg.dtype.kind != "object" for arg in args)
+    if operator.symbol and len(args) == 2 and arrays and not all(arg.weak for arg in args):
+        infix = [arg.operand(place) for arg, place in zip(args, places, strict=True)]
+        if chained and places[0] == args[0].axes:
+            infix[0] = args[0].text  # Python too folds from the left
+        text = f" {operator.symbol} ".join(infix)
+        call = None if unwrapped else _call(operator, args, places)
+        return Value(text, axes, dtype, atom=False, call=call)
     call = _call(operator, args, places)
     texts = [_argument(arg, place) for arg, place in zip(args, places, strict=True)]
     text = re.sub(r"\b[abc]\b", lambda found: texts["abc".index(found[0])], operator.formula)

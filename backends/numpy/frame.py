@@ -115,8 +115,8 @@ class Frame:
     def term(self, term: Term) -> str:
         """A term without its variable: the coefficient times sizes."""
         sizes = [self.rank_size(rank) for rank in term.sizes]
-        if term.coefficient == 1 and sizes:
-            return " * ".join(sizes)
+        if term.coefficient in (1, -1) and sizes:
+            return ("-" if term.coefficient < 0 else "") + " * ".join(sizes)
         return " * ".join([str(term.coefficient), *sizes])
 
 

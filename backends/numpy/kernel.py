@@ -13,6 +13,7 @@ from ...ir.cascade import Cascade
 from ...ir.dtypes import of_numpy
 from ...ir.errors import OperandError, RankError, UnsupportedError
 from ...ir.infer import infer_dtypes, infer_sizes
+from ...ir.ranks import RankExpr
 from ..base import Array, Call
 from .emit import emit
 
@@ -60,7 +61,14 @@ class NumpyKernel:
                 f"{cascade.name} takes {len(names)} inputs and {len(cascade.outputs)} outputs, "
                 f"not {len(inputs)} and {len(outputs)}"
             )
-        infer_sizes(cascade, {n: array.shape for n, array in zip(names, inputs, strict=True)})
+        sizes = infer_sizes(
+            cascade, {n: array.shape for n, array in zip(names, inputs, strict=True)}
+        )
+        for access, array in zip(cascade.output_accesses(), outputs, strict=True):
+            indices = (index for index in access.indices if isinstance(index, RankExpr))
+            shape = tuple(sizes[i.variable.upper()] if i.variable else 1 for i in indices)
+            if array.shape != shape:
+                raise RankError(f"{access.tensor} has shape {shape} but was given {array.shape}")
         dtypes = infer_dtypes(cascade, {})
         for name, array in zip((*names, *cascade.outputs), (*inputs, *outputs), strict=True):
             if of_numpy(array.dtype) != dtypes[name]:

@@ -29,7 +29,6 @@ from .reads import MAX_AXES, read
 from .reductions import Fold
 from .values import Value, aligned
 
-
 #: The most operands of a chain that stand on one line.
 _CHAIN = 8
 
@@ -56,6 +55,8 @@ class EinsumEmitter:
             self._prepare(einsum.where, (*einsum.free, *bound))
         if isinstance(einsum.expr, Reduce):
             value = self._reduce(einsum.expr, einsum.where, self.dtype.compute)
+        elif isinstance(einsum.expr, Access) and einsum.where is None:
+            value = self._reads[einsum.expr]  # only copied: f16 need not go through f32
         else:
             value = self._value(einsum.expr)
             if einsum.where is not None and einsum.otherwise is not None:
@@ -286,7 +287,7 @@ class EinsumEmitter:
                 del bound[variable]
 
     def _order_with(self, variables: Sequence[str]) -> tuple[str, ...]:
-        """The order with reduced variables in it; the last axis stays last, where loops are tight."""
+        """The order with reduced variables in it; the axis of the innermost loop stays last."""
         return (*self._order[:-1], *variables, *self._order[-1:])
 
     @contextmanager

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 
 from einloom.ir.cascade import Cascade
 from einloom.ir.dtypes import I8
@@ -86,6 +86,7 @@ def test_the_meaning_is_kept(name: str) -> None:
     check()
 
 
+@settings(max_examples=40)
 @given(generals())
 def test_what_is_no_product_is_left_alone(sample: Sample) -> None:
     after, _ = default_pipeline().run(sample.cascade)
