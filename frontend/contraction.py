@@ -73,6 +73,9 @@ def to_cascade(
         raise ArgumentError(f"unknown semiring {semiring!r}", hint=f"one of {', '.join(SEMIRINGS)}")
     if broadcast not in ("numpy", "strict"):
         raise ArgumentError(f"broadcast is 'numpy' or 'strict', not {broadcast!r}")
+    if dtypes is not None and len(dtypes) != len(subscripts.terms):
+        count = _count(len(dtypes), "dtype")
+        raise ArgumentError(f"{count} for {_count(len(subscripts.terms), 'operand')}")
     axes = _axes(subscripts, shapes)
     output = _output(axes, sizes or {}, repeated_output)
     given = _given_sizes(axes, sizes or {})

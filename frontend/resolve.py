@@ -43,16 +43,17 @@ def resolve(program: Program) -> Cascade:
         VerifyError: another rule of `verify` is broken.
     """
     _refuse_later(program)
-    scalars = _scalars(program)
+    defined = frozenset(t.name.text for d in _definitions(program) for t in d.targets)
     listed = _listed_ranks(program)
     inputs = tuple(_input(decl, listed) for decl in program.inputs)
     implied = _implied(inputs, listed)
-    unknown = _used_ranks(program, {*listed, *implied}, scalars)
+    tensors = defined | {decl.name for decl in inputs}
+    unknown = _used_ranks(program, {*listed, *implied}, tensors)
     ranks = (*listed.values(), *implied.values(), *unknown)
     scope = Scope(
         frozenset(rank.name for rank in ranks),
         {decl.name: len(decl.extents) for decl in inputs},
-        frozenset(target.name.text for d in _definitions(program) for target in d.targets),
+        defined,
         PLAIN,
     )
     einsums: list[Einsum] = []
@@ -157,20 +158,13 @@ def _implied(inputs: Iterable[TensorDecl], listed: Mapping[str, Rank]) -> dict[s
     return implied
 
 
-def _scalars(program: Program) -> frozenset[str]:
-    """The tensors without ranks, which may be written without a bracket."""
-    targets = (target for d in _definitions(program) for target in d.targets)
-    return frozenset(
-        decl.name.text
-        for decl in (*program.inputs, *targets)
-        if decl.bracket is None or not decl.bracket.indices
-    )
-
-
 def _used_ranks(
-    program: Program, known: Collection[str], scalars: Collection[str]
+    program: Program, known: Collection[str], tensors: Collection[str]
 ) -> tuple[Rank, ...]:
-    """The ranks of variables that index something, where nothing declares them."""
+    """The ranks of variables that index something, where nothing declares them.
+
+    A tensor among the indices is a gather, so its name makes no rank.
+    """
     found: dict[str, Rank] = {}
     for definition in _definitions(program):
         brackets = [target.bracket for target in definition.targets if target.bracket]
@@ -182,7 +176,7 @@ def _used_ranks(
             for node, _ in syntax.walk(index):
                 if isinstance(node, Name) and VARIABLE.match(node.text):
                     name = node.text.upper()
-                    if name not in known and node.text not in scalars:
+                    if name not in known and node.text not in tensors:
                         found.setdefault(name, Rank(name, None, node.span))
     return tuple(found.values())
 

@@ -135,6 +135,7 @@ MISTAKES: dict[str, tuple[str, ...]] = {
                     "Y[i] = A[i,Q-1]",
                     "Y[b,e] = D[T[b]+1,e]",
                     "Y[b,e] = D[T+1,e]",
+                    "t[b] = T[b]\n  Y[b,e] = D[t,e]",
                     "Y[i] = A[i,j else B[j]]",
                     "Y[2*i] = A[i,j]",
                     "Y[I-1-i] = A[i,j]",

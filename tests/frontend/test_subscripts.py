@@ -295,6 +295,7 @@ def test_options_that_do_not_exist() -> None:
         "True, not an integer": (OperandError, {"sizes": {"i": True}}),
         "negative": (ArgumentError, {"sizes": {"i": -1}}),
         "do not have": (EinloomError, {"sizes": {"j": 1}}),
+        "2 dtypes for 1 operand": (ArgumentError, {"dtypes": [F32, F32]}),
     }
     for message, (error, options) in wrong.items():
         with pytest.raises(error, match=message):
