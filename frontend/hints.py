@@ -16,7 +16,6 @@ CHARACTERS = {
     "!": "write ~ for not, != for unequal",
     "\\": "an Einsum stands on one line; name its parts in Einsums of their own",
     "?": "write select(condition, a, b)",
-    "{": "each cascade has one pair of braces, around its Einsums",
     **dict.fromkeys("0123456789", "a number ends where a name begins: write 2*x"),
 }
 
@@ -24,6 +23,7 @@ CHARACTERS = {
 TOKENS = {
     "_NL": "an Einsum stands on one line; name its parts in Einsums of their own",
     "$END": "close the cascade with `}`",
+    "LBRACE": "a cascade has one pair of braces, around its Einsums",
     "RBRACE": "the Einsum before it is not finished",
     "LATER": "a statement begins on a line of its own",
 }
@@ -103,9 +103,7 @@ CASCADE = {
         *("Y[i] = A[i)", "Y[i] = A[i,j)", "Y[i] = A[i else 0)", "Y[i) = A[i]"),
     ),
     "there is no such bracket open": _body("Y[i] = A[i])", "Y[i] = A[i]]", "Y[i] = (A[i]))"),
-    "a rank is declared as `ranks N = M, T = 128`": _body(
-        "ranks", "ranks M,", "ranks M =", "ranks M N"
-    ),
+    "a rank is declared as `ranks N = M, T = 128`": _body("ranks", "ranks M,", "ranks M ="),
 }
 
 #: For classic subscripts: what stands where it may not -> what to do.
