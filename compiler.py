@@ -10,7 +10,7 @@ from einloom.executable import Executable, Shape, Template
 from einloom.frontend.subscripts import Subscripts, parse_subscripts, to_cascade
 from einloom.ir import interpreter
 from einloom.ir.cascade import Cascade
-from einloom.ir.dtypes import I64, DType, as_dtype, promote
+from einloom.ir.dtypes import I64, U64, DType, as_dtype, promote
 from einloom.ir.errors import ArgumentError, OperandError
 from einloom.ir.infer import infer_sizes
 from einloom.ir.verify import verify
@@ -180,7 +180,8 @@ def subscripts_template(
     def template(shapes: Sequence[Shape] | None, dtypes: Sequence[DType] | None) -> Cascade:
         wider = acc
         if wider is None and options.get("semiring") == "counting" and dtypes:
-            wider = promote(I64, *dtypes)  # exact counts: narrow integers and bools would wrap
+            # Exact counts: narrow integers and bools would wrap.
+            wider = U64 if U64 in dtypes and promote(*dtypes) == U64 else promote(I64, *dtypes)
         return to_cascade(subscripts, shapes, dtypes, acc=wider, **options)
 
     return template

@@ -89,7 +89,7 @@ def assert_agree(case: Case, found: Any, expected: Any, in_half: bool = False) -
     byte order.
     """
     found, expected = np.asarray(found), np.asarray(expected)
-    assert found.dtype.newbyteorder("=") == expected.dtype
+    assert found.dtype.newbyteorder("=") == expected.dtype.newbyteorder("=")
     assert found.shape == expected.shape
     if expected.dtype.kind in "?biu":
         assert found.tolist() == expected.tolist()
@@ -153,8 +153,9 @@ def test_out_and_order_change_nothing(case: Case, data: st.DataObject) -> None:
         found = np.asarray(el.einsum(case.text, *case.operands, order=order, backend=backend))
         theirs = np.asarray(numpy_einsum(case.text, *case.operands, order=order))
         assert_agree(case, found, expected)
-        if len(case.operands) > 1:
-            assert found.strides == theirs.strides
+        if len(case.operands) > 1 and found.size:
+            for extent, *strides in zip(found.shape, found.strides, theirs.strides, strict=True):
+                assert extent == 1 or strides[0] == strides[1]
         whole = np.full(tuple(2 * extent for extent in expected.shape), 77).astype(expected.dtype)
         every_second: Any = (*(slice(None, None, -2) for _ in expected.shape), ...)
         out = whole[every_second]
