@@ -249,8 +249,8 @@ def _read(access: Access, point: _Point) -> Array:
         indices.append(np.where(valid, at, 0))
         inside = inside & valid
     if access.fill is None:
-        return source[tuple(indices)] if source.size else np.broadcast_to(source, shape)
-    fill = np.asarray(access.fill.value).astype(source.dtype)
+        return source[tuple(indices)] if source.size else np.empty(shape, source.dtype)
+    fill = value_in(access.fill.value, point.dtypes[access.tensor])
     if source.size == 0:
         return np.broadcast_to(fill, shape)
     return np.where(inside, source[tuple(indices)], fill)

@@ -187,7 +187,7 @@ def value_in(value: Number, dtype: DType) -> Any:
     (-128, 255, True)
     """
     if dtype.kind == "bool":
-        return np.bool_(value > 0 if isinstance(value, float) else bool(value))
+        return np.bool_(value != -INF and bool(value))
     if dtype.is_integer:
         info = np.iinfo(dtype.numpy)
         if value == INF:

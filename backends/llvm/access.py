@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TypeAlias
+from typing import TypeAlias, cast
 
 from ...ir.dtypes import BOOL, I64
 from ...ir.loop_nodes import LANES, Load, Value
@@ -251,7 +251,12 @@ class Accesses:
             self.expand(index, at, offset, self.stride(buffer, axis), lane)
         return offset
 
-    def _place(self, buffer: str, offset: Offset) -> Place:
+    def _place(self, buffer: str, offset: Offset, sure: bool = True) -> Place:
+        """Where an element lies, and how far out a read of it may move.
+
+        Not out of the arm of a branch, whose test may be what keeps it inside; and unless it is
+        `sure` to be inside for every coordinate, not out of a loop, which may run no time at all.
+        """
         pointer = self.base(buffer)
         for term in self.terms(offset):
             pointer = self.b.gep(pointer, term)
@@ -259,7 +264,21 @@ class Accesses:
         align = found.dtype.itemsize if isinstance(found, Scratch) else 1
         if found.dtype.kind == "complex" and align > 1:
             align //= 2
-        return Place(pointer, align, self.floors.get(buffer, 0), self.versions.get(buffer, 0))
+        floor = max(self.floors.get(buffer, 0), self.b.guard if sure else self.b.depth)
+        return Place(pointer, align, floor, self.versions.get(buffer, 0))
+
+    def _sure(self, buffer: str, indices: Mapping[int, RankExpr]) -> bool:
+        """Whether each index is a variable, or a number that the extent is known to exceed."""
+        found = self.buffers[buffer]
+        if isinstance(found, Scratch):
+            return True
+        for axis, index in indices.items():
+            extent, at = found.extents[axis].constant, index.constant
+            if index.variable is None and not (
+                at is not None and extent is not None and 0 <= at < extent
+            ):
+                return False
+        return True
 
     def load(
         self,
@@ -277,12 +296,13 @@ class Accesses:
         buffer = self.buffers[load.buffer]
         padded = isinstance(buffer, Scratch) and buffer.padded
         offset = self._offset(load.buffer, indices, at, clamped=not padded)
+        sure = self._sure(load.buffer, indices)
         if offset.lane == "0":
-            return self.simd.load(self._place(load.buffer, offset), load.dtype, 1)
+            return self.simd.load(self._place(load.buffer, offset, sure), load.dtype, 1)
         remaining = None if padded else self.remaining(at)
         if offset.lane == str(load.dtype.itemsize):
             split = isinstance(buffer, Scratch) and buffer.split
-            place = self._place(load.buffer, offset)
+            place = self._place(load.buffer, offset, sure)
             return self.simd.load(place, load.dtype, self.lanes, remaining, split)
         along = self._unit_axis(load, indices)
         if along is not None:
@@ -290,15 +310,14 @@ class Accesses:
             key = (id(load), rest)
             if key not in memo:
                 memo[key] = self._load_block(load, indices, at, along)
-            block: list[Vec] = memo[key]  # type: ignore[assignment]
-            return block[at[along]]
+            return cast("list[Vec]", memo[key])[at[along]]
         steps = self._iota()
         if remaining is not None:
             last = self.simd.spread("i64", self.b.sub(remaining, "1"), self.lanes)
             steps = self.simd.intrinsic("smin", "i64", self.lanes, steps, last)
         factor = self.simd.spread("i64", offset.lane, self.lanes)
         offsets = self.b.pure(f"mul {typed('i64', self.lanes)} {steps}, {factor}")
-        place = self._place(load.buffer, offset)
+        place = self._place(load.buffer, offset, sure)
         return self.simd.gather(place, offsets, load.dtype, self.lanes, None)
 
     def _unit_axis(self, load: Load, indices: Mapping[int, RankExpr]) -> str | None:

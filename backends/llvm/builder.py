@@ -59,6 +59,7 @@ class Builder:
         self._depths: dict[str, int] = {}
         self._values = 0
         self._labels = 0
+        self._arms = [0]
 
     # ---- instructions
 
@@ -66,6 +67,11 @@ class Builder:
     def depth(self) -> int:
         """The number of scopes around the current one."""
         return len(self.scopes) - 1
+
+    @property
+    def guard(self) -> int:
+        """The depth of the innermost arm of a branch: its test may be what allows a read."""
+        return self._arms[-1]
 
     def depth_of(self, *operands: str) -> int:
         """The depth of the innermost scope that any of these values needs."""
@@ -218,9 +224,11 @@ class Builder:
     def begin_arm(self) -> None:
         """Opens one arm of a branch."""
         self.scopes.append(Scope(self.label("arm")))
+        self._arms.append(self.depth)
 
     def end_arm(self) -> Scope:
         """Closes the arm and gives it for `branch`."""
+        self._arms.pop()
         return self.scopes.pop()
 
     def branch(

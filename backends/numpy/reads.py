@@ -8,7 +8,7 @@ from ...ir.dtypes import I64
 from ...ir.einsum import Access
 from ...ir.errors import UnsupportedError
 from ...ir.ranks import RankExpr
-from .formulas import number_text
+from .formulas import constant, number_text
 from .frame import Frame, tuple_text
 from .values import Value, aligned
 
@@ -91,7 +91,7 @@ def _extras(frame: Frame, access: Access, scope: Sequence[str]) -> str:
     if around and access.fill is None:
         text += f", scope={tuple_text([frame.size(v) for v in around])}"
     if access.fill is not None:
-        text += f", fill={number_text(access.fill.value)}"
+        text += f", fill={number_text(constant(access.fill.value, frame.dtypes[access.tensor]))}"
     return text
 
 

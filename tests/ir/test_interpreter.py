@@ -263,3 +263,21 @@ def test_inputs_that_do_not_fit() -> None:
         evaluate(c, {"A": X, "B": X, "Q": X})
     with pytest.raises(OperandError, match="no einsum arithmetic"):
         evaluate(c, {"A": X, "B": np.array([["a"]])})
+
+
+def test_a_fill_is_read_as_identities_are() -> None:
+    for fill, expected in ((float("inf"), 127), (float("-inf"), -128), (2.7, 2), (-1, -1)):
+        access = Access("X", (RankExpr((Term(1, (), "i"),), 1),), Literal(fill))
+        found = one(access, "i", {"X": np.zeros(2, np.int8)})
+        np.testing.assert_array_equal(found, [0, expected])
+    nonzero = Access("X", (RankExpr((Term(1, (), "i"),), 1),), Literal(-2.5))
+    np.testing.assert_array_equal(one(nonzero, "i", {"X": np.zeros(2, bool)}), [False, True])
+
+
+def test_a_gather_from_nothing_gives_nothing() -> None:
+    gather = Map("mul", (Access("A", (read("X", "i"), RankExpr.of_variable("i"))), read("A", "ji")))
+    inputs = (decl("A", "ji"), decl("X", "i"))
+    ranks = (Rank("J"), Rank("I"))
+    c = verify(Cascade("c", ranks, inputs, (Einsum(read("Y", "ij"), gather),), ("Y",)))
+    found = evaluate(c, {"A": np.zeros((0, 3)), "X": np.zeros(3, np.int64)})["Y"]
+    assert found.shape == (3, 0)
