@@ -7,19 +7,21 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from einloom.api import ContractExpression, contract_expression, einsum, einsum_path
+    from einloom.api import einsum, einsum_path
     from einloom.compiler import compile, evaluate, parse, rewrite
-    from einloom.executable import Executable, fallbacks
+    from einloom.executable import Executable
+    from einloom.expression import ContractExpression, contract_expression
     from einloom.ir.cascade import Cascade
     from einloom.ir.errors import EinloomError
     from einloom.passes.base import Pipeline
     from einloom.passes.registry import available_passes
+    from einloom.specialisation import fallbacks
 
 __version__ = "0.1.0"
 
 _HOMES = {
-    "ContractExpression": "einloom.api",
-    "contract_expression": "einloom.api",
+    "ContractExpression": "einloom.expression",
+    "contract_expression": "einloom.expression",
     "einsum": "einloom.api",
     "einsum_path": "einloom.api",
     "compile": "einloom.compiler",
@@ -27,7 +29,7 @@ _HOMES = {
     "parse": "einloom.compiler",
     "rewrite": "einloom.compiler",
     "Executable": "einloom.executable",
-    "fallbacks": "einloom.executable",
+    "fallbacks": "einloom.specialisation",
     "Cascade": "einloom.ir.cascade",
     "EinloomError": "einloom.ir.errors",
     "Pipeline": "einloom.passes.base",

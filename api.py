@@ -1,9 +1,8 @@
-"""`einsum`, `einsum_path` and `contract_expression`: NumPy's and opt_einsum's calls, and more."""
+"""`einsum` and `einsum_path`: NumPy's calls, and more."""
 
 from __future__ import annotations
 
-import operator
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, cast
 
@@ -12,13 +11,14 @@ import numpy as np
 from einloom.backends.base import Array
 from einloom.backends.numpy.layout import result_axes, take_view, view_plan
 from einloom.backends.registry import backend_form
-from einloom.compiler import Optimize, as_pipeline, settle_path, subscripts_template
-from einloom.executable import TABLE_BOUND, Executable, Shape, Template, signature
+from einloom.compiler import Optimize, as_pipeline, subscripts_template
+from einloom.executable import Executable, Template, keep
 from einloom.frontend.calls import as_array, in_numpys_letters, read_call
 from einloom.frontend.subscripts import Subscripts
 from einloom.ir.cascade import Cascade
 from einloom.ir.dtypes import DType, as_dtype, of_numpy, promote
 from einloom.ir.errors import ArgumentError, OperandError
+from einloom.specialisation import signature
 
 _calls: dict[Any, Callable[..., Any]] = {}
 _executables: dict[Any, Executable] = {}
@@ -78,7 +78,7 @@ def _prepare(
     subscripts: Any, operands: Sequence[Any], out: Any, given_options: Mapping[str, Any]
 ) -> tuple[Callable[..., Any], tuple[Array, ...]]:
     """A call for these operands, kept for the next time, and the operands as arrays."""
-    options = _read_options(given_options)
+    options = read_options(given_options)
     parsed, given = read_call(subscripts, operands, options.notation)
     arrays = tuple(as_array(operand, number) for number, operand in enumerate(given))
     if not (out is None or isinstance(out, np.ndarray)):
@@ -86,32 +86,29 @@ def _prepare(
     target = cast("Array | None", out)
     # The key under which `einsum` looks, so that arrays in the place of lists find it at once.
     text = subscripts if given is operands else parsed
-    if target is None:
-        key: Any = (text, *signature(arrays), *given_options.items())
-    else:
-        key = (text, *signature((*arrays, target)), "out", *given_options.items())
+    key: Any = (text, *signature(arrays if target is None else (*arrays, target)))
+    key += () if target is None else ("out",)
+    try:
+        hash(tuple(given_options.values()))
+        key += tuple(given_options.items())
+    except TypeError:
+        key += (_hashable(given_options),)  # a path in a list, sizes in a dict
     try:
         call = _calls.get(key)
     except TypeError:
-        key, call = None, None  # an option that cannot be hashed, such as a path in a list
+        key, call = None, None  # a path finder that cannot be hashed
     if call is None:
         # What is wrong with the subscripts or the shapes is said before what is with the dtypes.
-        written = _template(parsed, None, options)([array.shape for array in arrays], None)
+        written = einsum_template(parsed, None, options)([array.shape for array in arrays], None)
         call = None if target is not None else _view_call(written, arrays, options)
         call = call or _bound_call(parsed, written, arrays, target, options)
         if key is not None:
-            _keep(_calls, key, call)
+            keep(_calls, key, call)
     return call, arrays
 
 
-def _keep(table: dict[Any, Any], key: Any, value: Any) -> None:
-    if len(table) >= TABLE_BOUND:
-        table.clear()
-    table[key] = value
-
-
 @dataclass(frozen=True, slots=True)
-class _Options:
+class Options:
     """The keywords of `einsum` with their defaults."""
 
     optimize: Optimize = "auto"
@@ -128,13 +125,13 @@ class _Options:
     memory_limit: int | str | None = None
 
 
-_OPTION_NAMES = frozenset(field.name for field in fields(_Options))
+_OPTION_NAMES = frozenset(field.name for field in fields(Options))
 
 
 _CASTING = ("no", "equiv", "safe", "same_kind", "unsafe")
 
 
-def _read_options(given: Mapping[str, Any]) -> _Options:
+def read_options(given: Mapping[str, Any]) -> Options:
     """The keywords, checked as far as they can be without the operands."""
     for name in given:
         if name not in _OPTION_NAMES:
@@ -142,7 +139,7 @@ def _read_options(given: Mapping[str, Any]) -> _Options:
                 f"einsum() got an unexpected keyword argument {name!r}",
                 hint=f"it takes {', '.join(sorted(_OPTION_NAMES))}, out",
             )
-    options = _Options(**given)
+    options = Options(**given)
     backend_form(options.backend)
     if options.casting not in _CASTING:
         raise ArgumentError(f"casting must be one of {_CASTING} (got {options.casting!r})")
@@ -161,7 +158,7 @@ def _bound_call(
     written: Cascade,
     arrays: Sequence[Array],
     out: Array | None,
-    options: _Options,
+    options: Options,
 ) -> Callable[..., Any]:
     """The compiled call; conversions that its signature needs are part of it."""
     computed, acc = _dtypes(arrays, out, options)
@@ -185,10 +182,9 @@ def _convert(arrays: Sequence[Array], dtypes: Sequence[np.dtype[Any]]) -> list[A
     ]
 
 
-def _executable(parsed: Subscripts, acc: DType | None, options: _Options) -> Executable:
-    sizes = tuple(options.sizes.items()) if options.sizes else None
+def _executable(parsed: Subscripts, acc: DType | None, options: Options) -> Executable:
     key: Any = (
-        *(parsed, acc, _hashable(options.optimize), options.memory_limit, sizes),
+        *(parsed, acc, _hashable((options.optimize, options.sizes)), options.memory_limit),
         *(options.backend, options.semiring, options.broadcast, options.repeated_output),
     )
     try:
@@ -197,13 +193,14 @@ def _executable(parsed: Subscripts, acc: DType | None, options: _Options) -> Exe
         key, found = None, None  # a path finder that cannot be hashed
     if found is None:
         pipeline = as_pipeline(None, options.optimize, options.memory_limit)
-        found = Executable(_template(parsed, acc, options), pipeline, options.backend)
+        found = Executable(einsum_template(parsed, acc, options), pipeline, options.backend)
         if key is not None:
-            _keep(_executables, key, found)
+            keep(_executables, key, found)
     return found
 
 
-def _template(parsed: Subscripts, acc: DType | None, options: _Options) -> Template:
+def einsum_template(parsed: Subscripts, acc: DType | None, options: Options) -> Template:
+    """What makes the Cascade of a call of `einsum`."""
     return subscripts_template(
         parsed,
         acc=acc,
@@ -215,7 +212,9 @@ def _template(parsed: Subscripts, acc: DType | None, options: _Options) -> Templ
 
 
 def _hashable(value: Any) -> Any:
-    """Lists as tuples, all the way down, with the type beside each value: 1 is not True."""
+    """Lists and dicts as tuples, all the way down, with each value's type: 1 is not True."""
+    if isinstance(value, Mapping):
+        value = tuple(cast(Mapping[Any, Any], value).items())
     if isinstance(value, list | tuple):
         return tuple(_hashable(item) for item in cast(Sequence[Any], value))
     return (type(value), value)
@@ -231,7 +230,7 @@ def _read_dtype(spec: Any) -> DType:
 
 
 def _dtypes(
-    arrays: Sequence[Array], out: Array | None, options: _Options
+    arrays: Sequence[Array], out: Array | None, options: Options
 ) -> tuple[list[np.dtype[Any]], DType | None]:
     """The dtype to convert each operand to, and the one to accumulate in (None: their own).
 
@@ -259,7 +258,7 @@ def _dtypes(
 
 
 def _view_call(
-    written: Cascade, arrays: Sequence[Array], options: _Options
+    written: Cascade, arrays: Sequence[Array], options: Options
 ) -> Callable[..., Any] | None:
     """For one operand that is only permuted, or whose diagonals are taken: a view of it."""
     if len(arrays) != 1 or options.acc is not None or options.semiring != "sum_product":
@@ -299,113 +298,3 @@ def einsum_path(
     """
     given = in_numpys_letters(operands, notation)
     return np.einsum_path(*given, optimize=optimize, einsum_call=einsum_call)
-
-
-class ContractExpression:
-    """A contraction whose order is settled: call it with the operands that are not constant.
-
-    Made by `contract_expression`; `opt_einsum.ContractExpression`'s calls.
-    """
-
-    def __init__(
-        self,
-        subscripts: str | Subscripts,
-        count: int,
-        path: tuple[tuple[int, ...], ...],
-        constants: Mapping[int, Array],
-        options: Mapping[str, Any],
-    ) -> None:
-        self.subscripts = subscripts
-        self.path = path
-        self.constants = dict(constants)
-        self._count = count
-        self._options = {**options, "optimize": path}
-
-    def __call__(self, *arrays: Any, out: Array | None = None, backend: str | None = None) -> Any:
-        """The contraction of these operands; the order is the one that was settled."""
-        wanted = self._count - len(self.constants)
-        if len(arrays) != wanted:
-            raise ArgumentError(
-                f"this `ContractExpression` takes exactly {wanted} array arguments "
-                f"but received {len(arrays)}",
-                deduced=(str(self),),
-            )
-        options = self._options if backend is None else {**self._options, "backend": backend}
-        if self.constants:
-            rest = iter(arrays)
-            arrays = tuple(
-                self.constants[number] if number in self.constants else next(rest)
-                for number in range(self._count)
-            )
-        return einsum(self.subscripts, *arrays, out=out, **options)
-
-    def __str__(self) -> str:
-        constants = f", constants={sorted(self.constants)}" if self.constants else ""
-        return f"<ContractExpression({str(self.subscripts)!r}{constants}, path={self.path})>"
-
-    __repr__ = __str__
-
-
-def contract_expression(
-    subscripts: Any = "",
-    *shapes: Any,
-    constants: Collection[int] | None = None,
-    use_blas: bool = True,
-    optimize: Optimize = True,
-    memory_limit: int | str | None = None,
-    **options: Any,
-) -> ContractExpression:
-    """A reusable contraction for operands of these shapes: opt_einsum's call.
-
-    Args:
-        subscripts: as for `einsum`, interleaved ones (with shapes for operands) too.
-        *shapes: a shape for each operand; an array where `constants` names the operand.
-        constants: the positions of the operands that are given now and stay the same.
-        use_blas: for opt_einsum's sake: there is no BLAS here to forgo.
-        optimize, memory_limit: how to order the contraction; it is settled now, and kept for
-            operands of the same ranks and other extents.
-        **options: further keywords of `einsum` (backend, dtype, semiring, ...).
-
-    Raises:
-        ParseError, RankError, PathError: the subscripts, the shapes or the path are wrong.
-        ArgumentError, OperandError: another argument is.
-
-    >>> import numpy as np
-    >>> expression = contract_expression("ab,bc->ac", (2, 3), (3, 4))
-    >>> expression(np.ones((2, 3)), np.ones((3, 4))).shape
-    (2, 4)
-    """
-    del use_blas
-    if "out" in options:
-        raise ArgumentError("out= is given when the expression is called", hint="expression(out=)")
-    if optimize is False:
-        raise ArgumentError("an expression settles an order, so optimize=False has no meaning")
-    checked = _read_options({**options, "optimize": optimize, "memory_limit": memory_limit})
-    parsed, given = read_call(subscripts, shapes, checked.notation)
-    held: dict[int, Array] = {}
-    for number in constants or ():
-        if isinstance(number, bool) or not isinstance(number, int):
-            raise OperandError(f"constants= holds {number!r}, not the position of an operand")
-        if not 0 <= number < len(given):
-            raise ArgumentError(f"constants= names operand {number} of {len(given)}")
-        held[number] = as_array(given[number], number).copy()
-    known = [
-        held[number].shape if number in held else _as_shape(shape, number)
-        for number, shape in enumerate(given)
-    ]
-    path = settle_path(_template(parsed, None, checked), known, optimize, memory_limit)
-    text = subscripts if isinstance(subscripts, str) else parsed
-    return ContractExpression(text, len(given), path, held, options)
-
-
-def _as_shape(shape: Any, number: int) -> Shape:
-    try:
-        extents = tuple(operator.index(extent) for extent in shape)
-    except TypeError:
-        raise OperandError(
-            f"operand {number} is given as {shape!r}, not by its shape",
-            hint="an array is given where constants= names its position",
-        ) from None
-    if any(extent < 0 for extent in extents):
-        raise ArgumentError(f"operand {number} has a negative extent: {extents}")
-    return extents

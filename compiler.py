@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, TypeAlias, cast
 
-from einloom.executable import Executable, Shape, Template
+from einloom.executable import Executable, Template
 from einloom.frontend.subscripts import Subscripts, parse_subscripts, to_cascade
 from einloom.ir import interpreter
 from einloom.ir.cascade import Cascade
@@ -15,6 +15,7 @@ from einloom.ir.errors import ArgumentError, OperandError
 from einloom.ir.infer import infer_sizes
 from einloom.ir.verify import verify
 from einloom.passes.base import Pipeline
+from einloom.specialisation import Shape
 
 #: Anything that says how to contract: NumPy's and opt_einsum's `optimize=`.
 Optimize: TypeAlias = Any

@@ -1,0 +1,125 @@
+"""`contract_expression`: opt_einsum's reusable contraction."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from einloom.api import einsum, einsum_template, read_options
+from einloom.backends.base import Array
+from einloom.compiler import Optimize, settle_path
+from einloom.frontend.calls import as_array, read_call
+from einloom.frontend.subscripts import Subscripts
+from einloom.ir.errors import ArgumentError, OperandError
+from einloom.specialisation import Shape
+
+
+class ContractExpression:
+    """A contraction whose order is settled: call it with the operands that are not constant.
+
+    Made by `contract_expression`; `opt_einsum.ContractExpression`'s calls.
+    """
+
+    def __init__(
+        self,
+        subscripts: str | Subscripts,
+        count: int,
+        path: tuple[tuple[int, ...], ...],
+        constants: Mapping[int, Array],
+        options: Mapping[str, Any],
+    ) -> None:
+        self.subscripts = subscripts
+        self.path = path
+        self.constants = dict(constants)
+        self._count = count
+        self._options = {**options, "optimize": path}
+
+    def __call__(self, *arrays: Any, out: Array | None = None, backend: str | None = None) -> Any:
+        """The contraction of these operands; the order is the one that was settled."""
+        wanted = self._count - len(self.constants)
+        if len(arrays) != wanted:
+            raise ArgumentError(
+                f"this `ContractExpression` takes exactly {wanted} array arguments "
+                f"but received {len(arrays)}",
+                deduced=(str(self),),
+            )
+        options = self._options if backend is None else {**self._options, "backend": backend}
+        if self.constants:
+            rest = iter(arrays)
+            arrays = tuple(
+                self.constants[number] if number in self.constants else next(rest)
+                for number in range(self._count)
+            )
+        return einsum(self.subscripts, *arrays, out=out, **options)
+
+    def __str__(self) -> str:
+        constants = f", constants={sorted(self.constants)}" if self.constants else ""
+        return f"<ContractExpression({str(self.subscripts)!r}{constants}, path={self.path})>"
+
+    __repr__ = __str__
+
+
+def contract_expression(
+    subscripts: Any = "",
+    *shapes: Any,
+    constants: Collection[int] | None = None,
+    use_blas: bool = True,
+    optimize: Optimize = True,
+    memory_limit: int | str | None = None,
+    **options: Any,
+) -> ContractExpression:
+    """A reusable contraction for operands of these shapes: opt_einsum's call.
+
+    Args:
+        subscripts: as for `einsum`, interleaved ones (with shapes for operands) too.
+        *shapes: a shape for each operand; an array where `constants` names the operand.
+        constants: the positions of the operands that are given now and stay the same.
+        use_blas: for opt_einsum's sake: there is no BLAS here to forgo.
+        optimize, memory_limit: how to order the contraction; it is settled now, and kept for
+            operands of the same ranks and other extents.
+        **options: further keywords of `einsum` (backend, dtype, semiring, ...).
+
+    Raises:
+        ParseError, RankError, PathError: the subscripts, the shapes or the path are wrong.
+        ArgumentError, OperandError: another argument is.
+
+    >>> import numpy as np
+    >>> expression = contract_expression("ab,bc->ac", (2, 3), (3, 4))
+    >>> expression(np.ones((2, 3)), np.ones((3, 4))).shape
+    (2, 4)
+    """
+    del use_blas
+    if "out" in options:
+        raise ArgumentError("out= is given when the expression is called", hint="expression(out=)")
+    if optimize is False:
+        raise ArgumentError("an expression settles an order, so optimize=False has no meaning")
+    checked = read_options({**options, "optimize": optimize, "memory_limit": memory_limit})
+    parsed, given = read_call(subscripts, shapes, checked.notation)
+    held: dict[int, Array] = {}
+    for number in constants or ():
+        if isinstance(number, bool) or not isinstance(number, int):
+            raise OperandError(f"constants= holds {number!r}, not the position of an operand")
+        if not 0 <= number < len(given):
+            raise ArgumentError(f"constants= names operand {number} of {len(given)}")
+        held[number] = as_array(given[number], number).copy()
+    known = [
+        held[number].shape if number in held else _as_shape(shape, number)
+        for number, shape in enumerate(given)
+    ]
+    path = settle_path(einsum_template(parsed, None, checked), known, optimize, memory_limit)
+    text = subscripts if isinstance(subscripts, str) else parsed
+    return ContractExpression(text, len(given), path, held, options)
+
+
+def _as_shape(shape: Any, number: int) -> Shape:
+    try:
+        extents = tuple(operator.index(extent) for extent in shape)
+    except TypeError:
+        raise OperandError(
+            f"operand {number} is given as {shape!r}, not by its shape",
+            hint="an array is given where constants= names its position",
+        ) from None
+    if any(extent < 0 for extent in extents):
+        raise ArgumentError(f"operand {number} has a negative extent: {extents}")
+    return extents

@@ -1,0 +1,279 @@
+"""What is compiled for one set of dtypes and shapes, and the calls of it.
+
+A *specialisation* is one set of dtypes and shapes: its Cascade after the passes. A *kernel* is one
+set of layouts (which axis of each array has unit stride); its text knows no sizes, and it is shared
+by all specialisations whose Cascades differ in sizes of the same magnitude alone. A *bound call* is
+one exact signature, strides included: the fast path.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, TypeAlias, cast
+
+import numpy as np
+from numpy import may_share_memory
+
+from einloom.backends.base import Array, Call, Kernel
+from einloom.backends.registry import backend_form, kernel_class
+from einloom.ir.cascade import Cascade
+from einloom.ir.dtypes import DType
+from einloom.ir.errors import ArgumentError, OperandError, UnsupportedError
+from einloom.ir.ranks import RankExpr
+from einloom.passes.base import Pipeline, Step
+
+Shape: TypeAlias = tuple[int, ...]
+
+_fallbacks: Counter[str] = Counter()
+
+
+def fallbacks() -> dict[str, int]:
+    """How often a call could not be served by the backend that was asked for, by reason.
+
+    Such a call runs on the NumPy backend instead.
+    """
+    return dict(_fallbacks)
+
+
+def unit_axis(array: Array) -> int | None:
+    """The axis whose stride is the itemsize, the longest one if there are several; or None."""
+    best = None
+    for axis, (extent, stride) in enumerate(zip(array.shape, array.strides, strict=True)):
+        if stride == array.itemsize and (best is None or extent >= array.shape[best]):
+            best = axis
+    return best
+
+
+#: From a backend's name, and the axis of unit stride of each input and output, to a kernel.
+Kernels: TypeAlias = "dict[tuple[str, tuple[int | None, ...]], Kernel]"
+
+
+@dataclass(frozen=True, slots=True)
+class Specialisation:
+    """A Cascade with its sizes and dtypes known (or symbolic, for emission), after the passes."""
+
+    written: Cascade
+    pipeline: Pipeline
+    cascade: Cascade
+    dtypes: Mapping[str, DType]
+    sizes: Mapping[str, int]
+    kernels: Kernels  # filled as layouts turn up; shared by all sizes of a class
+
+    def steps(self) -> tuple[Step, ...]:
+        """What the Cascade was before the passes, and after each."""
+        first = Step("parse", str(self.written), "the Cascade as written")
+        return (first, *self.pipeline.run(self.written)[1])
+
+    def output_shapes(self) -> list[Shape]:
+        """The shape of each output."""
+        return [
+            tuple(
+                self.sizes[index.variable.upper()] if index.variable else 1
+                for index in access.indices
+                if isinstance(index, RankExpr)
+            )
+            for access in self.cascade.output_accesses()
+        ]
+
+    def output_dtypes(self) -> list[DType]:
+        """The dtype of each output."""
+        return [self.dtypes[name] for name in self.cascade.outputs]
+
+    def names(self) -> tuple[str, ...]:
+        """The inputs' names, then the outputs'."""
+        return (*(decl.name for decl in self.cascade.inputs), *self.cascade.outputs)
+
+    def form(self, backend: str, layouts: tuple[int | None, ...]) -> Any:
+        """The form of the IR that a backend consumes, for arrays with these unit-stride axes."""
+        if backend_form(backend) == "Cascade":
+            return self.cascade
+        from einloom.passes.loops.lower import lower
+
+        return lower(self.cascade, self.dtypes, dict(zip(self.names(), layouts, strict=True)))
+
+    def kernel(self, backend: str, layouts: tuple[int | None, ...]) -> Kernel:
+        """The backend's kernel for these layouts."""
+        if backend_form(backend) == "Cascade":
+            made: Kernel = kernel_class(backend)(self.cascade)  # what it shares it keeps itself
+            return made
+        found = self.kernels.get((backend, layouts))
+        if found is None:
+            found = kernel_class(backend)(self.form(backend, layouts))
+            self.kernels[backend, layouts] = found
+        return found
+
+    def row_major(self) -> tuple[int | None, ...]:
+        """The layouts of C-ordered arrays."""
+        ranks = [len(decl.extents) for decl in self.cascade.inputs]
+        ranks += [len(access.indices) for access in self.cascade.output_accesses()]
+        return tuple(rank - 1 if rank else None for rank in ranks)
+
+    def bind(self, backend: str, inputs: Sequence[Array], outputs: Sequence[Array]) -> Call:
+        """A call for exactly this signature; on the NumPy backend where `backend` cannot."""
+        if backend == "numpy":
+            return self.kernel("numpy", ()).bind(inputs, outputs)
+        host = next((dtype for dtype in self.dtypes.values() if dtype.is_host_only), None)
+        try:
+            if host is not None:
+                raise UnsupportedError(f"dtype {host} runs on the NumPy backend only")
+            layouts = tuple(unit_axis(array) for array in (*inputs, *outputs))
+            return self.kernel(backend, layouts).bind(inputs, outputs)
+        except UnsupportedError as error:
+            return _counted(f"{backend}: {error.message}", self.bind("numpy", inputs, outputs))
+
+
+def _counted(reason: str, call: Call) -> Call:
+    def run(*arrays: Array) -> None:
+        _fallbacks[reason] += 1
+        call(*arrays)
+
+    return run
+
+
+def signature(arrays: Sequence[Any]) -> tuple[Any, ...]:
+    """What a bound call is made for: type, dtype, shape and strides of each operand.
+
+    The type is part of it because native code reads the array object itself.
+    """
+    key: list[Any] = []
+    for array in arrays:
+        key += (type(array), array.dtype, array.shape, array.strides)
+    return tuple(key)
+
+
+def allocating(
+    found: Specialisation, backend: str, inputs: Sequence[Array], axes: Sequence[int] | None
+) -> Callable[..., Any]:
+    """A function of the inputs that makes the outputs."""
+    makers = [
+        _maker(shape, dtype.numpy, axes)
+        for shape, dtype in zip(found.output_shapes(), found.output_dtypes(), strict=True)
+    ]
+    run = found.bind(backend, inputs, [make() for make in makers])
+    if len(makers) == 1:
+        (make,) = makers
+        scalar = not make().ndim
+
+        def call(*arrays: Array) -> Any:
+            result = make()
+            run(*arrays, result)
+            return result[()] if scalar else result
+
+        return call
+
+    def call_many(*arrays: Array) -> Any:
+        results = [make() for make in makers]
+        run(*arrays, *results)
+        return tuple(result if result.ndim else result[()] for result in results)
+
+    return call_many
+
+
+def _maker(shape: Shape, dtype: np.dtype[Any], axes: Sequence[int] | None) -> Callable[[], Array]:
+    """A function that makes an array whose axes lie in memory in that order, outermost first."""
+    if axes is None or list(axes) == sorted(axes):
+        return partial(np.empty, shape, dtype)
+    if list(axes) == sorted(axes, reverse=True):
+        return partial(np.empty, shape, dtype, "F")
+    stored = tuple(shape[axis] for axis in axes)
+    back = tuple(axes.index(axis) for axis in range(len(shape)))
+    return lambda: np.empty(stored, dtype).transpose(back)
+
+
+def writing(
+    found: Specialisation, backend: str, inputs: Sequence[Array], out: Any, casting: Any
+) -> Callable[..., Any]:
+    """A function of the inputs and of `out` that writes there."""
+    targets = _check_out(out, found, casting)
+    dtypes = [dtype.numpy for dtype in found.output_dtypes()]
+    # Whether a target can be written to directly is the same for all of one signature, but for
+    # memory that it shares with an input: a kernel reads inputs after it has begun to write.
+    direct = all(
+        target.dtype == dtype and not _overlaps_itself(target)
+        for target, dtype in zip(targets, dtypes, strict=True)
+    )
+    run = found.bind(backend, inputs, targets) if direct else None
+    aside: list[Call] = []  # the call that writes into new arrays, once it is needed
+
+    def call(*arrays: Any) -> Any:
+        given, last = arrays[:-1], arrays[-1]
+        outs = _arrays_of(last)
+        if not all(target.flags.writeable for target in outs):
+            raise ArgumentError("out= is a read-only array")
+        shared = any(
+            may_share_memory(target, other)
+            for number, target in enumerate(outs)
+            for other in (*given, *outs[:number])
+        )
+        if run is not None and not shared:
+            run(*given, *outs)
+            return last
+        results = [np.empty(t.shape, dtype) for t, dtype in zip(outs, dtypes, strict=True)]
+        if not aside:
+            aside.append(found.bind(backend, given, results))
+        aside[0](*given, *results)
+        for target, result in zip(outs, results, strict=True):
+            np.copyto(target, result, casting="unsafe")  # the rule was checked when this was made
+        return last
+
+    def call_one(*arrays: Array) -> Any:
+        """The same for one output that can be written to directly, in a third of the time."""
+        target = arrays[-1]
+        if target.flags.writeable:
+            for given in arrays[:-1]:
+                if may_share_memory(target, given):
+                    break
+            else:
+                write(*arrays)
+                return target
+        return call(*arrays)
+
+    if run is None or isinstance(out, tuple | list):
+        return call
+    write = run
+    return call_one
+
+
+def _arrays_of(out: Any) -> list[Any]:
+    """What `out=` holds: one array, or one for each output."""
+    if isinstance(out, tuple | list):
+        return list(cast(Sequence[Any], out))
+    return [out]
+
+
+def _check_out(out: Any, found: Specialisation, casting: Any) -> list[Any]:
+    """The arrays of `out=`, checked."""
+    targets = _arrays_of(out)
+    if len(targets) != len(found.cascade.outputs):
+        raise ArgumentError(
+            f"out= has {len(targets)} arrays for {len(found.cascade.outputs)} outputs"
+        )
+    for target, shape, dtype in zip(
+        targets, found.output_shapes(), found.output_dtypes(), strict=True
+    ):
+        if not isinstance(target, np.ndarray):
+            raise OperandError(f"out= must be an array, not {type(target).__name__}")
+        array = cast(Array, target)
+        if array.shape != shape:
+            raise ArgumentError(f"out= has shape {array.shape} but the result has {shape}")
+        if not np.can_cast(dtype.numpy, array.dtype, casting):
+            raise OperandError(
+                f"the result is {dtype}, which cannot be cast to the {array.dtype} of out= "
+                f"by the rule {casting!r}"
+            )
+    return targets
+
+
+def _overlaps_itself(array: Array) -> bool:
+    """Whether two elements may share memory: an axis steps within the reach of smaller strides."""
+    reach = array.itemsize
+    for stride, extent in sorted(
+        (abs(s), n) for s, n in zip(array.strides, array.shape, strict=True) if n > 1
+    ):
+        if stride < reach:
+            return True
+        reach += stride * (extent - 1)
+    return False
