@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, cast
 
@@ -63,9 +63,9 @@ def einsum(subscripts: Any = "", *operands: Any, out: Array | None = None, **opt
     """
     try:
         if out is None:
-            call = _calls[(subscripts, *signature(operands), *options.items())]
+            call = _calls[(subscripts, *signature(operands), *_option_key(options))]
         else:
-            call = _calls[(subscripts, *signature((*operands, out)), "out", *options.items())]
+            call = _calls[(subscripts, *signature((*operands, out)), "out", *_option_key(options))]
     except (KeyError, AttributeError, TypeError):
         call = None
     if call is None:
@@ -90,7 +90,7 @@ def _prepare(
     key += () if target is None else ("out",)
     try:
         hash(tuple(given_options.values()))
-        key += tuple(given_options.items())
+        key += _option_key(given_options)
     except TypeError:
         key += (_hashable(given_options),)  # a path in a list, sizes in a dict
     try:
@@ -98,13 +98,45 @@ def _prepare(
     except TypeError:
         key, call = None, None  # a path finder that cannot be hashed
     if call is None:
-        # What is wrong with the subscripts or the shapes is said before what is with the dtypes.
-        written = einsum_template(parsed, None, options)([array.shape for array in arrays], None)
-        call = None if target is not None else _view_call(written, arrays, options)
-        call = call or _bound_call(parsed, written, arrays, target, options)
+        call = call_for(parsed, arrays, target, options)
         if key is not None:
             keep(_calls, key, call)
     return call, arrays
+
+
+def call_for(
+    parsed: Subscripts,
+    arrays: Sequence[Array],
+    out: Array | None,
+    options: Options,
+    constants: Collection[int] = (),
+) -> Callable[..., Any]:
+    """A function for arrays like these, without those at the positions that are `constants`."""
+    # What is wrong with the subscripts or the shapes is said before what is with the dtypes.
+    written = einsum_template(parsed, None, options)([array.shape for array in arrays], None)
+    if out is None and not constants:
+        view = _view_call(written, arrays, options)
+        if view is not None:
+            return view
+    computed, acc = _dtypes(arrays, out, options)
+    executable = _executable(parsed, acc, options)
+    converted = _convert(arrays, computed)
+    axes = result_axes(written, arrays, options.order) if out is None else None
+    call = executable.bind(converted, out, axes, options.casting, constants)
+    moving = [number for number in range(len(arrays)) if number not in constants]
+    if all(converted[number] is arrays[number] for number in moving):
+        return call
+    dtypes = [computed[number] for number in moving]
+
+    def convert_first(*given: Array) -> Any:
+        return call(*_convert(given[: len(dtypes)], dtypes), *given[len(dtypes) :])
+
+    return convert_first
+
+
+def _option_key(options: Mapping[str, Any]) -> tuple[Any, ...]:
+    """The options, and the type of each, for 1 is not True."""
+    return (*options.items(), *map(type, options.values())) if options else ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +172,9 @@ def read_options(given: Mapping[str, Any]) -> Options:
                 hint=f"it takes {', '.join(sorted(_OPTION_NAMES))}, out",
             )
     options = Options(**given)
+    for name in ("backend", "semiring", "broadcast", "notation"):
+        if not isinstance(getattr(options, name), str):
+            raise OperandError(f"{name}= is a name, not {getattr(options, name)!r}")
     backend_form(options.backend)
     if options.casting not in _CASTING:
         raise ArgumentError(f"casting must be one of {_CASTING} (got {options.casting!r})")
@@ -151,28 +186,6 @@ def read_options(given: Mapping[str, Any]) -> Options:
     if order.upper() not in ("C", "F", "A", "K"):
         raise ArgumentError(f"order must be one of 'C', 'F', 'A', or 'K' (got {order!r})")
     return replace(options, order=order.upper())
-
-
-def _bound_call(
-    parsed: Subscripts,
-    written: Cascade,
-    arrays: Sequence[Array],
-    out: Array | None,
-    options: Options,
-) -> Callable[..., Any]:
-    """The compiled call; conversions that its signature needs are part of it."""
-    computed, acc = _dtypes(arrays, out, options)
-    executable = _executable(parsed, acc, options)
-    converted = _convert(arrays, computed)
-    axes = result_axes(written, arrays, options.order) if out is None else None
-    call = executable.bind(converted, out=out, axes=axes, casting=options.casting)
-    if all(new is old for new, old in zip(converted, arrays, strict=True)):
-        return call
-
-    def convert_first(*given: Array) -> Any:
-        return call(*_convert(given[: len(computed)], computed), *given[len(computed) :])
-
-    return convert_first
 
 
 def _convert(arrays: Sequence[Array], dtypes: Sequence[np.dtype[Any]]) -> list[Array]:
@@ -249,6 +262,11 @@ def _dtypes(
                 hint="give casting='unsafe' or another dtype=",
             )
     acc = _read_dtype(options.acc) if options.acc is not None else None
+    if acc is not None and not np.can_cast(target.numpy, acc.numpy, options.casting):
+        raise OperandError(
+            f"acc={acc} cannot hold what is computed in {target}, by the rule {options.casting!r}",
+            hint="acc= is for a wider dtype; dtype= says what to compute in",
+        )
     if acc is None and target != promote(*own):
         acc = target
     # Widening happens inside the kernel; a narrower or unlike type is converted to beforehand.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from os import PathLike
 from typing import Any, TypeAlias
@@ -11,12 +11,21 @@ import numpy as np
 
 from einloom.backends.base import Array, Kernel
 from einloom.backends.registry import backend_form
+from einloom.frontend.calls import as_array
 from einloom.ir.cascade import Cascade
 from einloom.ir.dtypes import F32, DType, of_numpy
 from einloom.ir.errors import ArgumentError, OperandError, UnsupportedError
 from einloom.ir.infer import infer_dtypes, infer_sizes
 from einloom.passes.base import Pipeline, Step
-from einloom.specialisation import Kernels, Shape, Specialisation, allocating, signature, writing
+from einloom.specialisation import (
+    Kernels,
+    Shape,
+    Specialisation,
+    allocating,
+    shallow,
+    signature,
+    writing,
+)
 
 #: From shapes and dtypes of the operands (None: symbolic) to the Cascade that computes them.
 Template: TypeAlias = "Callable[[Sequence[Shape] | None, Sequence[DType] | None], Cascade]"
@@ -122,7 +131,7 @@ class Executable:
                 return known(*arrays)
         if named:
             arrays = self._positional(arrays, named)
-        operands = [np.asarray(array) for array in arrays]
+        operands = [as_array(array, number) for number, array in enumerate(arrays)]
         call = self.bind(operands, out)
         if out is not None:
             return call(*operands, out)
@@ -136,13 +145,15 @@ class Executable:
         out: Any = None,
         axes: Sequence[int] | None = None,
         casting: Any = "safe",
+        constants: Collection[int] = (),
     ) -> Callable[..., Any]:
         """A function for operands of exactly these shapes, strides and dtypes.
 
-        It takes the operands and returns a new result, a scalar if it has no axes; if `out` is
-        given it takes an array like `out` (or a tuple of them) last, and returns that. `axes` are
-        the axes of a new result from the outermost in memory to the innermost (None: C order).
-        Operands that are not of the declared dtype or byte order are converted at each call.
+        It takes the operands but those whose positions are `constants`, and returns a new result,
+        a scalar if it has no axes; if `out` is given it takes an array like `out` (or a tuple of
+        them) last, and returns that. `axes` are the axes of a new result from the outermost in
+        memory to the innermost (None: C order). Operands that are not of the declared dtype or
+        byte order are converted at each call; what constants alone decide is worked out now.
 
         Raises:
             EinloomError: the operands do not fit the Cascade; the message says how.
@@ -153,19 +164,33 @@ class Executable:
         converted = [
             operand.astype(d, copy=False) for operand, d in zip(operands, declared, strict=True)
         ]
+        moving = [number for number in range(len(operands)) if number not in constants]
+        same = all(converted[number] is operands[number] for number in moving)
+        fixed: list[Array] = []
+        if constants:
+            names = found.names()
+            held = {names[number]: converted[number] for number in constants}
+            found, stays = found.given(self.backend, held)
+            fixed = [stays[name] for name in found.names() if name in stays]
+            converted = [*(converted[number] for number in moving), *fixed]
         if out is None:
             call = allocating(found, self.backend, converted, axes)
         else:
             call = writing(found, self.backend, converted, out, casting)
-        if all(new is old for new, old in zip(converted, operands, strict=True)):
+        if same and not fixed:
             return call
-        count = len(declared)
+        count = len(moving)
+        natives = [declared[number] for number in moving]
 
-        def convert_first(*arrays: Any) -> Any:
-            native = [a.astype(d, copy=False) for a, d in zip(arrays, declared, strict=False)]
-            return call(*native, *arrays[count:])
+        def prepare_first(*arrays: Any) -> Any:
+            given = [a.astype(d, copy=False) for a, d in zip(arrays, natives, strict=False)]
+            return call(*given, *fixed, *arrays[count:])
 
-        return convert_first
+        return prepare_first
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """As a value: what it was made from; code is compiled again where it is needed."""
+        return type(self), (self._template, self.pipeline, self.backend, None, self._dtypes)
 
     def _positional(self, arrays: Sequence[Any], named: Mapping[str, Any]) -> tuple[Any, ...]:
         names = [decl.name for decl in self.cascade.inputs]
@@ -199,7 +224,8 @@ class Executable:
         if backend_form(self.backend) == "Cascade":
             last = Step("emit", self.source, "Python source")
         else:
-            nest = str(found.form(self.backend, found.row_major()))
+            with shallow(found.cascade.name):
+                nest = str(found.form(self.backend, found.row_major()))
             last = Step("lower", nest, "loop nests, for C-ordered arrays")
         return (*found.steps(), last)
 
@@ -236,6 +262,10 @@ class Executable:
             UnsupportedError: this backend does not write such a file.
             OSError: the file cannot be written.
         """
+        if not isinstance(path, str | PathLike):
+            raise OperandError(f"a path is needed, not {path!r}")
+        if not (cpu is None or isinstance(cpu, str)):
+            raise OperandError(f"cpu= is the name of a processor, not {cpu!r}")
         kernel: Any = self._kernel()
         if backend_form(self.backend) == "Cascade":
             from einloom.backends.numpy.kernel import save as save_source

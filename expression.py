@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import asdict, replace
 from typing import Any
 
-from einloom.api import einsum, einsum_template, read_options
+import numpy as np
+
+from einloom.api import Options, call_for, einsum_template, read_options
 from einloom.backends.base import Array
 from einloom.compiler import Optimize, settle_path
+from einloom.executable import keep
 from einloom.frontend.calls import as_array, read_call
 from einloom.frontend.subscripts import Subscripts
 from einloom.ir.errors import ArgumentError, OperandError
-from einloom.specialisation import Shape
+from einloom.specialisation import Shape, signature
 
 
 class ContractExpression:
@@ -23,39 +27,63 @@ class ContractExpression:
 
     def __init__(
         self,
-        subscripts: str | Subscripts,
-        count: int,
+        text: str,
+        parsed: Subscripts,
         path: tuple[tuple[int, ...], ...],
         constants: Mapping[int, Array],
-        options: Mapping[str, Any],
+        options: Options,
     ) -> None:
-        self.subscripts = subscripts
+        self.subscripts = text
         self.path = path
         self.constants = dict(constants)
-        self._count = count
-        self._options = {**options, "optimize": path}
+        self._parsed = parsed
+        self._options = replace(options, optimize=path, memory_limit=None)
+        self._calls: dict[Any, Callable[..., Any]] = {}
 
     def __call__(self, *arrays: Any, out: Array | None = None, backend: str | None = None) -> Any:
-        """The contraction of these operands; the order is the one that was settled."""
-        wanted = self._count - len(self.constants)
+        """The contraction of these operands; the order is the one that was settled.
+
+        What constants alone decide is worked out at the first call with operands of such dtypes and
+        shapes, and kept.
+        """
+        given = arrays if out is None else (*arrays, out)
+        try:
+            call = self._calls[backend, out is None, *signature(given)]
+        except (KeyError, AttributeError, TypeError):
+            return self._first_call(arrays, out, backend)
+        return call(*given)
+
+    def _first_call(self, arrays: Sequence[Any], out: Array | None, backend: str | None) -> Any:
+        """Prepares a call for such operands and keeps it for the next time."""
+        wanted = len(self._parsed.terms) - len(self.constants)
         if len(arrays) != wanted:
             raise ArgumentError(
                 f"this `ContractExpression` takes exactly {wanted} array arguments "
                 f"but received {len(arrays)}",
                 deduced=(str(self),),
             )
-        options = self._options if backend is None else {**self._options, "backend": backend}
-        if self.constants:
-            rest = iter(arrays)
-            arrays = tuple(
-                self.constants[number] if number in self.constants else next(rest)
-                for number in range(self._count)
-            )
-        return einsum(self.subscripts, *arrays, out=out, **options)
+        if not (out is None or isinstance(out, np.ndarray)):
+            raise OperandError(f"out= must be an array, not {type(out).__name__}")
+        given = iter([as_array(array, number) for number, array in enumerate(arrays)])
+        operands = [
+            self.constants[number] if number in self.constants else next(given)
+            for number in range(len(self._parsed.terms))
+        ]
+        moving = [a for number, a in enumerate(operands) if number not in self.constants]
+        moving += [] if out is None else [out]
+        key = (backend, out is None, *signature(moving))
+        call = self._calls.get(key)
+        if call is None:
+            options = self._options
+            if backend is not None:
+                options = read_options({**asdict(options), "backend": backend})
+            call = call_for(self._parsed, operands, out, options, self.constants)
+            keep(self._calls, key, call)
+        return call(*moving)
 
     def __str__(self) -> str:
         constants = f", constants={sorted(self.constants)}" if self.constants else ""
-        return f"<ContractExpression({str(self.subscripts)!r}{constants}, path={self.path})>"
+        return f"<ContractExpression({self.subscripts!r}{constants}, path={self.path})>"
 
     __repr__ = __str__
 
@@ -108,8 +136,8 @@ def contract_expression(
         for number, shape in enumerate(given)
     ]
     path = settle_path(einsum_template(parsed, None, checked), known, optimize, memory_limit)
-    text = subscripts if isinstance(subscripts, str) else parsed
-    return ContractExpression(text, len(given), path, held, options)
+    text = subscripts if isinstance(subscripts, str) else str(parsed)
+    return ContractExpression(text, parsed, path, held, checked)
 
 
 def _as_shape(shape: Any, number: int) -> Shape:

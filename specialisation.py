@@ -9,9 +9,11 @@ one exact signature, strides included: the fast path.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from functools import partial
+from itertools import combinations
 from typing import Any, TypeAlias, cast
 
 import numpy as np
@@ -19,8 +21,9 @@ from numpy import may_share_memory
 
 from einloom.backends.base import Array, Call, Kernel
 from einloom.backends.registry import backend_form, kernel_class
-from einloom.ir.cascade import Cascade
+from einloom.ir.cascade import Cascade, TensorDecl
 from einloom.ir.dtypes import DType
+from einloom.ir.einsum import Einsum, accesses
 from einloom.ir.errors import ArgumentError, OperandError, UnsupportedError
 from einloom.ir.ranks import RankExpr
 from einloom.passes.base import Pipeline, Step
@@ -92,7 +95,8 @@ class Specialisation:
             return self.cascade
         from einloom.passes.loops.lower import lower
 
-        return lower(self.cascade, self.dtypes, dict(zip(self.names(), layouts, strict=True)))
+        with shallow(self.cascade.name):
+            return lower(self.cascade, self.dtypes, dict(zip(self.names(), layouts, strict=True)))
 
     def kernel(self, backend: str, layouts: tuple[int | None, ...]) -> Kernel:
         """The backend's kernel for these layouts."""
@@ -102,6 +106,8 @@ class Specialisation:
         found = self.kernels.get((backend, layouts))
         if found is None:
             found = kernel_class(backend)(self.form(backend, layouts))
+            with shallow(self.cascade.name):
+                _ = found.source  # generated now, where it can still be refused
             self.kernels[backend, layouts] = found
         return found
 
@@ -123,6 +129,69 @@ class Specialisation:
             return self.kernel(backend, layouts).bind(inputs, outputs)
         except UnsupportedError as error:
             return _counted(f"{backend}: {error.message}", self.bind("numpy", inputs, outputs))
+
+    def given(
+        self, backend: str, constants: Mapping[str, Array]
+    ) -> tuple[Specialisation, dict[str, Array]]:
+        """What is left to do when these inputs stay the same, and all that then stays the same.
+
+        The Einsums that constants alone decide are evaluated now; the rest reads what they made.
+        """
+        known = set(constants)
+        early: list[Einsum] = []
+        late: list[Einsum] = []
+        for einsum in self.cascade.einsums:
+            settled = einsum.name not in self.cascade.outputs and reads(einsum) <= known
+            (early if settled else late).append(einsum)
+            known |= {einsum.name} if settled else set()
+        needed = {name for einsum in late for name in reads(einsum)}
+        made = tuple(einsum for einsum in early if einsum.name in needed)
+        inputs = tuple(decl for decl in self.cascade.inputs if decl.name in constants)
+        fixed = {name: array for name, array in constants.items() if name in needed}
+        if made:
+            names = tuple(einsum.name for einsum in made)
+            cascade = replace(self.cascade, inputs=inputs, einsums=tuple(early), outputs=names)
+            first = replace(self, cascade=cascade, kernels={})
+            results = [
+                np.empty(shape, dtype.numpy)
+                for shape, dtype in zip(first.output_shapes(), first.output_dtypes(), strict=True)
+            ]
+            arrays = [constants[decl.name] for decl in inputs]
+            first.bind(backend, arrays, results)(*arrays, *results)
+            fixed |= dict(zip(names, results, strict=True))
+        moving = tuple(decl for decl in self.cascade.inputs if decl.name not in constants)
+        still = tuple(decl for decl in inputs if decl.name in needed)
+        still += tuple(_declared(einsum, self.dtypes[einsum.name]) for einsum in made)
+        cascade = replace(self.cascade, inputs=(*moving, *still), einsums=tuple(late))
+        return replace(self, cascade=cascade, kernels={}), fixed
+
+
+def reads(einsum: Einsum) -> set[str]:
+    """The tensors that an Einsum reads."""
+    places = (einsum.expr,) if einsum.where is None else (einsum.expr, einsum.where)
+    return {access.tensor for place in places for access in accesses(place)}
+
+
+def _declared(einsum: Einsum, dtype: DType) -> TensorDecl:
+    """What an Einsum defines, as an input."""
+    extents = tuple(
+        RankExpr.of_size(index.variable.upper()) if index.variable else RankExpr((), 1)
+        for index in einsum.output.indices
+        if isinstance(index, RankExpr)
+    )
+    return TensorDecl(einsum.name, extents, dtype)
+
+
+@contextmanager
+def shallow(name: str) -> Iterator[None]:
+    """Python's own limit of nesting, which an expression of many hundred terms may reach."""
+    try:
+        yield
+    except RecursionError:
+        raise UnsupportedError(
+            f"an expression of {name} is too long for native code",
+            hint='cut it into several Einsums, or compile with backend="numpy"',
+        ) from None
 
 
 def _counted(reason: str, call: Call) -> Call:
@@ -203,11 +272,9 @@ def writing(
         outs = _arrays_of(last)
         if not all(target.flags.writeable for target in outs):
             raise ArgumentError("out= is a read-only array")
-        shared = any(
-            may_share_memory(target, other)
-            for number, target in enumerate(outs)
-            for other in (*given, *outs[:number])
-        )
+        if any(np.shares_memory(a, b) for a, b in combinations(outs, 2)):
+            raise ArgumentError("two of the arrays of out= share memory")
+        shared = any(may_share_memory(target, other) for target in outs for other in given)
         if run is not None and not shared:
             run(*given, *outs)
             return last

@@ -78,6 +78,56 @@ def test_constants_are_given_once(constants: Any) -> None:
     assert f"constants={sorted(constants)}" in repr(expression)
 
 
+def test_what_constants_alone_decide_is_worked_out_once() -> None:
+    multiplied: list[object] = []
+
+    class Counted:
+        def __mul__(self, other: object) -> Any:
+            multiplied.append(other)
+            return 3
+
+        __rmul__ = __mul__
+
+    constants = np.array([[Counted()]]), np.array([[2]], object)
+    expression = el.contract_expression(
+        TEXT, *constants, (1, 1), constants=[0, 1], optimize=[(0, 1), (0, 1)]
+    )
+    for number in range(3):
+        assert expression(np.array([[number]], object)) == 3 * number
+    assert multiplied == [2]
+
+
+@pytest.mark.parametrize("backend", backend_names())
+@pytest.mark.parametrize(
+    "text", ["ab,bc,cd->ad", "ab,bc,cd->dbc", "...ab,bc,cd...->a...", "ab,bc,cd"]
+)
+def test_constants_change_no_result(backend: str, text: str) -> None:
+    """Nor any dtype: int8 constants do not wrap among themselves where the rest is f64."""
+    dtypes = ("i1", "i1", "f8")
+    arrays = [np.full((5, 5), 100).astype(dtype) for dtype in dtypes]
+    for constants in ([0], [0, 1], [1, 2], [0, 1, 2]):
+        for options in (
+            {},
+            {"dtype": "c16"},
+            {"semiring": "max_plus"},
+            {"optimize": [(0, 1), (0, 1)]},
+        ):
+            given = [a if n in constants else a.shape for n, a in enumerate(arrays)]
+            rest = [array for n, array in enumerate(arrays) if n not in constants]
+            both: dict[str, Any] = {"backend": backend, **options}
+            expression = el.contract_expression(text, *given, constants=constants, **both)
+            expected = el.einsum(text, *arrays, **both)
+            for _ in range(2):
+                found = expression(*rest)
+                assert found.dtype == expected.dtype
+                assert found.tolist() == expected.tolist()
+            out = np.zeros_like(expected)
+            assert expression(*rest, out=out) is out
+            assert out.tolist() == expected.tolist()
+            swapped = [array.astype(array.dtype.newbyteorder()) for array in rest]
+            assert expression(*swapped).tolist() == expected.tolist()
+
+
 def test_a_constant_that_changes_later_is_not_seen() -> None:
     """An expression holds its own copy, so that it gives the same whatever was worked out when."""
     weights = np.ones((5, 6))

@@ -276,7 +276,7 @@ def test_a_failed_run_leaves_the_old_output(
         (["compile", "cascade f(X[I]) -> Y { Y[i] = }"], "^"),
         (["compile", "missing.ein"], "missing.ein"),
         (["compile", "./"], "./"),
-        (["compile", MATMUL, "--shapes", "2x3"], "operand"),
+        (["compile", MATMUL, "--shapes", "2x3"], "2 inputs"),
         (["compile", MATMUL, "--shapes", "2x3,4x5"], "j"),
         (["compile", MATMUL, "--shapes", "2y3,3x4"], "2y3"),
         (["compile", MATMUL, "--shapes", "2x-3,3x4"], "2x-3"),
