@@ -60,7 +60,9 @@ class _Parser:
         while True:
             found = _TOKEN.match(text, position)
             if found is None:
-                self._fail_at(position, "is not part of the notation")
+                rest = text[position:]
+                start = position + len(rest) - len(rest.lstrip())
+                self._fail_at(start, "is not part of the notation")
             token = found.group(found.lastgroup or "end")
             self.tokens.append((token, found.end() - len(token)))
             if found.lastgroup == "end":
@@ -238,6 +240,8 @@ class _Parser:
             indices.append(self._value() if self._accept("@") else self._index())
             if self._accept("of"):
                 extents.append(self._index())
+        if extents and len(extents) < len(indices):
+            self._fail(f"follows an index of {buffer} that does not say of what")
         return Load(buffer, tuple(indices), self.dtypes[buffer], tuple(extents), fill)
 
     # ---- statements

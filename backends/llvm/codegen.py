@@ -92,7 +92,7 @@ def _entry(program: LoopProgram, bits: int, declared: dict[str, str]) -> str:
 
 
 def _guard(program: LoopProgram, b: Builder, accesses: Accesses) -> None:
-    """Status 1 unless each unit axis has unit stride, or fewer than two elements."""
+    """Status 1 unless each unit axis has unit stride, or fewer than two elements to step over."""
     at = len(program.sizes)
     broken = ""
     for buffer in (*program.inputs, *program.outputs):
@@ -101,6 +101,10 @@ def _guard(program: LoopProgram, b: Builder, accesses: Accesses) -> None:
             other = b.compare("ne", stride, str(buffer.dtype.itemsize))
             long = b.compare("sgt", accesses.number(buffer.extents[buffer.unit]), "1")
             wrong = b.pure(f"and i1 {other}, {long}")
+            for axis, extent in enumerate(buffer.extents):
+                if axis != buffer.unit:  # an empty array has any strides
+                    some = b.compare("ne", accesses.number(extent), "0")
+                    wrong = b.pure(f"and i1 {wrong}, {some}")
             broken = b.pure(f"or i1 {broken}, {wrong}") if broken else wrong
         at += len(buffer.extents)
     if broken:

@@ -262,17 +262,14 @@ class NestLowering:
 
     def _zeros(self) -> Iterator[Statement]:
         """The semiring's zero everywhere: a diagonal does not write the rest."""
-        variables: list[str] = []
-        for axis, index in enumerate(self.einsum.output.indices):
-            assert isinstance(index, RankExpr)
-            variables.append(f"{index.variable or 'one'}'{axis}")
-        loops = tuple(
-            Loop(name, RankExpr(), extent)
-            for name, extent in zip(variables, self.storage.extents[self.einsum.name], strict=True)
-        )
+        name = self.einsum.name
+        extents, unit = self.storage.extents[name], self.storage.units[name]
+        names = [f"z'{axis}" for axis in range(len(extents))]
+        loops = [Loop(v, RankExpr(), e) for v, e in zip(names, extents, strict=True)]
+        if unit is not None:
+            loops += tiled(loops.pop(unit), times(LANES_EXPR, 4), "vector")
         zero = Number(self.einsum.ring.zero, self.dtype)
-        indices = tuple(RankExpr.of_variable(name) for name in variables)
-        yield from around(loops, [Store(self.einsum.name, indices, zero)])
+        yield from around(loops, [Store(name, tuple(map(variable, names)), zero)])
 
     # ---- lanes
 

@@ -1,0 +1,117 @@
+"""Cascades straight through the code generator: any vector width, any block sizes, any memory."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from einloom.backends.llvm.codegen import generate
+from einloom.backends.llvm.elf import Code
+from einloom.backends.llvm.runtime import load
+from einloom.backends.llvm.target import host
+from einloom.ir.cascade import Cascade
+from einloom.ir.dtypes import of_numpy
+from einloom.ir.infer import infer_dtypes, infer_sizes
+from einloom.ir.loops import ArrayAxis, LoopProgram
+from einloom.ir.ranks import RankExpr
+from einloom.passes.loops.lower import LIMITS, lower
+from einloom.passes.loops.schedule import Limits
+
+Array: TypeAlias = np.ndarray[Any, np.dtype[Any]]
+
+#: The vector widths that this machine can run.
+WIDTHS = [bits for bits in (512, 256, 128) if bits <= host().vector_bits]
+
+#: Blocks so small that small arrays have several of each kind.
+TINY = Limits(longest=7, shared=64, unpacked=0, few_rows=2, row=64, tall=8, wide=1, depth=16)
+
+
+def unit_axis(array: Array) -> int | None:
+    """The longest axis whose stride is the itemsize."""
+    axes = [a for a, stride in enumerate(array.strides) if stride == array.itemsize]
+    return max(axes, key=lambda axis: (array.shape[axis], axis), default=None)
+
+
+def sized(cascade: Cascade, arrays: Mapping[str, Array]) -> Cascade:
+    """The Cascade with its inputs' dtypes and ranks' extents declared as the arrays have them."""
+    sizes = infer_sizes(cascade, {name: array.shape for name, array in arrays.items()})
+    return replace(
+        cascade,
+        ranks=tuple(replace(rank, shape=sizes[rank.name]) for rank in cascade.ranks),
+        inputs=tuple(replace(d, dtype=of_numpy(arrays[d.name].dtype)) for d in cascade.inputs),
+    )
+
+
+def empty_outputs(cascade: Cascade, fill: int = 0x5A) -> dict[str, Array]:
+    """C-ordered arrays for the outputs of a sized Cascade, each byte `fill`."""
+    dtypes = infer_dtypes(cascade, {})
+    found: dict[str, Array] = {}
+    for access in cascade.output_accesses():
+        indices = [index for index in access.indices if isinstance(index, RankExpr)]
+        shape: list[int] = []
+        for index in indices:
+            extent = cascade.rank(index.variable.upper()).shape if index.variable else 1
+            assert isinstance(extent, int)
+            shape.append(extent)
+        dtype = dtypes[access.tensor].numpy
+        count = int(np.prod(shape))
+        memory = np.full(count * dtype.itemsize, fill, np.uint8)
+        found[access.tensor] = memory.view(dtype).reshape(shape)
+    return found
+
+
+class Native:
+    """The code of one Cascade for arrays that lie in memory as these do."""
+
+    def __init__(
+        self,
+        cascade: Cascade,
+        arrays: Mapping[str, Array],
+        bits: int = WIDTHS[0],
+        limits: Limits = LIMITS,
+    ) -> None:
+        layouts = {name: unit_axis(array) for name, array in arrays.items()}
+        dtypes = {decl.name: of_numpy(arrays[decl.name].dtype) for decl in cascade.inputs}
+        self.program: LoopProgram = lower(cascade, dtypes, layouts, limits)
+        self.ir = generate(self.program, bits)
+        self.code: Code = load(self.ir, self.program.name)
+
+    def __call__(self, arrays: Mapping[str, Array]) -> int:
+        """Runs on arrays of the program's buffers; gives the status."""
+        buffers = [b.name for b in (*self.program.inputs, *self.program.outputs)]
+        sizes: dict[str, int] = {}
+        for size in self.program.sizes:
+            if isinstance(size.source, ArrayAxis):
+                sizes[size.name] = arrays[size.source.buffer].shape[size.source.axis]
+            else:
+                sizes[size.name] = size.source.value(sizes)
+        strides = [stride for name in buffers for stride in arrays[name].strides]
+        return self.call([*sizes.values(), *strides], [arrays[name] for name in buffers])
+
+    def call(self, numbers: Sequence[int], arrays: Sequence[Array]) -> int:
+        """Runs with these parameters; gives the status."""
+        parameters = np.array([*numbers, 0], np.int64)
+        pointers = np.array(
+            [*(array.__array_interface__["data"][0] for array in arrays), 0], np.int64
+        )
+        prototype = ctypes.CFUNCTYPE(ctypes.c_int32, ctypes.c_void_p, ctypes.c_void_p)
+        status: int = prototype(self.code.address)(parameters.ctypes.data, pointers.ctypes.data)
+        return status
+
+
+def run(
+    cascade: Cascade,
+    inputs: Mapping[str, Array],
+    bits: int = WIDTHS[0],
+    limits: Limits = LIMITS,
+    outputs: Mapping[str, Array] | None = None,
+) -> tuple[int, dict[str, Array]]:
+    """The status and the outputs of a Cascade on these inputs."""
+    cascade = sized(cascade, inputs)
+    found = dict(outputs) if outputs is not None else empty_outputs(cascade)
+    arrays = {**inputs, **found}
+    return Native(cascade, arrays, bits, limits)(arrays), found

@@ -1,0 +1,160 @@
+"""Which loops a Cascade becomes: golden dumps of the kinds there are, and what decides them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import pytest
+
+from einloom.ir.cascade import Cascade, TensorDecl
+from einloom.ir.dtypes import DTYPES, F32
+from einloom.ir.einsum import Access, Coordinate, Einsum, Literal, Map, Reduce
+from einloom.ir.errors import UnsupportedError
+from einloom.ir.infer import infer_dtypes
+from einloom.ir.loops import ArrayAxis, LoopProgram
+from einloom.ir.ranks import Rank, RankExpr, Term
+from einloom.passes.loops.lower import lower
+from einloom.passes.loops.schedule import Limits
+
+from ..cascades import classic
+from ..support import Golden
+
+
+def lowered(
+    cascade: Cascade, layouts: Mapping[str, int | None] | None = None, limits: Limits | None = None
+) -> LoopProgram:
+    """For arrays in C order, but for those whose layout is given."""
+    ranks = {decl.name: len(decl.extents) for decl in cascade.inputs}
+    ranks |= {a.tensor: len(a.indices) for a in cascade.output_accesses()}
+    found = {name: rank - 1 if rank else None for name, rank in ranks.items()}
+    dtypes = infer_dtypes(cascade, {})
+    return lower(cascade, dtypes, {**found, **(layouts or {})}, limits or Limits())
+
+
+def sizes(**extents: int) -> dict[str, int]:
+    return extents
+
+
+SMALL = {"i": 64, "j": 64, "k": 64, "b": 8}
+LARGE = {"i": 1000, "j": 700, "k": 900}
+
+PROGRAMS: dict[str, tuple[str, str, dict[str, int]]] = {
+    "small_matmul": ("ij,jk->ik", "f32", SMALL),
+    "large_matmul": ("ij,jk->ik", "f32", LARGE),
+    "large_complex": ("ij,jk->ik", "c64", LARGE),
+    "large_half": ("ij,jk->ik", "f16", LARGE),
+    "small_transposed": ("ij,kj->ik", "f64", SMALL),
+    "small_integers": ("ij,jk->ik", "i8", SMALL),
+    "booleans": ("ij,jk->ik", "bool", SMALL),
+    "batched": ("bij,bjk->bik", "f32", {**SMALL, "i": 4, "j": 4, "k": 4}),
+    "elementwise": ("ij,ij->ij", "f32", SMALL),
+    "permutation": ("ijk->kji", "f32", SMALL),
+    "row_sums": ("ij->i", "f32", {"i": 100, "j": 9}),
+    "long_sum": ("i->", "f64", {"i": 1_000_000}),
+    "dot": ("i,i->", "c128", {"i": 1000}),
+    "matrix_vector": ("ij,j->i", "f32", SMALL),
+    "trace": ("ii->", "f32", SMALL),
+    "diagonal": ("i->ii", "f32", SMALL),
+    "crossed": ("ij,ji->", "f32", SMALL),
+    "chain": ("ij,jk,kl->il", "f32", {**SMALL, "l": 64}),
+    "scalar": (",->", "f32", {}),
+}
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_the_loops(name: str, golden: Golden) -> None:
+    subscripts, dtype, extents = PROGRAMS[name]
+    cascade = classic(subscripts, dtype, sizes=extents)
+    golden(f"passes/loops/{name}.txt", f"{lowered(cascade)}\n")
+
+
+def general() -> Cascade:
+    """A filter, a fill, a gather, a nested reduction, coordinates, a cast."""
+    i, j, k = (RankExpr.of_variable(v) for v in "ijk")
+    before = Access("X", (RankExpr((Term(1, (), "i"),), -1), j), Literal(0))
+    picked = Access("X", (Access("J", (i,)), j))
+    inner = Reduce("max", ("k",), Map("exp", (Access("X", (k, j)),)))
+    total = Reduce("add", ("j",), Map("add", (before, Map("mul", (picked, inner)))))
+    where = Map("le", (Coordinate("j"), Coordinate("i")))
+    n = RankExpr.of_size("N")
+    inputs = (
+        TensorDecl("X", (n, RankExpr.of_size("J")), F32),
+        TensorDecl("J", (RankExpr.of_size("I"),), DTYPES["u8"]),
+    )
+    inputs = (inputs[0], replace(inputs[1], name="P"))
+    total = Reduce(
+        "add",
+        ("j",),
+        Map("add", (before, Map("mul", (Access("X", (Access("P", (i,)), j)), inner)))),
+    )
+    ranks = (Rank("N"), Rank("J"), Rank("I"), Rank("K", n))
+    einsum = Einsum(Access("Y", (i,)), total, where=where, dtype=DTYPES["f64"])
+    return Cascade("general", ranks, inputs, (einsum,), ("Y",))
+
+
+def test_a_cascade_of_every_construct(golden: Golden) -> None:
+    golden("passes/loops/general.txt", f"{lowered(general())}\n")
+
+
+def test_the_unit_axis_decides_the_vector() -> None:
+    cascade = classic("ij,jk->ik", sizes=SMALL)
+    for axis, variable in ((0, "i"), (1, "k")):
+        text = str(lowered(cascade, {"Y": axis}))
+        assert f"{variable} in {variable}'..{variable}'+" in text
+        line = next(line for line in text.split("\n") if "vector {" in line)
+        assert line.split(", ")[-1].startswith(f"{variable} in")
+
+
+def test_nothing_is_copied_where_it_lies_well() -> None:
+    """A small product of matrices in C or Fortran order reads its operands as they are."""
+    cascade = classic("ij,jk->ik", sizes=SMALL)
+    assert not lowered(cascade).scratch
+    assert not lowered(cascade, {"A_": 0}).scratch
+    assert not lowered(cascade, {"A_": 0, "B_": 0, "Y": 0}).scratch
+    assert [s.name for s in lowered(cascade, {"B_": 0}).scratch] == ["Y.B_.copy"]
+
+
+def test_sizes_come_from_inputs_then_declarations() -> None:
+    cascade = classic("ij->ij", sizes={"i": 3, "j": 4})
+    found = {size.name: size.source for size in lowered(cascade).sizes}
+    assert found == {"I": ArrayAxis("A_", 0), "J": ArrayAxis("A_", 1)}
+    declared = general()
+    found = {size.name: size.source for size in lowered(declared).sizes}
+    assert found["K"] == RankExpr.of_size("N")
+    alone = Einsum(Access("Y", (RankExpr.of_variable("i"),)), Literal(1.0))
+    lonely = Cascade("c", (Rank("I", 5),), (), (alone,), ("Y",))
+    assert lowered(lonely).sizes[0].source == RankExpr((), 5)
+    unknown = replace(lonely, ranks=(Rank("I"),))
+    assert lowered(unknown).sizes[0].source == ArrayAxis("Y", 0)
+
+
+def test_sizes_are_hints() -> None:
+    """A program names no extent of its Cascade; only how it is cut may differ."""
+    one, other = (str(lowered(classic("ij,jk->ik", sizes=s))) for s in (SMALL, {**SMALL, "i": 128}))
+    assert one == other
+    assert "64" not in one
+
+
+@pytest.mark.parametrize("dtype", [d for d in DTYPES.values() if d.is_host_only], ids=str)
+def test_the_hosts_own_dtypes_are_refused(dtype: object) -> None:
+    with pytest.raises(UnsupportedError, match="NumPy backend"):
+        lowered(classic("ij,jk->ik", str(dtype)))
+
+
+@pytest.mark.parametrize(
+    ("name", "symbol"),
+    [("f", "f"), ("exp", "exp_"), ("malloc", "malloc_"), ("main", "main_"), ("Größe", "GruF6uDFe")],
+)
+def test_the_symbol_is_a_name_in_c(name: str, symbol: str) -> None:
+    found = lowered(replace(classic("i->i"), name=name)).name
+    assert found.lower() == symbol.lower()
+
+
+def test_an_unknown_extent_is_refused() -> None:
+    inner = Reduce("add", ("k",), Access("A", (RankExpr.of_variable("i"),)))
+    einsum = Einsum(Access("Y", (RankExpr.of_variable("i"),)), inner)
+    decl = TensorDecl("A", (RankExpr.of_size("I"),), F32)
+    cascade = Cascade("c", (Rank("I"), Rank("K")), (decl,), (einsum,), ("Y",))
+    with pytest.raises(UnsupportedError, match="rank K"):
+        lowered(cascade)
