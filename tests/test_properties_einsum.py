@@ -304,3 +304,58 @@ def test_the_generator_makes_all_that_it_should() -> None:
     look()
     wanted = {"empty", "scalar", "backwards", "still", "unaligned", "swapped", "not contiguous"}
     assert wanted | {np.dtype(d).str.lstrip("<>|") for d in NATIVE} <= seen
+
+
+# ---- sizes beyond a block
+
+LARGE = (
+    ("ij,jk->ik", (257, 519, 131)),
+    ("ij,jk->ki", (131, 257, 519)),
+    ("ji,jk->ik", (300, 70, 1030)),
+    ("ij,kj->ik", (129, 1025, 65)),
+    ("ij,jk->ik", (1, 5000, 3)),
+    ("ij,jk->ik", (5, 2, 7001)),
+    ("bij,bjk->bik", (17, 33, 65, 34)),
+    ("ibj,jbk->kib", (40, 9, 130, 70)),
+    ("ijk,jil->kl", (33, 21, 130, 67)),
+    ("ijkl,lkm->mji", (19, 23, 17, 31, 40)),
+    ("ij,j->i", (700, 801)),
+    ("i,ij->j", (700, 801)),
+    ("ij,ij->", (700, 801)),
+    ("ij,ij->j", (801, 700)),
+    ("ijk->kj", (130, 70, 65)),
+    ("ijk->", (130, 70, 65)),
+    ("ijkk->ji", (130, 70, 17)),
+    ("i,j,ij->ij", (515, 523)),
+)
+
+
+PAIRS = (("f4", "u1"), ("f8", "f2"), ("c8", "i4"), ("f4", "?"))
+
+
+@pytest.mark.parametrize(
+    ("text", "sizes", "dtype"),
+    [(*case, dtype) for n, case in enumerate(LARGE) for dtype in PAIRS[n % len(PAIRS)]],
+)
+def test_large_operands_in_any_layout(text: str, sizes: tuple[int, ...], dtype: str) -> None:
+    """Whole and ragged blocks, packed or read in place, as a wider type gives them."""
+    rng = np.random.default_rng(len(text) + sum(sizes))
+    left = text.split("->")[0]
+    symbols = dict(zip(dict.fromkeys(left.replace(",", "")), sizes, strict=True))
+    wide = {"f": "f8", "c": "c16", "i": "i8", "u": "u8", "b": "i8"}[np.dtype(dtype).kind]
+    for layout in range(3):
+        operands: list[Array] = []
+        for term in left.split(","):
+            shape = tuple(symbols[symbol] for symbol in term)
+            # Few small values: every sum is exact in every float, and few overflow an integer.
+            array = rng.integers(-2 if dtype not in ("u1", "?") else 0, 3, shape).astype(dtype)
+            if layout == 1:
+                array = np.asfortranarray(array)
+            elif layout == 2:
+                array = np.repeat(array, 2, axis=-1)[..., ::-2][..., ::-1]
+            operands.append(array)
+        exact = numpy_einsum(text, *(array.astype(wide) for array in operands), optimize=True)
+        expected = np.asarray(exact != 0 if dtype == "?" else exact).astype(dtype)
+        found = np.asarray(el.einsum(text, *operands))
+        assert found.dtype == np.dtype(dtype)
+        np.testing.assert_array_equal(found, expected)
