@@ -133,13 +133,14 @@ def _executable(options: argparse.Namespace, backend: str) -> Executable:
     """The Executable that the arguments describe."""
     from einloom.compiler import compile
 
+    words = ("semiring", "notation", "optimize", "name")
     return compile(
         _source(options.what),
         backend=backend,
         passes=options.passes,
         shapes=_shapes(options.shapes),
         dtypes=_listed(options.dtypes),
-        **{k: v for k in ("semiring", "notation", "optimize") if (v := getattr(options, k))},
+        **{k: v for k in words if (v := getattr(options, k))},
     )
 
 
@@ -286,9 +287,12 @@ def _parser() -> argparse.ArgumentParser:
     what = argparse.ArgumentParser(add_help=False)
     what.add_argument("what", metavar="EINSUM", help="subscripts, cascade text, FILE.ein, or -")
     what.add_argument("--backend", choices=("llvm", "numpy"), help="default: llvm")
-    what.add_argument("--passes", metavar="TEXT", help="a pipeline, such as 'canonical, order'")
+    what.add_argument(
+        "--passes", metavar="TEXT", help="a pipeline, such as 'squeeze, diagonal, presum, order'"
+    )
     what.add_argument("--optimize", metavar="NAME", help="how to order many operands")
     what.add_argument("--semiring", metavar="NAME", help="such as max_plus")
+    what.add_argument("--name", help="what the function in compiled code is called")
     what.add_argument("--notation", choices=("compact", "named"))
     what.add_argument("--shapes", metavar="8x64,64", help="of the operands; A=8x64,B=64 by name")
     what.add_argument("--dtypes", metavar="f32", help="for all operands, or f32,f64 for each")

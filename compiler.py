@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any, TypeAlias, cast
 
 from einloom.executable import Executable, Template
@@ -32,6 +33,8 @@ def parse(text: str) -> Cascade:
       Y[i,k] = A[i,j] * B[j,k]
     }
     """
+    if not isinstance(text, str):
+        raise OperandError(f"a text is to be parsed, not {type(text).__name__}")
     if "{" in text:
         from einloom.frontend.parser import parse_cascade
 
@@ -53,6 +56,7 @@ def compile(
     broadcast: str = "numpy",
     sizes: Mapping[Any, int] | None = None,
     acc: Any = None,
+    name: str | None = None,
 ) -> Executable:
     """Compiles an einsum or a cascade into an Executable.
 
@@ -64,6 +68,8 @@ def compile(
         dtypes: one dtype, or one for each operand, in order or by name; None: at each call.
         optimize, memory_limit: how to order a product of many, as `opt_einsum.contract` takes them.
         notation, semiring, broadcast, sizes, acc: for subscripts, as `einsum` takes them.
+        name: what the Cascade, and so the function in saved code, is called; None: its own name,
+            `einsum` for subscripts.
 
     Returns:
         An Executable: call it with arrays; look at `.cascade`, `.steps`, `.source`, `.llvm_ir`,
@@ -77,6 +83,7 @@ def compile(
     >>> f(np.ones((2, 3)), np.ones((3, 4))).shape
     (2, 4)
     """
+    template: Template
     if isinstance(what, str) and "{" not in what:
         subscripts = parse_subscripts(what, notation=notation)
         count = len(subscripts.terms)
@@ -87,13 +94,14 @@ def compile(
             broadcast=broadcast,
             sizes=sizes,
             repeated_output=True,
+            name=name,
         )
     else:
-        cascade = parse(what) if isinstance(what, str) else what
+        cascade = named(_as_cascade(what), name)
         count = len(cascade.inputs)
-        template = _cascade_template(cascade)
+        template = CascadeTemplate(cascade)
     names = _input_names(template, shapes, dtypes)
-    given_shapes = _in_order(shapes, names, "shapes")
+    given_shapes = _checked_shapes(_in_order(shapes, names, "shapes"), count)
     return Executable(
         template,
         as_pipeline(passes, optimize, memory_limit),
@@ -103,13 +111,13 @@ def compile(
     )
 
 
-def evaluate(cascade: str | Cascade, keep: Sequence[str] = (), **arrays: Any) -> Any:
+def evaluate(cascade: str | Cascade, /, keep: Sequence[str] = (), **arrays: Any) -> Any:
     """What the definition of the language says a Cascade computes: slow, exact, plain.
 
     Args:
         cascade: a Cascade or its text.
         keep: names of intermediates to return as well.
-        **arrays: the inputs by name.
+        **arrays: the inputs by name; so an input cannot be called `keep` here.
 
     Returns:
         The output; with several outputs, or with `keep`, a dict of arrays by name.
@@ -117,7 +125,9 @@ def evaluate(cascade: str | Cascade, keep: Sequence[str] = (), **arrays: Any) ->
     Raises:
         EinloomError: the inputs do not fit the Cascade.
     """
-    cascade = verify(parse(cascade) if isinstance(cascade, str) else cascade)
+    cascade = _as_cascade(cascade)
+    if isinstance(keep, str) or not isinstance(keep, Sequence):
+        raise OperandError(f"keep= is a list of names, not {keep!r}")
     results = interpreter.evaluate(cascade, arrays, keep)
     if len(results) == 1:
         return results[cascade.outputs[0]]
@@ -131,7 +141,7 @@ def rewrite(cascade: str | Cascade, passes: str | Pipeline) -> Cascade:
         PipelineError: the text names no pass, or an option that it does not have.
         PassError: a pass's condition does not hold.
     """
-    cascade = verify(parse(cascade) if isinstance(cascade, str) else cascade)
+    cascade = _as_cascade(cascade)
     return as_pipeline(passes).run(cascade)[0]
 
 
@@ -147,6 +157,8 @@ def as_pipeline(
         from einloom.passes.registry import default_pipeline
 
         return default_pipeline(optimize=optimize, memory_limit=memory_limit)
+    if not isinstance(passes, str):
+        raise OperandError(f"passes are a Pipeline or its text, not {passes!r}")
     from einloom.passes.spec import parse_pipeline
 
     return parse_pipeline(passes)
@@ -173,49 +185,78 @@ def settle_path(
     return Order(optimize, memory_limit).path(replace(cascade, ranks=ranks))
 
 
-def subscripts_template(
-    subscripts: Subscripts, *, acc: DType | None = None, **options: Any
-) -> Template:
+@dataclass(frozen=True)
+class SubscriptsTemplate:
     """What makes the Cascade of some subscripts; the options are those of `to_cascade`."""
 
-    def template(shapes: Sequence[Shape] | None, dtypes: Sequence[DType] | None) -> Cascade:
-        wider = acc
-        if wider is None and options.get("semiring") == "counting" and dtypes:
+    subscripts: Subscripts
+    acc: DType | None
+    name: str | None
+    options: Mapping[str, Any]
+
+    def __call__(self, shapes: Sequence[Shape] | None, dtypes: Sequence[DType] | None) -> Cascade:
+        acc = self.acc
+        if acc is None and self.options.get("semiring") == "counting" and dtypes:
             # Exact counts: narrow integers and bools would wrap.
-            wider = U64 if U64 in dtypes and promote(*dtypes) == U64 else promote(I64, *dtypes)
-        return to_cascade(subscripts, shapes, dtypes, acc=wider, **options)
+            acc = U64 if U64 in dtypes and promote(*dtypes) == U64 else promote(I64, *dtypes)
+        cascade = to_cascade(self.subscripts, shapes, dtypes, acc=acc, **self.options)
+        return named(cascade, self.name)
 
-    return template
+
+def subscripts_template(
+    subscripts: Subscripts, *, acc: DType | None = None, name: str | None = None, **options: Any
+) -> SubscriptsTemplate:
+    """A template with these options of `to_cascade`.
+
+    Raises:
+        OperandError: an option is of a wrong type.
+    """
+    for option in ("semiring", "broadcast"):
+        if not isinstance(options.get(option, ""), str):
+            raise OperandError(f"{option}= is a name, not {options[option]!r}")
+    sizes = options.get("sizes")
+    if not (sizes is None or isinstance(sizes, Mapping)):
+        raise OperandError(f"sizes= is a dict of extents, not {sizes!r}")
+    if not (name is None or (isinstance(name, str) and name.isidentifier())):
+        raise ArgumentError(f"{name!r} cannot be a cascade's name")
+    return SubscriptsTemplate(subscripts, acc, name, options)
 
 
-def _cascade_template(cascade: Cascade) -> Template:
-    verify(cascade)
+def named(cascade: Cascade, name: str | None) -> Cascade:
+    """The Cascade under that name, if one is given."""
+    return cascade if name is None else verify(replace(cascade, name=name))
 
-    def template(shapes: Sequence[Shape] | None, dtypes: Sequence[DType] | None) -> Cascade:
+
+@dataclass(frozen=True)
+class CascadeTemplate:
+    """What declares the dtypes of a Cascade's inputs."""
+
+    cascade: Cascade
+
+    def __call__(self, shapes: Sequence[Shape] | None, dtypes: Sequence[DType] | None) -> Cascade:
+        cascade = self.cascade
         for given in (shapes, dtypes):
             if given is not None and len(given) != len(cascade.inputs):
+                count = len(cascade.inputs)
                 raise ArgumentError(
-                    f"{cascade.name} takes {len(cascade.inputs)} inputs, not {len(given)}"
+                    f"{cascade.name} takes {count} input{'' if count == 1 else 's'}, "
+                    f"not {len(given)}",
+                    deduced=tuple(map(str, cascade.inputs)),
                 )
-        for decl, dtype in zip(cascade.inputs, dtypes or (), strict=False):
-            declared = decl.dtype or dtype
-            if not _fits(dtype, declared):
+        if dtypes is None:
+            return cascade
+        for decl, dtype in zip(cascade.inputs, dtypes, strict=True):
+            if decl.dtype is not None and not _fits(dtype, decl.dtype):
                 raise OperandError(
-                    f"{decl.name} is declared {declared} but was given {dtype}",
+                    f"{decl.name} is declared {decl.dtype} but was given {dtype}",
                     span=decl.span,
                     hint="cast it first",
                 )
-        declared_inputs = (
-            tuple(
-                replace(decl, dtype=decl.dtype or dtype)
-                for decl, dtype in zip(cascade.inputs, dtypes, strict=True)
-            )
-            if dtypes
-            else cascade.inputs
+        inputs = tuple(
+            replace(decl, dtype=decl.dtype or dtype)
+            for decl, dtype in zip(cascade.inputs, dtypes, strict=True)
         )
-        return replace(cascade, inputs=declared_inputs)
-
-    return template
+        return replace(cascade, inputs=inputs)
 
 
 def _fits(given: DType, declared: DType) -> bool:
@@ -231,6 +272,28 @@ def _input_names(template: Template, *mappings: Any) -> list[str]:
     return [decl.name for decl in template(None, None).inputs]
 
 
+def _as_cascade(what: str | Cascade) -> Cascade:
+    if isinstance(what, str):
+        return parse(what)
+    if not isinstance(what, Cascade):
+        raise OperandError(f"a Cascade or its text is needed, not {type(what).__name__}")
+    return verify(what)
+
+
+def _checked_shapes(given: list[Any] | None, count: int) -> list[Shape] | None:
+    if given is None:
+        return None
+    if len(given) != count:
+        raise ArgumentError(f"there are {count} inputs, but {len(given)} shapes")
+    try:
+        shapes = [tuple(map(operator.index, shape)) for shape in given]
+    except TypeError:
+        raise OperandError(f"shapes are tuples of whole numbers, not {given!r}") from None
+    if any(extent < 0 for shape in shapes for extent in shape):
+        raise ArgumentError(f"an extent is negative in {given!r}")
+    return shapes
+
+
 def _in_order(given: Any, names: Sequence[str], what: str) -> list[Any] | None:
     if isinstance(given, Mapping):
         by_name = cast(Mapping[str, Any], given)
@@ -242,7 +305,11 @@ def _in_order(given: Any, names: Sequence[str], what: str) -> list[Any] | None:
                 hint=f"missing: {missing}; unknown: {unknown}",
             )
         return [by_name[name] for name in names]
-    return None if given is None else list(given)
+    if given is None:
+        return None
+    if isinstance(given, str) or not isinstance(given, Sequence):
+        raise OperandError(f"{what}= is a list or a dict, not {given!r}")
+    return list(cast("Sequence[Any]", given))
 
 
 def _dtypes_in_order(given: Any, names: Sequence[str], count: int) -> list[DType] | None:

@@ -124,6 +124,8 @@ def contract_expression(
         raise ArgumentError("an expression settles an order, so optimize=False has no meaning")
     checked = read_options({**options, "optimize": optimize, "memory_limit": memory_limit})
     parsed, given = read_call(subscripts, shapes, checked.notation)
+    if not (constants is None or isinstance(constants, Collection)):
+        raise OperandError(f"constants= is a list of positions, not {constants!r}")
     held: dict[int, Array] = {}
     for number in constants or ():
         if isinstance(number, bool) or not isinstance(number, int):

@@ -11,6 +11,13 @@ from collections.abc import Sequence
 
 from .source import Span
 
+#: A line of a message is cut to so many characters: a subscript may have a million.
+_LINE = 600
+
+
+def _shortened(line: str) -> str:
+    return line if len(line) <= _LINE else f"{line[:_LINE]} ..."
+
 
 class EinloomError(Exception):
     """The base of all of einloom's errors.
@@ -53,7 +60,7 @@ class EinloomError(Exception):
                 parts.append("  " + head + line)
         if self.hint:
             parts.append(f"  hint: {self.hint}")
-        return "\n".join(parts)
+        return "\n".join(map(_shortened, "\n".join(parts).split("\n")))
 
     def __str__(self) -> str:
         return self._render()

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from .dtypes import DTYPES, DType
 from .einsum import Access, Coordinate, Einsum, Literal, Map, Reduce
-from .errors import ParseError
+from .errors import OperandError, ParseError
 from .ranks import Rank, RankExpr, Term
 
 _NODES: tuple[type[Any], ...] = (
@@ -54,6 +54,8 @@ def decode(text: str, expected: type[T], more: Iterable[type[Any]] = ()) -> T:
     Raises:
         ParseError: the text is not JSON, or not that of such a node.
     """
+    if not isinstance(text, str):
+        raise OperandError(f"JSON text is needed, not {type(text).__name__}")
     classes = {cls.__name__: cls for cls in (*_NODES, *more)}
     try:
         node = _decode(json.loads(text), classes)

@@ -10,6 +10,7 @@ from typing import Any, ClassVar, cast
 
 from ..ir.cascade import Cascade
 from ..ir.einsum import Einsum, Reduce, walk
+from ..ir.errors import PipelineError
 from ..ir.verify import verify
 
 
@@ -105,7 +106,13 @@ class Pipeline:
     passes: Sequence[Pass] = ()
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "passes", tuple(self.passes))
+        passes = tuple(self.passes)
+        if not all(isinstance(each, Pass) for each in passes):
+            raise PipelineError(
+                f"a Pipeline is made of passes, not of {self.passes!r}",
+                hint="a text is given as `passes=`, or read by `passes.spec.parse_pipeline`",
+            )
+        object.__setattr__(self, "passes", passes)
 
     def apply(self, cascade: Cascade) -> Cascade:
         """The rewritten Cascade; raises as `run` does."""

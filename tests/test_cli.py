@@ -388,3 +388,19 @@ def test_help_loads_little(tmp_path: Path) -> None:
         [sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, check=True
     )
     assert done.stdout.endswith("\n[]\n")
+
+
+def test_two_kernels_in_one_program(tmp_path: Path) -> None:
+    for name, subscripts in (("product", "ij,jk->ik"), ("total", "ij->")):
+        assert main(["compile", subscripts, "--name", name, "-o", str(tmp_path / f"{name}.o")]) == 0
+        assert main(["compile", subscripts, "--name", name, "-o", str(tmp_path / f"{name}.h")]) == 0
+    (tmp_path / "main.c").write_text(
+        '#include "product.h"\n#include "total.h"\n'
+        "int main(void) {\n"
+        "  float a[4] = {1, 2, 3, 4}, b[4] = {1, 0, 0, 1}, c[4], sum;\n"
+        "  if (product(a, 0, b, 0, c, 0, 2, 2, 2) || total(c, 0, &sum, 2, 2)) return 2;\n"
+        "  return sum == 10 ? 0 : 1;\n}\n"
+    )
+    built = ["gcc", "main.c", "product.o", "total.o", "-lm", "-o", "main"]
+    subprocess.run(built, cwd=tmp_path, check=True)
+    subprocess.run([tmp_path / "main"], check=True)

@@ -253,7 +253,11 @@ def write_atomically(
     """
     folder = os.path.dirname(os.path.abspath(path))
     temporary = os.path.join(folder, f"{temporary_stem}.{os.urandom(8).hex()}.tmp")
-    descriptor = os.open(temporary, _WRITE_FLAGS, mode)
+    try:
+        descriptor = os.open(temporary, _WRITE_FLAGS, mode)
+    except OSError as error:
+        error.filename = os.fspath(path)  # the name that the caller knows
+        raise
     try:
         with open(descriptor, "wb") as file:
             file.write(contents)

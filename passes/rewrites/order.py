@@ -153,7 +153,13 @@ class Order(Pass):
                 f"no contraction order of {einsum.name} was found: {error}",
                 hint="raise memory_limit= or give optimize='greedy'",
             ) from None
-        path = tuple(tuple(map(operator.index, step)) for step in found)
+        try:
+            path = tuple(tuple(map(operator.index, step)) for step in found)
+        except TypeError:
+            raise PathError(
+                f"the path finder gave {found!r}, which is no path",
+                hint="it must give a list of tuples of positions",
+            ) from None
         check_path(path, len(factors), einsum.name)
         return path
 
