@@ -217,7 +217,7 @@ def subscripts_template(
     sizes = options.get("sizes")
     if not (sizes is None or isinstance(sizes, Mapping)):
         raise OperandError(f"sizes= is a dict of extents, not {sizes!r}")
-    if not (name is None or (isinstance(name, str) and name.isidentifier())):
+    if not (name is None or str(name).isidentifier()):
         raise ArgumentError(f"{name!r} cannot be a cascade's name")
     return SubscriptsTemplate(subscripts, acc, name, options)
 

@@ -9,7 +9,7 @@ one exact signature, strides included: the fast path.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -183,7 +183,7 @@ def _declared(einsum: Einsum, dtype: DType) -> TensorDecl:
 
 
 @contextmanager
-def shallow(name: str) -> Iterator[None]:
+def shallow(name: str) -> Generator[None, None, None]:
     """Python's own limit of nesting, which an expression of many hundred terms may reach."""
     try:
         yield

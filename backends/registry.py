@@ -37,6 +37,6 @@ def kernel_class(name: str) -> type[Any]:
 
 
 def _row(name: str) -> tuple[str, str, str]:
-    if not isinstance(name, str) or name not in _BACKENDS:
+    if str(name) not in _BACKENDS:  # whatever it is: a list cannot be looked up
         raise ArgumentError(f"there is no backend {name!r}", hint=f"one of {', '.join(_BACKENDS)}")
     return _BACKENDS[name]

@@ -55,7 +55,7 @@ def parse_subscripts(text: str, *, notation: str = "compact") -> Subscripts:
     >>> [term.labels for term in parse_subscripts("ij, j...").terms]
     [('i', 'j'), ('j', Ellipsis)]
     """
-    if not isinstance(notation, str) or notation not in _NOTATIONS:
+    if str(notation) not in _NOTATIONS:  # whatever it is: a list cannot be looked up
         raise ArgumentError(f"notation is 'compact' or 'named', not {notation!r}")
     if not isinstance(text, str):
         raise OperandError(f"the subscripts are a string, not {type(text).__name__}")

@@ -20,6 +20,15 @@ einsum: Any = el.einsum
 compile: Any = el.compile
 evaluate: Any = el.evaluate
 rewrite: Any = el.rewrite
+parse: Any = el.parse
+from_json: Any = el.Cascade.from_json
+pipeline: Any = el.Pipeline
+contract_expression: Any = el.contract_expression
+
+
+def _no_path(*_: object) -> int:
+    return 3
+
 
 MISTAKES: dict[str, tuple[Callable[[], Any], str]] = {
     "backend": (lambda: compile("i->i", backend=[]), "no backend"),
@@ -33,16 +42,16 @@ MISTAKES: dict[str, tuple[Callable[[], Any], str]] = {
     "negative extents": (lambda: compile("i->i", shapes=[(-1,)]), "negative"),
     "too few shapes": (lambda: compile("ij,jk->ik", shapes=[(2, 2)]), "2 inputs, but 1 shapes"),
     "too few dtypes": (lambda: compile("ij,jk->ik", dtypes=["f32"]), "2 inputs, but 1 dtypes"),
-    "text": (lambda: el.parse(1), "is to be parsed"),  # type: ignore[arg-type]
+    "text": (lambda: parse(1), "is to be parsed"),
     "cascade": (lambda: evaluate(None), "a Cascade or its text"),
     "rewritten": (lambda: rewrite(1, "order"), "a Cascade or its text"),
     "keep": (lambda: evaluate("i->i", keep="Y", A=X), "keep= is a list"),
     "path": (lambda: compile("i->").save(None), "a path is needed"),
     "cpu": (lambda: compile("i->").save("x.o", cpu=[1]), "cpu= is the name"),
-    "JSON": (lambda: el.Cascade.from_json(None), "JSON text"),  # type: ignore[arg-type]
-    "pipeline": (lambda: el.Pipeline("squeeze"), "made of passes"),  # type: ignore[arg-type]
-    "finder": (lambda: einsum("i,i,i->i", X, X, X, optimize=lambda *_: 3), "no path"),
-    "constants": (lambda: el.contract_expression("i->i", X, constants=1), "list of positions"),  # type: ignore[arg-type]
+    "JSON": (lambda: from_json(None), "JSON text"),
+    "pipeline": (lambda: pipeline("squeeze"), "made of passes"),
+    "finder": (lambda: einsum("i,i,i->i", X, X, X, optimize=_no_path), "no path"),
+    "constants": (lambda: contract_expression("i->i", X, constants=1), "list of positions"),
     "name": (lambda: compile("i->", name="sum all"), "cannot be a cascade's name"),
     "narrow acc": (lambda: einsum("i->", np.array([1j]), acc="f4"), "cannot hold"),
     "input's name": (lambda: compile(TWO)(Q=X), "no input Q"),

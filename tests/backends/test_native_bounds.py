@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 import mmap
 import sys
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -29,12 +29,14 @@ class Fenced:
         for region in (start, start + 2 * SIZE):
             assert protect(ctypes.c_void_p(region), ctypes.c_size_t(SIZE), 0) == 0
 
-    def array(self, shape: tuple[int, ...], dtype: Any, at_end: bool, order: str) -> Any:
+    def array(
+        self, shape: tuple[int, ...], dtype: Any, at_end: bool, order: Literal["C", "F"]
+    ) -> Any:
         count = int(np.prod(shape))
         length = count * np.dtype(dtype).itemsize
         offset = 2 * SIZE - length if at_end else SIZE
         flat = np.frombuffer(self.memory, dtype, count, offset)
-        return flat.reshape(shape, order=order)  # type: ignore[call-overload]
+        return flat.reshape(shape, order=order)
 
 
 @pytest.fixture(scope="module")
@@ -42,6 +44,7 @@ def fences() -> list[Fenced]:
     return [Fenced() for _ in range(3)]
 
 
+ORDERS: tuple[Literal["C", "F"], ...] = ("C", "F")
 EXTENTS = (1, 2, 3, 5, 8, 15, 16, 17, 31, 33, 64, 67)
 EXPRESSIONS = {
     "i": [
@@ -77,7 +80,7 @@ def test_reads_stay_inside(fences: list[Fenced], left: str, expr: str, dtype: st
         values = (rng.random((extent, extent)) + 0.5).astype(dtype)
         wanted = el.evaluate(reference, B=values)
         for at_end in (True, False):
-            for order in "CF":
+            for order in ORDERS:
                 given = fences[0].array(values.shape, dtype, at_end, order)
                 out = fences[1].array(wanted.shape, wanted.dtype, at_end, "C")
                 given[...] = values
@@ -95,8 +98,8 @@ def test_products_stay_inside(fences: list[Fenced], subscripts: str, dtype: str)
     inputs, output = subscripts.split("->")
     for number, extent in enumerate(EXTENTS):
         sizes = {"i": extent, "j": EXTENTS[-1 - number], "k": EXTENTS[(5 * number) % 12]}
-        at_end, order = number % 2 == 0, "CF"[number // 2 % 2]
-        operands = []
+        at_end, order = number % 2 == 0, ORDERS[number // 2 % 2]
+        operands: list[Any] = []
         for fence, term in zip(fences, inputs.split(","), strict=False):
             shape = tuple(sizes[symbol] for symbol in term)
             operand = fence.array(shape, dtype, at_end, order)
