@@ -14,8 +14,8 @@ from __future__ import annotations
 from ...ir.loop_nodes import LANES
 from ...ir.loops import LoopProgram, Scratch
 from ...ir.ranks import RankExpr
-from .access import Accesses, Offset
 from .builder import Builder
+from .index import Indices
 from .nest import NestWriter, lanes_of
 from .simd import Simd
 
@@ -43,10 +43,10 @@ def _entry(program: LoopProgram, bits: int, declared: dict[str, str]) -> str:
     """The function that is called: guards, checks, scratch memory, then each nest."""
     b = Builder()
     simd = Simd(b, bits, declared)
-    accesses = Accesses(simd, program, 1)
-    _guard(program, b, accesses)
+    indices = Indices(simd, program, 1)
+    _guard(program, b, indices)
     for check in program.checks:
-        _check(b, accesses, check.index, check.extent, check.over)
+        _check(b, indices, check.index, check.extent, check.over)
     table = "null"
     if program.scratch:
         table = b.pure(f"alloca [{len(program.scratch)} x ptr], align 8")
@@ -54,7 +54,7 @@ def _entry(program: LoopProgram, bits: int, declared: dict[str, str]) -> str:
     failed = "false"
     for number, scratch in enumerate(program.scratch):
         lanes = max(lanes_of(nest, bits) for nest in program.nests)
-        block = simd.call("ptr", "malloc", ("i64", _bytes(b, accesses, scratch, lanes)), pure=False)
+        block = simd.call("ptr", "malloc", ("i64", _bytes(b, indices, scratch, lanes)), pure=False)
         memory.append(block)
         missing = b.here(f"icmp eq ptr {block}, null")
         failed = missing if failed == "false" else b.here(f"or i1 {failed}, {missing}")
@@ -91,19 +91,19 @@ def _entry(program: LoopProgram, bits: int, declared: dict[str, str]) -> str:
     return "\n".join([f"define i32 @{program.name}(ptr %params, ptr %data) #0 {{", *lines])
 
 
-def _guard(program: LoopProgram, b: Builder, accesses: Accesses) -> None:
+def _guard(program: LoopProgram, b: Builder, indices: Indices) -> None:
     """Status 1 unless each unit axis has unit stride, or fewer than two elements to step over."""
     at = len(program.sizes)
     broken = ""
     for buffer in (*program.inputs, *program.outputs):
         if buffer.unit is not None:
-            stride = accesses.parameter(at + buffer.unit)
+            stride = indices.parameter(at + buffer.unit)
             other = b.compare("ne", stride, str(buffer.dtype.itemsize))
-            long = b.compare("sgt", accesses.number(buffer.extents[buffer.unit]), "1")
+            long = b.compare("sgt", indices.number(buffer.extents[buffer.unit]), "1")
             wrong = b.pure(f"and i1 {other}, {long}")
             for axis, extent in enumerate(buffer.extents):
                 if axis != buffer.unit:  # an empty array has any strides
-                    some = b.compare("ne", accesses.number(extent), "0")
+                    some = b.compare("ne", indices.number(extent), "0")
                     wrong = b.pure(f"and i1 {wrong}, {some}")
             broken = b.pure(f"or i1 {broken}, {wrong}") if broken else wrong
         at += len(buffer.extents)
@@ -112,40 +112,40 @@ def _guard(program: LoopProgram, b: Builder, accesses: Accesses) -> None:
 
 
 def _check(
-    b: Builder, accesses: Accesses, index: RankExpr, extent: RankExpr, over: tuple[str, ...]
+    b: Builder, indices: Indices, index: RankExpr, extent: RankExpr, over: tuple[str, ...]
 ) -> None:
     """Status 3 if an index leaves 0 .. extent-1 anywhere, unless there is no point at all."""
-    low = high = accesses.number(RankExpr(tuple(t for t in index.terms if t.variable is None)))
+    low = high = indices.number(RankExpr(tuple(t for t in index.terms if t.variable is None)))
     low = high = b.add(low, str(index.offset))
     factors: dict[str, str] = {}
     for term in index.terms:
         if term.variable is not None:
-            factor = accesses.number(RankExpr((type(term)(term.coefficient, term.sizes),)))
+            factor = indices.number(RankExpr((type(term)(term.coefficient, term.sizes),)))
             factors[term.variable] = b.add(factors.get(term.variable, "0"), factor)
     for variable, factor in factors.items():
-        last = b.sub(accesses.size(variable.upper()), "1")
+        last = b.sub(indices.size(variable.upper()), "1")
         reach = b.mul(factor, last)
         low = b.add(low, b.minimum(reach, "0"))
         high = b.add(high, b.maximum(reach, "0"))
     below = b.compare("slt", low, "0")
-    above = b.compare("sge", high, accesses.number(extent))
+    above = b.compare("sge", high, indices.number(extent))
     outside = b.pure(f"or i1 {below}, {above}")
     for rank in over:
-        some = b.compare("sgt", accesses.size(rank), "0")
+        some = b.compare("sgt", indices.size(rank), "0")
         outside = b.pure(f"and i1 {outside}, {some}")
     b.leave(outside, 3)
 
 
-def _bytes(b: Builder, accesses: Accesses, scratch: Scratch, lanes: int) -> str:
+def _bytes(b: Builder, indices: Indices, scratch: Scratch, lanes: int) -> str:
     """How much memory to ask for; more than there can be if the product overflows."""
-    accesses.resize(LANES, str(lanes))
+    indices.resize(LANES, str(lanes))
     found: list[str] = []
     for elements in scratch.elements:
         total = "0"
         for term in (*elements.terms, None):
             value = str(elements.offset) if term is None else str(term.coefficient)
             for rank in () if term is None else term.sizes:
-                value = _saturating(b, value, accesses.size(rank))
+                value = _saturating(b, value, indices.size(rank))
             total = b.add(total, value)
         found.append(_saturating(b, total, str(scratch.dtype.itemsize)))
     return b.add(b.minimum(found[0], *found[1:]), str(_ALIGNMENT))
@@ -159,6 +159,3 @@ def _saturating(b: Builder, value: str, size: str) -> str:
     product = b.pure(f"extractvalue {{ i64, i1 }} {pair}, 0")
     over = b.pure(f"extractvalue {{ i64, i1 }} {pair}, 1")
     return b.minimum(b.pure(f"select i1 {over}, i64 {1 << 62}, i64 {product}"), str(1 << 62))
-
-
-__all__ = ["Offset", "generate"]

@@ -8,48 +8,33 @@ depend on it is not computed again for: its loads, and all that follows from the
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from ...ir.dtypes import BOOL, DType
-from ...ir.errors import UnsupportedError
 from ...ir.loop_nodes import (
     ONE,
-    Apply,
     Assign,
     Begin,
     Collapse,
-    Convert,
     Fold,
     If,
-    Index,
-    Load,
     Loop,
     LoopNest,
-    Number,
-    Register,
     Statement,
     Store,
-    Value,
-    parts,
     walk,
 )
 from ...ir.loops import LoopProgram, Nest
-from ...ir.operators import OPERATORS
-from ...ir.operators import Number as Scalar
 from ...ir.ranks import RankExpr
-from .access import Accesses, OdometerVariable, Point, SerialVariable, TileVariable
-from .arithmetic import Arithmetic
+from .access import Accesses
 from .builder import Builder, OpenLoop, Phi, Scope
-from .convert import Convert as Conversions
+from .index import OdometerVariable, SerialVariable, TileVariable
 from .odometer import Odometer
 from .simd import Simd, Vec, element, typed
+from .values import Values
 
 #: Of more plain loops than twice this, only the innermost so many are loops of their own.
 _NESTED = 5
-
-#: The most accumulators that one register is folded into along an unrolled variable.
-_MOST_PARTIAL = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,15 +57,8 @@ class NestWriter:
         self.simd = Simd(self.b, bits, declared)
         self.lanes = lanes_of(nest, bits)
         self.accesses = Accesses(self.simd, program, self.lanes)
-        self.arithmetic = Arithmetic(self.simd)
-        self.convert = Conversions(self.simd)
+        self.values = Values(self.accesses)
         self.nest = nest
-        self.registers: dict[str, dict[tuple[int, ...], Vec]] = {}
-        self._axes: dict[str, tuple[str, ...]] = {}  # the tile variables of a register's keys
-        self._outer_axes: dict[str, tuple[str, ...]] = {}  # those around its beginning
-        self._folded_by: dict[str, str] = {}
-        self._memo: dict[object, object] = {}  # of the statement being written
-        self._dependencies: dict[int, tuple[str, ...]] = {}
         self._vector_registers = 32 if bits == 512 else 16
 
     def body(self) -> list[str]:
@@ -96,13 +74,13 @@ class NestWriter:
                 self._loops(statement.loops, statement.body)
                 self._wrote({s.buffer for s in walk(statement.body) if isinstance(s, Store)})
             elif isinstance(statement, Begin):
-                self._begin(statement, body[number + 1 :])
+                self.values.begin(statement, body[number + 1 :])
             elif isinstance(statement, Fold):
-                self._fold(statement)
+                self.values.fold(statement)
             elif isinstance(statement, Assign):
-                self._assign(statement)
+                self.values.assign(statement)
             elif isinstance(statement, Store):
-                self._store(statement)
+                self.values.store(statement)
                 self._wrote({statement.buffer})
             elif isinstance(statement, If):
                 self._if(statement)
@@ -135,15 +113,15 @@ class NestWriter:
 
     def _branch(self, test: str, writers: Sequence[Callable[[], None]]) -> None:
         """Writes both arms; afterwards a register has the value of the arm that was taken."""
-        before = self.registers
+        before = self.values.registers
         ends: list[dict[str, dict[tuple[int, ...], Vec]]] = []
         scopes: list[Scope] = []
         for write in writers:
-            self.registers = {name: dict(values) for name, values in before.items()}
+            self.values.registers = {name: dict(values) for name, values in before.items()}
             self.b.begin_arm()
             write()
             scopes.append(self.b.end_arm())
-            ends.append(self.registers)
+            ends.append(self.values.registers)
         then, otherwise = ends
         rows: list[tuple[str, str, str]] = []
         shared = [n for n in then if n in otherwise and then[n].keys() == otherwise[n].keys()]
@@ -153,11 +131,11 @@ class NestWriter:
             type = typed(element(value.dtype), value.lanes)
             rows += [(type, a, b) for a, b in zip(value.parts, other.parts, strict=True)]
         merged = iter(self.b.branch(test, scopes[0], scopes[1], rows))
-        self.registers = {}
+        self.values.registers = {}
         for name, key in kept:
             value = then[name][key]
             found = replace(value, parts=tuple(next(merged) for _ in value.parts))
-            self.registers.setdefault(name, {})[key] = found
+            self.values.registers.setdefault(name, {})[key] = found
 
     # ---- loops
 
@@ -219,14 +197,14 @@ class NestWriter:
                 self.accesses.floors[statement.buffer] = self.b.depth
             elif isinstance(statement, Fold | Assign):
                 name = statement.register
-                if name not in self.registers or name in opened.carried:
+                if name not in self.values.registers or name in opened.carried:
                     continue
                 phis = opened.carried[name] = {}
-                for key, value in self.registers[name].items():
+                for key, value in self.values.registers[name].items():
                     type = typed(element(value.dtype), value.lanes)
                     phis[key] = [self.b.carry(loop, type, part) for part in value.parts]
                     found = tuple(phi.name for phi in phis[key])
-                    self.registers[name][key] = replace(value, parts=found)
+                    self.values.registers[name][key] = replace(value, parts=found)
         return opened
 
     def _close(self, opened: _Opened) -> None:
@@ -235,12 +213,14 @@ class NestWriter:
             (n, key, phis) for n, found in opened.carried.items() for key, phis in found.items()
         ]
         for name, key, phis in rows:
-            for phi, part in zip(phis, self.registers[name][key].parts, strict=True):
+            for phi, part in zip(phis, self.values.registers[name][key].parts, strict=True):
                 phi.next = part
         results = self.b.end_loop(opened.loop)
         for name, key, phis in rows:
             found = tuple(results[phi.name] for phi in phis)
-            self.registers[name][key] = replace(self.registers[name][key], parts=found)
+            self.values.registers[name][key] = replace(
+                self.values.registers[name][key], parts=found
+            )
         self.accesses.floors = opened.floors
 
     # ---- register tiles
@@ -254,7 +234,7 @@ class NestWriter:
         partial: dict[str, TileVariable] = {}
         fits = "true"
         for loop in loops:
-            count = self._count(loop)
+            count = self.values.count(loop)
             axis = TileVariable(loop.start, loop.kind == "vector", count, None)
             full[loop.variable] = partial[loop.variable] = axis
             if loop.bounds:
@@ -277,12 +257,6 @@ class NestWriter:
         inner = any(isinstance(statement, LoopNest) for statement in body)
         return inner or any(loop.kind == "unroll" for loop in loops)
 
-    def _count(self, loop: Loop) -> int:
-        span = self.accesses.span(loop.start, loop.stop)
-        if span is None:
-            raise ValueError(f"the tile loop {loop} has no constant extent")
-        return span // self.lanes if loop.kind == "vector" else span
-
     def _room(self, loop: Loop) -> str:
         limits = [self._beyond(bound, loop.start) for bound in loop.bounds]
         return self.b.minimum(limits[0], *limits[1:])
@@ -290,7 +264,7 @@ class NestWriter:
     def _fit(self, loops: tuple[Loop, ...], body: tuple[Statement, ...]) -> tuple[Loop, ...]:
         """Splits an unrolled loop whose accumulators the registers cannot hold."""
         begun = [s for s in walk(body) if isinstance(s, Begin)]
-        counts = [self._count(loop) for loop in loops]
+        counts = [self.values.count(loop) for loop in loops]
         total = sum(2 if s.dtype.kind == "complex" else 1 for s in begun)
         for count in counts:
             total *= count
@@ -338,169 +312,6 @@ class NestWriter:
         self._inside({**axes, wide: strip}, body)
         self._close(opened)
 
-    # ---- registers
-
-    def _begin(self, statement: Begin, following: tuple[Statement, ...]) -> None:
-        """One accumulator for each point of the tile, and for each along which it is folded."""
-        name, dtype = statement.register, statement.dtype
-        here = self.accesses.axes
-        inner, is_vector = self._folded_along(name, following)
-        axes = {**{axis: found.count for axis, found in here.items()}, **inner}
-        start = self.simd.constant(neutral(statement.op, dtype), dtype)
-        if statement.over and statement.empty != Number(neutral(statement.op, dtype), dtype):
-            is_empty = ""
-            for rank in statement.over:
-                none = self.b.compare("eq", self.accesses.size(rank), "0")
-                is_empty = self.b.pure(f"or i1 {is_empty}, {none}") if is_empty else none
-            empty = self.simd.constant(statement.empty.value, dtype)
-            start = self.simd.choose(is_empty, empty, start)
-        if is_vector or any(axis.vector for axis in here.values()):
-            start = self.simd.splat(start, self.lanes)
-        self._axes[name] = tuple(axes)
-        self._outer_axes[name] = tuple(here)
-        self._folded_by[name] = statement.op
-        self.registers[name] = {tuple(at.values()): start for at in _points(axes)}
-
-    def _folded_along(
-        self, register: str, body: tuple[Statement, ...]
-    ) -> tuple[dict[str, int], bool]:
-        """The tile variables, with their counts, inside which the register is folded into."""
-        found: dict[str, int] = {}
-        is_vector = False
-        for statement in body:
-            if not isinstance(statement, LoopNest):
-                continue
-            if not any(isinstance(s, Fold) and s.register == register for s in walk((statement,))):
-                continue
-            for loop in statement.loops:
-                count = 1 if loop.kind == "serial" else self._count(loop)
-                if loop.kind == "vector" or 1 < count <= _MOST_PARTIAL:
-                    found[loop.variable] = count
-                is_vector |= loop.kind == "vector"
-            deeper, vector = self._folded_along(register, statement.body)
-            found.update(deeper)
-            is_vector |= vector
-        return found, is_vector
-
-    def _fold(self, statement: Fold) -> None:
-        name = statement.register
-        axes, values = self._axes[name], self.registers[name]
-        self._memo.clear()
-        results: dict[tuple[int, ...], Vec] = {}
-        for at in self._here():
-            key = tuple(at.get(axis, 0) for axis in axes)
-            total = results.get(key, values[key])
-            folded = self._folded(statement, total, at)
-            for test in self._tests(statement, at):
-                folded = self.arithmetic.apply("select", (test, folded, total))
-            results[key] = self.simd.splat(folded, total.lanes)
-        values.update(results)
-
-    def _folded(self, statement: Fold, total: Vec, at: Point) -> Vec:
-        value = statement.value
-        if statement.op == "add" and isinstance(value, Apply) and value.op == "mul":
-            factors = [self._value(arg, at) for arg in value.args]
-            return self.arithmetic.multiply_add(factors, total)
-        return self.arithmetic.apply(statement.op, (self._value(value, at), total))
-
-    def _tests(self, statement: Fold, at: Point) -> Iterator[Vec]:
-        """What must hold for the value to count: the filter, and that the point is in range."""
-        if statement.where is not None:
-            yield self._value(statement.where, at)
-        for name, axis in self.accesses.axes.items():
-            if name in self._outer_axes[statement.register] or axis.room is None:
-                continue
-            if axis.vector:
-                left = self.b.sub(axis.room, str(at[name] * self.lanes))
-                yield Vec(BOOL, (self.simd.prefix(left, self.lanes),), self.lanes)
-            elif at[name]:
-                yield Vec(BOOL, (self.b.compare("slt", str(at[name]), axis.room),))
-
-    def _read(self, register: Register, at: Point) -> Vec:
-        """The register here; what was folded along variables that ended is brought together."""
-        name = register.name
-        axes, values = self._axes[name], self.registers[name]
-        ended = [axis for axis in axes if axis not in self.accesses.axes]
-        if not ended:
-            return values[tuple(at[axis] for axis in axes)]
-        op = self._folded_by[name]
-        found: Vec | None = None
-        for key, value in values.items():
-            coordinates = dict(zip(axes, key, strict=True))
-            if all(at[axis] == coordinates[axis] for axis in axes if axis not in ended):
-                found = value if found is None else self.arithmetic.apply(op, (found, value))
-        assert found is not None
-        while found.lanes > 1 and self.accesses.vector_axis() is None:
-            found = self.arithmetic.apply(op, self.simd.halves(found))
-        return found
-
-    def _assign(self, statement: Assign) -> None:
-        name = statement.register
-        self._memo.clear()
-        if name not in self.registers:
-            self._axes[name] = self._outer_axes[name] = tuple(self.accesses.axes)
-            self.registers[name] = {}
-        results: dict[tuple[int, ...], Vec] = {}
-        for at in self._here():
-            value = self._value(statement.value, at)
-            if self.accesses.vector_axis() is not None:
-                value = self.simd.splat(value, self.lanes)
-            results[tuple(at[axis] for axis in self._axes[name])] = value
-        self.registers[name].update(results)
-
-    def _store(self, statement: Store) -> None:
-        self._memo.clear()
-        # From the last point to the first: a point that is out of range writes to the last place in
-        # range, what it may, and the point whose place that is comes after it.
-        points = self._here()[::-1]
-        values = [self._value(statement.value, at) for at in points]
-        for at, value in zip(points, values, strict=True):
-            self.accesses.store(statement.buffer, statement.indices, value, at)
-
-    # ---- values
-
-    def _value(self, value: Value, at: Point) -> Vec:
-        """A value at a point of the tile: computed once for all points that it is the same at."""
-        key = (id(value), *[at[name] for name in self._depends_on(value) if name in at])
-        found = self._memo.get(key)
-        if not isinstance(found, Vec):
-            found = self._memo[key] = self._computed(value, at)
-        return found
-
-    def _computed(self, value: Value, at: Point) -> Vec:
-        if isinstance(value, Load):
-            return self.accesses.load(value, at, self._value, self._memo)
-        if isinstance(value, Apply):
-            return self.arithmetic.apply(value.op, [self._value(arg, at) for arg in value.args])
-        if isinstance(value, Convert):
-            arg = self._value(value.arg, at)
-            convert = self.convert.by_bits if value.bitcast else self.convert.by_value
-            return convert(arg, value.dtype)
-        if isinstance(value, Register):
-            return self._read(value, at)
-        if isinstance(value, Index):
-            return self.accesses.index_value(value.index, at)
-        return self.simd.constant(value.value, value.dtype)
-
-    def _depends_on(self, value: Value) -> tuple[str, ...]:
-        """The variables in a value."""
-        if id(value) not in self._dependencies:
-            names = [name for part in parts(value) for name in self._depends_on(part)]
-            if isinstance(value, Load):
-                names += [
-                    v for i in value.indices if isinstance(i, RankExpr) for v in i.variables()
-                ]
-            elif isinstance(value, Index):
-                names += value.index.variables()
-            elif isinstance(value, Register):
-                names += self._axes[value.name]
-            self._dependencies[id(value)] = tuple(dict.fromkeys(names))
-        return self._dependencies[id(value)]
-
-    def _here(self) -> list[dict[str, int]]:
-        """The points of the current tile."""
-        return _points({name: axis.count for name, axis in self.accesses.axes.items()})
-
 
 def _many(loops: tuple[Loop, ...]) -> int:
     """How many loops, from the outside, are too many to nest; 0 if they are few."""
@@ -520,20 +331,3 @@ def _many(loops: tuple[Loop, ...]) -> int:
 def lanes_of(nest: Nest, bits: int) -> int:
     """What Lanes is in a nest, for vectors of so many bits."""
     return max(2, bits // nest.width)
-
-
-def _points(counts: dict[str, int]) -> list[dict[str, int]]:
-    ranges = [range(count) for count in counts.values()]
-    return [dict(zip(counts, at, strict=True)) for at in itertools.product(*ranges)]
-
-
-def neutral(op: str, dtype: DType) -> Scalar:
-    """What `op` leaves any other value of the dtype unchanged with, to the sign of a zero."""
-    identity = OPERATORS[op].identity
-    if identity is None:
-        raise UnsupportedError(f"{op} is not a reduction")
-    if op == "add" and dtype.is_inexact:
-        return complex(-0.0, -0.0) if dtype.kind == "complex" else -0.0
-    if op in ("max", "min") and dtype.kind == "complex":
-        return complex(float(identity.real), float(identity.real))
-    return identity

@@ -99,8 +99,10 @@ def test_the_blocked_form_is_what_is_tested() -> None:
     assert "once" in text
 
 
-@examples(60)
-@given(generals(), st.sampled_from(WIDTHS), LIMIT_CHOICES)
+@pytest.mark.parametrize("limits", [LIMITS, TINY], ids=["blocks", "tiny_blocks"])
+@pytest.mark.parametrize("bits", WIDTHS)
+@examples(15)
+@given(sample=generals())
 def test_cascades_of_every_construct(sample: Sample, bits: int, limits: Any) -> None:
     """Filters, fills, gathers, affine indices, nested reductions; also what is out of range."""
     try:

@@ -55,8 +55,9 @@ def program(sample: Sample, limits: Limits) -> LoopProgram:
     return lower(cascade, infer_dtypes(cascade, {}), layouts, limits)
 
 
-@examples(40)
-@given(st.one_of(products(one_dtype=True), generals()), st.sampled_from((LIMITS, TINY)))
+@pytest.mark.parametrize("limits", [LIMITS, TINY], ids=["blocks", "tiny_blocks"])
+@examples(25)
+@given(sample=st.one_of(products(one_dtype=True), generals()))
 def test_generated_programs(sample: Sample, limits: Limits) -> None:
     dtypes = infer_dtypes(sample.cascade, {}).values()
     if any(dtype.is_host_only for dtype in dtypes):
