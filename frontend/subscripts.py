@@ -23,7 +23,8 @@ from .terms import Label, Subscripts, Term, show_label
 __all__ = ["Subscripts", "from_interleaved", "parse_subscripts", "to_cascade"]
 
 # Possessive quantifiers (*+): a text that does not match fails in linear time.
-_COMPACT_TERM = r"[\w ]*+(?:\.\.\.[\w ]*+)?+"
+_SYMBOL = r"[^\x00-/:-@\[-^`{-\xa0\s\ud800-\udfff]"
+_COMPACT_TERM = rf"(?:{_SYMBOL}| )*+(?:\.\.\.(?:{_SYMBOL}| )*+)?+"
 _NAMES = r" *+(?:[^\W\d]\w*+ *+)*+"
 _NAMED_TERM = rf"{_NAMES}(?:\.\.\.{_NAMES})?+"
 
@@ -31,7 +32,7 @@ _NAMED_TERM = rf"{_NAMES}(?:\.\.\.{_NAMES})?+"
 _NOTATIONS = {
     "compact": (
         re.compile(rf"{_COMPACT_TERM}(?:,{_COMPACT_TERM})*+(?:->{_COMPACT_TERM})?+"),
-        re.compile(r"\.\.\.|\w"),
+        re.compile(rf"\.\.\.|{_SYMBOL}"),
     ),
     "named": (
         re.compile(rf"{_NAMED_TERM}(?:,{_NAMED_TERM})*+(?:->{_NAMED_TERM})?+"),
@@ -45,7 +46,8 @@ def parse_subscripts(text: str, *, notation: str = "compact") -> Subscripts:
 
     Args:
         text: "ij,jk->ik", or in the named notation "batch i j, batch j k -> batch i k".
-        notation: "compact" (each letter, digit or `_` is a symbol) or "named".
+        notation: "compact" (each letter, digit, `_` or character past ASCII is a symbol) or
+            "named".
 
     Raises:
         ParseError: the text is not in the grammar.
