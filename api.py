@@ -180,7 +180,7 @@ def read_options(given: Mapping[str, Any]) -> Options:
         raise ArgumentError(f"casting must be one of {_CASTING} (got {options.casting!r})")
     if options.sizes is not None and not isinstance(options.sizes, Mapping):
         raise OperandError(f"sizes= is a dict of extents, not {options.sizes!r}")
-    order = options.order
+    order: Any = "K" if given.get("order") is None else options.order
     if not isinstance(order, str):
         raise OperandError(f"order must be a str, not {type(order).__name__}")
     if order.upper() not in ("C", "F", "A", "K"):

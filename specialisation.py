@@ -24,7 +24,7 @@ from einloom.backends.registry import backend_form, kernel_class
 from einloom.ir.cascade import Cascade, TensorDecl
 from einloom.ir.dtypes import DType
 from einloom.ir.einsum import Einsum, accesses
-from einloom.ir.errors import ArgumentError, OperandError, UnsupportedError
+from einloom.ir.errors import ArgumentError, OperandError, OutOfMemoryError, UnsupportedError
 from einloom.ir.ranks import RankExpr
 from einloom.passes.base import Pipeline, Step
 
@@ -221,10 +221,15 @@ def allocating(
         _maker(shape, dtype.numpy, axes)
         for shape, dtype in zip(found.output_shapes(), found.output_dtypes(), strict=True)
     ]
-    run = found.bind(backend, inputs, [make() for make in makers])
+    try:
+        blank = [make() for make in makers]
+    except (MemoryError, ValueError):  # NumPy's ValueError: more bytes than a pointer reaches
+        shapes = ", ".join(map(str, found.output_shapes()))
+        raise OutOfMemoryError(f"there is no memory for a result of the shape {shapes}") from None
+    run = found.bind(backend, inputs, blank)
     if len(makers) == 1:
         (make,) = makers
-        scalar = not make().ndim
+        scalar = not blank[0].ndim
 
         def call(*arrays: Array) -> Any:
             result = make()

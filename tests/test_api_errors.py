@@ -143,6 +143,14 @@ def test_the_message_names_the_symbol_the_operands_and_both_extents() -> None:
     assert all(part in said for part in ("ij,jk->ik", "^", "3", "2", "(2, 3)"))
 
 
+@pytest.mark.parametrize("backend", backend_names())
+@pytest.mark.parametrize("extent", [2**44, 2**62])
+def test_a_result_that_no_memory_holds(backend: str, extent: int) -> None:
+    with pytest.raises(MemoryError) as caught:
+        el.einsum("i->ij", np.ones(3), sizes={"j": extent}, backend=backend)
+    assert isinstance(caught.value, el.EinloomError)
+
+
 def test_a_failed_call_writes_nothing() -> None:
     out = np.full((2, 4), 7.0)
     for bad in (np.ones((4, 4)), np.ones((3, 5)), np.array([["a"] * 4] * 3)):
