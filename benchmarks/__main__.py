@@ -8,8 +8,6 @@ import os
 from dataclasses import asdict
 from typing import Any
 
-from threadpoolctl import threadpool_limits
-
 from . import calls, first_call, matmul
 from .measure import machine
 
@@ -27,6 +25,8 @@ def main() -> None:
     unknown = [name for name in options.names if name not in BENCHMARKS]
     if unknown:
         parser.error(f"there is no benchmark {', '.join(unknown)}")
+    from threadpoolctl import threadpool_limits  # of the extra `bench`
+
     if hasattr(os, "sched_setaffinity"):
         core = max(os.sched_getaffinity(0)) if options.core is None else options.core
         os.sched_setaffinity(0, {core})

@@ -85,11 +85,17 @@ def timed(call: Callable[[], object], repeats: int) -> float:
 
 
 def compare(
-    name: str, contestants: Mapping[str, Callable[[], object]], seconds: float = 0.3
+    name: str,
+    contestants: Mapping[str, Callable[[], object]],
+    seconds: float = 0.3,
+    ours: int = 1,
 ) -> Row:
-    """A line: the first contestant, and how many times as long each of the others takes."""
+    """A line: the contestants, and how many times as long as the first the others take.
+
+    The first `ours` contestants are einloom's own; they are not compared with each other.
+    """
     medians, rounds = paired(contestants, seconds)
-    first, *others = contestants
+    first, *others = (name for n, name in enumerate(contestants) if n == 0 or n >= ours)
     ratios = {
         f"{other} / {first}": statistics.median(r[other] / r[first] for r in rounds)
         for other in others
