@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import cast
 
-from ...ir.dtypes import BOOL
+from ...ir.dtypes import BOOL, C64, I64
 from ...ir.loop_nodes import Load, Value
 from ...ir.loops import LoopProgram, Scratch
 from ...ir.ranks import RankExpr
@@ -120,12 +120,15 @@ class Accesses(Indices):
         """Vectors along the unrolled axis, transposed: one for each of its elements."""
         axis = self.axes[along]
         start = {**at, along: 0}
+        # A pair of f32 moves as one number of 64 bits.
+        dtype = I64 if load.dtype == C64 else load.dtype
         rows: list[Vec] = []
         for lane in range(self.lanes):
             offset = self._offset(load.buffer, indices, start, lane)
             place = self._place(load.buffer, offset, sure)
-            rows.append(self.simd.load(place, load.dtype, axis.count, axis.room))
-        return self.simd.transpose(rows)
+            rows.append(self.simd.load(place, dtype, axis.count, axis.room))
+        columns = self.simd.transpose(rows)
+        return [self.simd.pairs(column) for column in columns] if load.dtype == C64 else columns
 
     def store(self, buffer: str, indices: tuple[RankExpr, ...], value: Vec, at: Point) -> None:
         """Writes the element, or the vector of elements, at a point of the tile."""

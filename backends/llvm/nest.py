@@ -71,7 +71,11 @@ class NestWriter:
     def _block(self, body: tuple[Statement, ...]) -> None:
         for number, statement in enumerate(body):
             if isinstance(statement, LoopNest):
+                outside = set(self.values.registers)
                 self._loops(statement.loops, statement.body)
+                # A register that began inside has ended.
+                for name in self.values.registers.keys() - outside:
+                    del self.values.registers[name]
                 self._wrote({s.buffer for s in walk(statement.body) if isinstance(s, Store)})
             elif isinstance(statement, Begin):
                 self.values.begin(statement, body[number + 1 :])
@@ -109,10 +113,14 @@ class NestWriter:
     def _if(self, statement: If) -> None:
         test = self.b.compare("ne", self.accesses.number(statement.test), "0")
         then, otherwise = statement.then, statement.otherwise
-        self._branch(test, [lambda: self._block(then), lambda: self._block(otherwise)])
+        writers = [lambda: self._block(then), lambda: self._block(otherwise)]
+        self._branch(test, writers, new=True)
 
-    def _branch(self, test: str, writers: Sequence[Callable[[], None]]) -> None:
-        """Writes both arms; afterwards a register has the value of the arm that was taken."""
+    def _branch(self, test: str, writers: Sequence[Callable[[], None]], new: bool = False) -> None:
+        """Writes both arms; afterwards a register has the value of the arm that was taken.
+
+        `new`: those that begin in both arms live on as well.
+        """
         before = self.values.registers
         ends: list[dict[str, dict[tuple[int, ...], Vec]]] = []
         scopes: list[Scope] = []
@@ -124,7 +132,7 @@ class NestWriter:
             ends.append(self.values.registers)
         then, otherwise = ends
         rows: list[tuple[str, str, str]] = []
-        shared = [n for n in then if n in otherwise and then[n].keys() == otherwise[n].keys()]
+        shared = [n for n in then if n in before or (new and n in otherwise)]
         kept = [(name, key) for name in shared for key in then[name]]
         for name, key in kept:
             value, other = then[name][key], otherwise[name][key]

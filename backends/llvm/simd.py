@@ -10,7 +10,7 @@ import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ...ir.dtypes import DTYPES, DType
+from ...ir.dtypes import C64, DTYPES, DType
 from ...ir.operators import Number, value_in
 from .builder import Builder
 
@@ -301,6 +301,13 @@ class Simd:
     def _shuffle(self, type: str, a: str, b: str, lanes: Sequence[int]) -> str:
         chosen = f"<{len(lanes)} x i32> {numbers('i32', lanes)}"
         return self.b.pure(f"shufflevector {type} {a}, {type} {b}, {chosen}")
+
+    def pairs(self, value: Vec) -> Vec:
+        """The c64 that i64 hold the bits of, on a machine that stores the low half first."""
+        type, lanes = typed("float", 2 * value.lanes), value.lanes
+        bits = self.b.pure(f"bitcast {typed('i64', lanes)} {value.only} to {type}")
+        parts = [self._shuffle(type, bits, bits, range(n, 2 * lanes, 2)) for n in (0, 1)]
+        return Vec(C64, tuple(parts), lanes)
 
     def transpose(self, rows: Sequence[Vec]) -> list[Vec]:
         """From vectors along one axis to vectors along the other; both counts are powers of 2."""

@@ -294,6 +294,27 @@ def test_coordinates_filters_and_fills_together() -> None:
             np.testing.assert_array_equal(found[name], expected[name])
 
 
+def test_registers_of_inner_loops_end_with_them() -> None:
+    """A reduction inside a reduction along the vector, whose last vector is not full."""
+    i, j, k = (RankExpr.of_variable(v) for v in "ijk")
+    inner = Reduce("max", ("k",), Map("mul", (Access("A", (i, j)), Access("B", (k,)))))
+    einsum = Einsum(Access("Y", (i,)), Reduce("add", ("j",), Map("mul", (inner, inner))))
+    inputs = (
+        TensorDecl("A", (RankExpr.of_size("I"), RankExpr.of_size("J"))),
+        TensorDecl("B", (RankExpr.of_size("K"),)),
+    )
+    cascade = Cascade("c", (Rank("I"), Rank("J"), Rank("K")), inputs, (einsum,), ("Y",))
+    rng = np.random.default_rng(4)
+    for extent in (1, 37):
+        a, b = rng.integers(-3, 4, (2, extent)), rng.integers(-3, 4, 5)
+        wanted = ((a[:, :, None] * b).max(-1) ** 2).sum(-1)
+        for bits in WIDTHS:
+            for limits in (LIMITS, TINY):
+                status, found = run(cascade, {"A": a, "B": b}, bits, limits)
+                assert status == 0
+                np.testing.assert_array_equal(found["Y"], wanted)
+
+
 def test_bfloat16_output_has_its_own_dtype() -> None:
     arrays = {"A_": np.ones((5, 9), ml_dtypes.bfloat16), "B_": np.ones((9, 3), ml_dtypes.bfloat16)}
     cascade = sized(classic("ij,jk->ik", "bf16"), arrays)
