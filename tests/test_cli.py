@@ -147,6 +147,12 @@ def test_passes_backend_and_the_rest_arrive(capsys: pytest.CaptureFixture[str]) 
     assert "Y[row,col] = A[row,in] * B[in,col]" in capsys.readouterr().out
 
 
+def test_the_function_may_be_named(capsys: pytest.CaptureFixture[str]) -> None:
+    for emit, part in (("ir", "cascade gemm("), ("numpy", "def gemm("), ("llvm", "@gemm(")):
+        assert main(["compile", MATMUL, "--emit", emit, "--name", "gemm"]) == 0
+        assert part in capsys.readouterr().out
+
+
 def test_binary_output_is_not_written_to_a_terminal(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -288,6 +294,7 @@ def test_a_failed_run_leaves_the_old_output(
         (["compile", MATMUL, "--semiring", "max_over"], "max_over"),
         (["compile", MATMUL, "--optimize", "optimall"], "optimall"),
         (["compile", MATMUL, "--emit", "numpy", "--backend", "llvm"], "--backend numpy"),
+        (["compile", MATMUL, "--name", "no name"], "no name"),
         (["compile", MATMUL, "--emit", "asm", "--cpu", "abacus"], "abacus"),
         (["compile", MATMUL, "-o", "/nonexistent/folder/x.o"], "/nonexistent/folder"),
         (["show", "ij,jk->il"], "^"),
