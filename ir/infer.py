@@ -115,7 +115,7 @@ def infer_dtypes(cascade: Cascade, inputs: Mapping[str, DType]) -> dict[str, DTy
 
 def einsum_dtype(einsum: Einsum, dtypes: Mapping[str, DType]) -> DType:
     """The dtype that an Einsum's output has, for these dtypes of the tensors it reads."""
-    inferred = strong(expr_dtype(einsum.expr, dtypes))
+    inferred = strong(expr_dtype(_under(einsum.expr), dtypes))
     if einsum.where is not None:
         condition = strong(expr_dtype(einsum.where, dtypes))
         if condition.kind != "bool":
@@ -137,12 +137,17 @@ def einsum_dtype(einsum: Einsum, dtypes: Mapping[str, DType]) -> DType:
     return dtype
 
 
+def _under(expr: Expr) -> Expr:
+    """What the outermost reduction folds; the declared dtype, if any, is the type it folds in."""
+    return expr.expr if isinstance(expr, Reduce) else expr
+
+
 def product_dtype(einsum: Einsum, dtypes: Mapping[str, DType]) -> DType:
     """The dtype that the outermost product is computed in: its factors' and the Einsum's own.
 
     So `C[i,k]: i32 = A[i,j] * B[j,k]` multiplies i8 factors in i32, as its user expects.
     """
-    body = strong(expr_dtype(einsum.body, dtypes))
+    body = strong(expr_dtype(_under(einsum.expr), dtypes))
     return promote(einsum.dtype, body) if einsum.dtype else body
 
 

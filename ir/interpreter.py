@@ -115,7 +115,7 @@ def evaluate_einsum(
     if einsum.where is not None and einsum.otherwise is not None:
         keep = _any_kept(einsum, point)
         value = np.where(keep, value, einsum.otherwise.value)
-    value = np.broadcast_to(value, shape).astype(dtype.numpy)
+    value = convert(np.broadcast_to(value, shape), dtype)
     return _place(einsum, value, sizes, dtype)
 
 
@@ -160,7 +160,7 @@ def _fold(node: Reduce, point: _Point, where: Expr | None, dtype: DType | None =
     begun = np.zeros(point.shape, bool)
     for number, coordinates in enumerate(_coordinates(node.variables, point.sizes)):
         here = point.fix(coordinates)
-        value = np.asarray(_value(node.expr, here)).astype(dtype.numpy)
+        value = convert(np.asarray(_value(node.expr, here)), dtype)
         if where is None:
             total = value if number == 0 else np.asarray(operator.reference(total, value))
             continue

@@ -9,7 +9,7 @@ from typing import ClassVar, TypeAlias
 from ..ir.cascade import Cascade
 from ..ir.dtypes import DType
 from ..ir.einsum import Access, Einsum, Expr, Map, Reduce, accesses
-from ..ir.errors import PassError
+from ..ir.errors import OperandError, PassError
 from ..ir.infer import einsum_dtype, product_dtype, regroups
 from ..ir.ranks import RankExpr
 from .base import Pass
@@ -41,10 +41,12 @@ class Scope:
         return all(access.tensor in self.dtypes for access in accesses(einsum.expr))
 
     def regroups(self, einsum: Einsum) -> bool:
-        """Whether a product may be regrouped: the semiring's laws hold in its types, and each sum
-        has something to sum (0 times infinity is not 0, which is what a sum over nothing gives).
+        """Whether a product may be regrouped: the semiring's laws hold in its types.
+
+        Not if an extent is known to be 0: then nothing is read, and a sum over nothing is zero
+        where zero times infinity would not be.
         """
-        if any(self.extent(variable) == 0 for variable in einsum.reduced):
+        if any(self.extent(variable) == 0 for variable in (*einsum.free, *einsum.reduced)):
             return False
         return self.typed(einsum) and regroups(einsum, self.dtypes)
 
@@ -65,7 +67,10 @@ class Scope:
     def stored(self, einsum: Einsum, dtype: DType) -> Einsum:
         """The Einsum storing `dtype`, which is said only where it does not follow."""
         plain = replace(einsum, dtype=None)
-        follows = einsum_dtype(plain, self.dtypes) == dtype
+        try:
+            follows = einsum_dtype(plain, self.dtypes) == dtype
+        except OperandError:  # bools among floats, of which max_plus makes numbers, but not alone
+            follows = False
         return plain if follows else replace(einsum, dtype=dtype)
 
 

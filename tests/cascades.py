@@ -162,6 +162,8 @@ def products(
     ring = SEMIRINGS[semiring]
     kinds = sorted(ring.exact_kinds if exact else ring.kinds)
     count = draw(st.integers(1, most))
+    if count > 1 and "bool" not in kinds and not exact:
+        kinds.append("bool")  # beside another type it takes part as a number
     variables = draw(st.lists(st.sampled_from("ijkl"), min_size=1, max_size=4, unique=True))
     sizes = {v: draw(st.sampled_from((0, 1, 2, 2, 3, 3))) for v in variables}
     choices = st.sampled_from([*variables, *variables, "0"])
@@ -180,7 +182,9 @@ def products(
     cascade = product(terms, output, dtypes, semiring, sizes, acc)
     if not typed(cascade) or out_of_range(cascade):
         # Such as i64 beside u64, which is a float, in an integer semiring.
-        cascade = product(terms, output, [dtypes[0]] * count, semiring, sizes, None)
+        allowed = [dtype for dtype in dtypes if dtype.kind in ring.kinds]
+        dtypes = [allowed[0] if allowed else DTYPES[KINDS[kinds[0]][0]]] * count
+        cascade = product(terms, output, dtypes, semiring, sizes, None)
     arrays: dict[str, Array] = {}
     for decl, term in zip(cascade.inputs, terms, strict=True):
         assert decl.dtype is not None
@@ -331,6 +335,8 @@ class _Maker:
         semiring = draw(
             st.sampled_from(("sum_product",) * 4 + ("max_plus", "max_times", "min_max"))
         )
+        if draw(st.integers(0, 3)) == 0:
+            return self.product(name, free, output, semiring)
         expr = self.expr(free, 3)
         ring = SEMIRINGS[semiring]
         if draw(st.booleans()):
@@ -346,6 +352,18 @@ class _Maker:
                 otherwise = Literal(draw(st.sampled_from((0, 1, 1.0))))
         dtype = DTYPES[draw(st.sampled_from(_SMALL))] if draw(st.integers(0, 5)) == 0 else None
         return Einsum(access(name, output), expr, semiring, where, otherwise, dtype)
+
+    def product(
+        self, name: str, free: Sequence[str], output: Sequence[str], semiring: str
+    ) -> Einsum:
+        """A pure product, of Accesses with indices of every kind."""
+        ring = SEMIRINGS[semiring]
+        factors = [self.read("ijkl") for _ in range(3)]
+        body = Map(ring.mul, tuple(factors))
+        inside = dict.fromkeys(v for factor in factors for v in factor.variables())
+        summed = tuple(v for v in inside if v not in free)
+        expr = Reduce(ring.add, summed, body) if summed else body
+        return Einsum(access(name, output), expr, semiring)
 
     def number(self, bound: Sequence[str]) -> Expr:
         """What a filter compares: coordinates, sizes, numbers."""
@@ -385,9 +403,13 @@ class _Maker:
             return Literal(draw(st.sampled_from((0, 1, 2, -1, 2.0, True))))
         if kind == 1 and bound:
             return Coordinate(draw(st.sampled_from(bound)))
+        return self.read(bound)
+
+    def read(self, bound: Sequence[str]) -> Access:
+        draw = self.draw
         name = draw(st.sampled_from([n for n in self.tensors if n != "J"]))
         axes = self.tensors[name]
-        if kind == 2 and name == "A" and "k" in bound and axes[0] == "i":
+        if name == "A" and "k" in bound and axes[0] == "i" and draw(st.integers(0, 3)) == 0:
             rest = tuple(self.affine(v, bound) for v in axes[1:])
             return Access("A", (Access("J", (index("k"),)), *rest), Literal(0))
         indices = tuple(self.affine(v, bound) for v in axes)

@@ -53,6 +53,9 @@ def test_the_declared_type_is_reduced_and_multiplied_in() -> None:
     with pytest.raises(OperandError):  # u64 and i8 meet in f64, which has no bits to combine
         infer_dtypes(classic("i,i->", "u64,bool", "xor_and", acc=I8), {})
     assert infer_dtypes(classic("i,i->", "u8,bool", "xor_and", acc=I8), {})["Y"] == I8
+    wide = classic("i->", "bool", "log", {"i": 3}, acc=F32)  # bools are folded as floats
+    got = evaluate(wide, {"A_": np.array([True, False, True])})["Y"]
+    np.testing.assert_allclose(got, np.log(2 * np.e + 1), rtol=1e-6)
 
 
 @pytest.mark.parametrize(
