@@ -148,7 +148,7 @@ def test_passes_backend_and_the_rest_arrive(capsys: pytest.CaptureFixture[str]) 
 
 
 def test_the_function_may_be_named(capsys: pytest.CaptureFixture[str]) -> None:
-    for emit, part in (("ir", "cascade gemm("), ("numpy", "def gemm("), ("llvm", "@gemm(")):
+    for emit, part in (("ir", "cascade gemm("), ("numpy", "def gemm("), ("header", "gemm(")):
         assert main(["compile", MATMUL, "--emit", emit, "--name", "gemm"]) == 0
         assert part in capsys.readouterr().out
 
