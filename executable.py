@@ -101,7 +101,8 @@ class Executable:
                 replace(rank, shape=sizes.get(rank.name, rank.shape)) for rank in cascade.ranks
             ),
         )
-        rewritten = self.pipeline.apply(written)
+        pipeline = self._pipeline_for(written)
+        rewritten = pipeline.apply(written)
         # Code knows no sizes; what they serve for, hints, is the same for all of one magnitude.
         magnitudes = replace(
             rewritten,
@@ -117,7 +118,15 @@ class Executable:
             kernels = {}
             keep(self._kernels, magnitudes, kernels)
         dtypes_now = infer_dtypes(rewritten, {})
-        return Specialisation(written, self.pipeline, rewritten, dtypes_now, sizes, kernels)
+        return Specialisation(written, pipeline, rewritten, dtypes_now, sizes, kernels)
+
+    def _pipeline_for(self, cascade: Cascade) -> Pipeline:
+        """The passes, and before them what writes out what no backend has a form for."""
+        from einloom.passes.rewrites.plain import Plain, needs_plain
+
+        if not needs_plain(cascade):
+            return self.pipeline
+        return Pipeline((Plain(), *self.pipeline.passes))
 
     # ---- calling
 

@@ -23,9 +23,8 @@ from einloom.backends.base import Array, Call, Kernel
 from einloom.backends.registry import backend_form, kernel_class
 from einloom.ir.cascade import Cascade, TensorDecl
 from einloom.ir.dtypes import DType
-from einloom.ir.einsum import Einsum, accesses
+from einloom.ir.einsum import Einsum
 from einloom.ir.errors import ArgumentError, OperandError, OutOfMemoryError, UnsupportedError
-from einloom.ir.ranks import RankExpr
 from einloom.passes.base import Pipeline, Step
 
 Shape: TypeAlias = tuple[int, ...]
@@ -72,14 +71,8 @@ class Specialisation:
 
     def output_shapes(self) -> list[Shape]:
         """The shape of each output."""
-        return [
-            tuple(
-                self.sizes[index.variable.upper()] if index.variable else 1
-                for index in access.indices
-                if isinstance(index, RankExpr)
-            )
-            for access in self.cascade.output_accesses()
-        ]
+        extents = self.cascade.extents()
+        return [tuple(e.value(self.sizes) for e in extents[name]) for name in self.cascade.outputs]
 
     def output_dtypes(self) -> list[DType]:
         """The dtype of each output."""
@@ -113,8 +106,8 @@ class Specialisation:
 
     def row_major(self) -> tuple[int | None, ...]:
         """The layouts of C-ordered arrays."""
-        ranks = [len(decl.extents) for decl in self.cascade.inputs]
-        ranks += [len(access.indices) for access in self.cascade.output_accesses()]
+        extents = self.cascade.extents()
+        ranks = [len(extents[name]) for name in self.names()]
         return tuple(rank - 1 if rank else None for rank in ranks)
 
     def bind(self, backend: str, inputs: Sequence[Array], outputs: Sequence[Array]) -> Call:
@@ -168,18 +161,12 @@ class Specialisation:
 
 def reads(einsum: Einsum) -> set[str]:
     """The tensors that an Einsum reads."""
-    places = (einsum.expr,) if einsum.where is None else (einsum.expr, einsum.where)
-    return {access.tensor for place in places for access in accesses(place)}
+    return {access.tensor for access in einsum.reads()}
 
 
 def _declared(einsum: Einsum, dtype: DType) -> TensorDecl:
     """What an Einsum defines, as an input."""
-    extents = tuple(
-        RankExpr.of_size(index.variable.upper()) if index.variable else RankExpr((), 1)
-        for index in einsum.output.indices
-        if isinstance(index, RankExpr)
-    )
-    return TensorDecl(einsum.name, extents, dtype)
+    return TensorDecl(einsum.name, einsum.extents(), dtype)
 
 
 @contextmanager

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
-from ..ir.einsum import Access, Coordinate, Literal, Map, Reduce
+from ..ir.einsum import Access, Coordinate, Literal, Map, Op, Reduce
 from ..ir.einsum import Expr as Node
 from ..ir.errors import EinloomError, RankError, ResolveError
-from ..ir.operators import INFIX, OPERATORS, REDUCTIONS
-from ..ir.ranks import RankExpr, Term, affine
+from ..ir.operators import INFIX, OPERATORS, REDUCTIONS, is_chain
+from ..ir.ranks import Quotient, RankExpr, Term, affine
 from .scope import SIZE, Scope, read_dtype, reserved_hint, similar, unknown_tensor
 from .syntax import Call, Expr, Group, Indexed, Infix, Name, Number, Prefix, Reduction, ungroup
 
@@ -32,6 +32,25 @@ def resolve_size(expr: Expr, known: Collection[str] | None = None) -> RankExpr:
                 )
         terms.append(Term(coefficient, tuple(name.text for name in names)))
     return affine(terms, 0, expr.span)
+
+
+def resolve_shape(expr: Expr, known: Collection[str]) -> int | RankExpr | Quotient:
+    """The extent of a rank: a size, or `size // size + number`."""
+    inner, offset = ungroup(expr), 0
+    match inner:
+        case Infix("+", (Infix("//") as quotient, Number(value))) if type(value) is int:
+            inner, offset = quotient, value
+        case Infix("-", (Infix("//") as quotient, Number(value))) if type(value) is int:
+            inner, offset = quotient, -value
+        case _:
+            pass
+    if isinstance(inner, Infix) and inner.symbol == "//":
+        dividend, divisor = (resolve_size(arg, known) for arg in inner.args)
+        if divisor.constant is not None and divisor.constant < 1:
+            raise ResolveError("a size is divided by a positive one", span=inner.args[1].span)
+        return Quotient(dividend, divisor, offset)
+    shape = resolve_size(expr, known)
+    return shape if shape.constant is None else shape.constant
 
 
 def resolve_index(expr: Expr, scope: Scope) -> RankExpr | Access:
@@ -134,10 +153,14 @@ def resolve_expr(expr: Expr, scope: Scope) -> Node:
             prefix = "neg" if expr.symbol == "-" else "invert"
             return Map(prefix, (resolve_expr(expr.arg, scope),), None, expr.span)
         case Infix():
-            ring = {"+": scope.ring.add, "*": scope.ring.mul}
+            ring: dict[str, Op] = {"+": scope.ring.add, "*": scope.ring.mul}
             infix = ring.get(expr.symbol) or INFIX[expr.symbol].name
-            args = tuple([resolve_expr(arg, scope) for arg in expr.args])
-            return Map(infix, args, None, expr.span)
+            first, *rest = [resolve_expr(arg, scope) for arg in expr.args]
+            if is_chain(infix) or len(rest) == 1:
+                return Map(infix, (first, *rest), None, expr.span)
+            for arg in rest:
+                first = Map(infix, (first, arg), None, expr.span)
+            return first
 
 
 def _bare(name: Name, scope: Scope) -> Coordinate | Access:
@@ -183,7 +206,15 @@ def resolve_number(expr: Expr, scope: Scope) -> Literal:
 
 def _reduce(expr: Reduction, scope: Scope) -> Reduce:
     name = expr.name
-    if name.text not in REDUCTIONS:
+    op = scope.library.reduction(name.text)
+    if op is None:
+        if name.text in scope.library.operators:
+            raise ResolveError(
+                f"{name.text} is not a reduction",
+                span=name.span,
+                hint="a reduction takes two operands and has an identity: "
+                f"op {name.text}(a, b) [identity = 0] = ...",
+            )
         if name.text in OPERATORS:
             raise ResolveError(
                 f"{name.text} is not a reduction",
@@ -206,16 +237,15 @@ def _reduce(expr: Reduction, scope: Scope) -> Reduce:
                 hint="`sum[i, j] (...)`; a variable is its rank's name in lower case",
             )
         variables.append(index.text)
-    return Reduce(
-        REDUCTIONS[name.text].name, tuple(variables), resolve_expr(expr.body, scope), expr.span
-    )
+    return Reduce(op, tuple(variables), resolve_expr(expr.body, scope), expr.span)
 
 
 def _call(expr: Call, scope: Scope) -> Node:
     name = expr.name.text
     if name == "complex":
         return Literal(_complex(expr), expr.span)
-    if name not in OPERATORS:
+    op = scope.library.operator(name)
+    if op is None:
         raise _not_an_operator(expr, scope)
     args: Sequence[Expr] = expr.args
     dtype = None
@@ -229,7 +259,7 @@ def _call(expr: Call, scope: Scope) -> Node:
                     span=expr.span,
                     hint=f"write {name}(x, f32)",
                 )
-    return Map(name, tuple([resolve_expr(arg, scope) for arg in args]), dtype, expr.span)
+    return Map(op, tuple([resolve_expr(arg, scope) for arg in args]), dtype, expr.span)
 
 
 def _not_an_operator(expr: Call, scope: Scope) -> EinloomError:
@@ -244,14 +274,14 @@ def _not_an_operator(expr: Call, scope: Scope) -> EinloomError:
             span=span,
             hint=f"write {name}[m] (...)",
         )
-    return ResolveError(
-        f"there is no operator {name}",
-        span=span,
-        deduced=(
-            "calls of other cascades, and operators of your own, are not in the language yet",
-        ),
-        hint=similar(name, OPERATORS),
-    )
+    if name in scope.library.cascades:
+        return ResolveError(
+            f"{name} is a cascade, which is called on whole tensors, alone on the right side",
+            span=span,
+            hint=f"Y = {name}(A, B)",
+        )
+    known = (*OPERATORS, *scope.library.operators, *scope.library.cascades)
+    return ResolveError(f"there is no operator {name}", span=span, hint=similar(name, known))
 
 
 def _complex(expr: Call) -> complex:

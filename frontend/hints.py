@@ -10,7 +10,7 @@ from __future__ import annotations
 CHARACTERS = {
     ";": "one Einsum a line; no semicolons",
     ".": "a tensor has no attributes: write what to compute with it",
-    '"': "there are no strings in the language",
+    '"': 'a text stands in quotes on one line, after use: `use "a.ein"`',
     "'": "a name cannot hold a quote; there are no strings in the language",
     "@": "write matrix products out: `C[i,k] = A[i,j] * B[j,k]`",
     "!": "write ~ for not, != for unequal",
@@ -61,7 +61,6 @@ CASCADE = {
         "cascade f(A[I]) -> Y",
         "cascade f(A[I]) -> Y Y[i] = A[i]",
     ),
-    "a text holds one cascade": ("cascade f(A[I]) -> Y {\n}\ncascade",),
     "write pow(a, b) for powers": _body("Y[i] = A[i] ** 2"),
     "leave the plus sign out": _body(
         *("Y[i] = +A[i]", "Y[i] = (+A[i])", "Y[i] = 1 + +A[i]", "Y[i] = 2 * +1", "Y[i] = A[+i]"),

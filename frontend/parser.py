@@ -7,7 +7,6 @@ comes after them is recursive, so deeper than MAX_DEPTH is an error here.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from functools import cache
 from itertools import groupby
 from typing import Any, cast
@@ -19,23 +18,28 @@ from ..ir.errors import ParseError
 from ..ir.source import Source, Span
 from ..ir.verify import MAX_DEPTH
 from . import hints
-from .resolve import resolve
+from .files import Reader
 from .syntax import (
     Bracket,
     Call,
     Declaration,
     Definition,
     Expr,
+    File,
     Group,
     Indexed,
     Infix,
-    Later,
+    LawItem,
     Name,
     Number,
+    OperatorItem,
+    Parts,
     Prefix,
     Program,
     RankItem,
     Reduction,
+    SemiringItem,
+    Use,
     ungroup,
     walk,
 )
@@ -55,8 +59,13 @@ _CONSTANTS: Mapping[str, bool | float] = {
 }
 
 
-def parse_cascade(text: str, name: str = "") -> Cascade:
-    """The Cascade of a text in the language; `name` is what errors call the text.
+def parse_cascade(text: str, name: str = "", folder: str | None = None) -> Cascade:
+    """The Cascade of a text in the language: its last one, which may call those before it.
+
+    Args:
+        text: the text.
+        name: what errors call it.
+        folder: where the files lie that it uses; None: the current one.
 
     Raises:
         ParseError: the text is not in the grammar.
@@ -69,11 +78,11 @@ def parse_cascade(text: str, name: str = "") -> Cascade:
       Y[j] = A[i,j]
     }
     """
-    return resolve(parse_program(Source(text, name)))
+    return Reader(parse_file).cascade(Source(text, name), folder)
 
 
-def parse_program(source: Source) -> Program:
-    """Cascade text as written.
+def parse_file(source: Source) -> File:
+    """A text as written.
 
     Raises:
         ParseError: it is not in the grammar, or nested too deeply.
@@ -81,12 +90,12 @@ def parse_program(source: Source) -> Program:
     parser = _lark("cascade.lark", "start")
     builder = cast("Any", _Builder(source))
     try:
-        program: Program = builder.transform(parser.parse(source.text))
+        file: File = builder.transform(parser.parse(source.text))
     except lark.UnexpectedInput as error:
         raise _syntax_error(error, parser, source) from None
     except lark.exceptions.VisitError as error:
         raise error.orig_exc from None
-    return program
+    return file
 
 
 def read_terms(text: str, notation: str) -> list[list[str]]:
@@ -124,7 +133,7 @@ def _syntax_error(error: Any, parser: Any, source: Source) -> ParseError:
         return ParseError(f"unexpected {found!r}", span=Span(source, at, at + 1), hint=hint)
     kind: str = token.type
     hint = _taught(parser).get((error.state.position, kind)) or hints.TOKENS.get(kind)
-    expected = sorted(_shown(name, parser) for name in error.accepts if name != "LATER")
+    expected = sorted(_shown(name, parser) for name in error.accepts)
     deduced = (f"expected {', '.join(expected)}",) if 0 < len(expected) <= 6 else ()
     at = len(source.text) if kind == "$END" else token.start_pos
     if kind in ("$END", "_NL"):
@@ -172,15 +181,37 @@ class _Builder(lark.visitors.Transformer_NonRecursive[lark.Token, Program]):
 
     # ---- statements
 
-    def start(self, meta: Any, children: list[Any]) -> Program:
-        *before, cascade = children
-        program: Program = cascade
-        return replace(program, before=tuple(before))
+    def start(self, meta: Any, children: list[Any]) -> File:
+        return File(tuple(children), Span(self.source, 0, len(self.source.text)))
+
+    def use(self, meta: Any, children: list[lark.Token]) -> Use:
+        return Use(str(children[0])[1:-1], self._span(meta))
+
+    def operator(self, meta: Any, children: list[Any]) -> OperatorItem:
+        name, *parameters, laws, body = children
+        given = tuple(parameter for parameter in parameters if parameter is not None)
+        whole = self._whole(body)
+        return OperatorItem(self._name(name), given, laws or (), whole, self._span(meta))
+
+    def parameter(self, meta: Any, children: list[Any]) -> Declaration:
+        name, dtype = children
+        return Declaration(self._name(name), None, dtype and self._name(dtype), self._span(meta))
+
+    def laws(self, meta: Any, children: list[Any]) -> tuple[LawItem, ...]:
+        return tuple(child for child in children if child is not None)
+
+    def law(self, meta: Any, children: list[Any]) -> LawItem:
+        name, value = children
+        return LawItem(self._name(name), value and self._whole(value), self._span(meta))
+
+    def semiring(self, meta: Any, children: list[Any]) -> SemiringItem:
+        name, *args = children
+        return SemiringItem(self._name(name), tuple(map(self._whole, args)), self._span(meta))
 
     def cascade(self, meta: Any, children: list[Any]) -> Program:
         name, inputs, outputs, *statements = children
         named = self._name(name)
-        return Program((), named, inputs or (), outputs, tuple(statements), named.span)
+        return Program(named, inputs or (), outputs, tuple(statements), named.span)
 
     def inputs(self, meta: Any, children: list[Declaration]) -> tuple[Declaration, ...]:
         return tuple(children)
@@ -212,8 +243,9 @@ class _Builder(lark.visitors.Transformer_NonRecursive[lark.Token, Program]):
             self._span(meta),
         )
 
-    def later(self, meta: Any, children: list[lark.Token]) -> Later:
-        return Later(children[0].split(maxsplit=1)[0], self._span(meta))
+    def partition(self, meta: Any, children: list[lark.Token]) -> Parts:
+        rank, *parts = map(self._name, children)
+        return Parts(rank, tuple(parts), self._span(meta))
 
     def _whole(self, expr: Expr) -> Expr:
         """The expression, if what comes after can bear how deeply it is nested."""

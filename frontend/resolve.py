@@ -9,23 +9,23 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from ..ir.cascade import Cascade, TensorDecl
-from ..ir.einsum import Access, Einsum, Map, Reduce, addends, free_variables, walk
+from ..ir.einsum import PLACES, Access, Einsum, Map, Reduce, addends, free_variables, walk
 from ..ir.einsum import Expr as Node
-from ..ir.errors import ParseError, ResolveError
+from ..ir.errors import ResolveError
 from ..ir.operators import SEMIRINGS, Semiring, reduction_name
-from ..ir.ranks import Rank, RankExpr
+from ..ir.ranks import Partition, Rank, RankExpr
 from ..ir.source import Span
 from ..ir.verify import verify
 from . import syntax
-from .expressions import resolve_expr, resolve_index, resolve_number, resolve_size
-from .scope import PLAIN, SIZE, VARIABLE, Scope, new_name, read_dtype, similar
+from .expressions import resolve_expr, resolve_index, resolve_number, resolve_shape, resolve_size
+from .inline import inline
+from .scope import EMPTY, PLAIN, SIZE, VARIABLE, Library, Scope, new_name, read_dtype, similar
 from .sizes import check_reads, deduce
 from .syntax import (
     Declaration,
     Definition,
     Indexed,
     Infix,
-    Later,
     Name,
     Program,
     RankItem,
@@ -33,20 +33,20 @@ from .syntax import (
 )
 
 
-def resolve(program: Program) -> Cascade:
-    """The Cascade that a text means, verified.
+def resolve(program: Program, library: Library = EMPTY) -> Cascade:
+    """The Cascade that a text means, verified; `library` is what it may use.
 
     Raises:
-        ParseError: it uses what the language does not have yet.
         ResolveError: a name means nothing, or not what it is used for.
         RankError: an extent is unknown, or does not fit.
         VerifyError: another rule of `verify` is broken.
     """
-    _refuse_later(program)
-    defined = frozenset(t.name.text for d in _definitions(program) for t in d.targets)
+    name = new_name(program.name)
+    defined = frozenset(t.name.text for d in program.definitions() for t in d.targets)
     listed = _listed_ranks(program)
     inputs = tuple(_input(decl, listed) for decl in program.inputs)
     implied = _implied(inputs, listed)
+    partitions = tuple(_partition(s, listed, implied) for s in _parts(program))
     tensors = defined | {decl.name for decl in inputs}
     unknown = _used_ranks(program, {*listed, *implied}, tensors)
     ranks = (*listed.values(), *implied.values(), *unknown)
@@ -55,50 +55,80 @@ def resolve(program: Program) -> Cascade:
         {decl.name: len(decl.extents) for decl in inputs},
         defined,
         PLAIN,
+        library,
     )
-    einsums: list[Einsum] = []
-    for definition in _definitions(program):
-        einsums.append(_einsum(definition, scope))
-        made = einsums[-1].output
-        scope = replace(scope, arity={**scope.arity, made.tensor: len(made.indices)})
+    header = Cascade(name, ranks, inputs, (), (), partitions, _assumptions(program, scope))
+    cascade, scope = _body(program, header, scope)
     _check_outputs(program, scope)
-    cascade = Cascade(
-        program.name.text,
-        ranks,
-        inputs,
-        tuple(einsums),
-        tuple(output.text for output in program.outputs),
-        program.span,
-    )
+    outputs = tuple(output.text for output in program.outputs)
+    cascade = replace(cascade, outputs=outputs, span=program.span)
     return check_reads(verify(deduce(cascade)))
 
 
-def _definitions(program: Program) -> Iterator[Definition]:
-    return (s for s in program.statements if isinstance(s, Definition))
+def _body(program: Program, cascade: Cascade, scope: Scope) -> tuple[Cascade, Scope]:
+    """The Cascade with its Einsums, and the scope after them."""
+    steps = {
+        target.name.text
+        for definition in program.definitions()
+        for target in definition.targets
+        if _steps(target)
+    }
+    einsums: list[Einsum] = []
+    arity = dict(scope.arity)
+    for definition in program.definitions():
+        scope = replace(scope, arity=arity)
+        called = _called(definition, scope)
+        if called is not None:
+            cascade = replace(cascade, einsums=tuple(einsums))
+            cascade = inline(cascade, called, definition)
+            einsums = list(cascade.einsums)
+            ranks = frozenset(rank.name for rank in cascade.ranks)
+            scope = replace(scope, ranks=ranks)
+            arity |= {e.name: len(e.output.indices) for e in einsums}
+            continue
+        for einsum in _einsums(definition, scope, steps):
+            einsums.append(einsum)
+            arity[einsum.name] = len(einsum.output.indices)
+    return replace(cascade, einsums=tuple(einsums)), replace(scope, arity=arity)
 
 
-def _not_yet(what: str, span: Span, hint: str | None = None) -> ParseError:
-    return ParseError(f"{what} not in the language yet", span=span, hint=hint)
-
-
-def _refuse_later(program: Program) -> None:
-    for statement in (*program.before, *program.statements):
-        if isinstance(statement, Later):
-            raise _not_yet(f"`{statement.keyword}` is", statement.span)
+def _called(definition: Definition, scope: Scope) -> Cascade | None:
+    """The cascade that a definition calls, if that is what it does."""
+    call = syntax.ungroup(definition.expr)
+    if isinstance(call, syntax.Call):
+        return scope.library.cascades.get(call.name.text)
+    return None
 
 
 # ---- ranks
 
 
+_COMPARISONS = ("==", "!=", "<", "<=", ">", ">=")
+
+
+def _rank_items(program: Program) -> Iterator[RankItem]:
+    """The items of the `ranks` lines, in order."""
+    for statement in program.statements:
+        if isinstance(statement, tuple):
+            yield from statement
+
+
+def _is_assumption(item: RankItem) -> bool:
+    written = syntax.ungroup(item.rank)
+    return item.shape is None and isinstance(written, Infix) and written.symbol in _COMPARISONS
+
+
+def _assumptions(program: Program, scope: Scope) -> tuple[Node, ...]:
+    """The conditions on sizes of the `ranks` lines."""
+    return tuple(
+        resolve_expr(item.rank, scope) for item in _rank_items(program) if _is_assumption(item)
+    )
+
+
 def _listed_ranks(program: Program) -> dict[str, Rank]:
     """The ranks of the `ranks` lines, in order."""
-    names = {
-        item.rank.text
-        for statement in program.statements
-        if isinstance(statement, tuple)
-        for item in statement
-        if isinstance(item.rank, Name)
-    }
+    names = {item.rank.text for item in _rank_items(program) if isinstance(item.rank, Name)}
+    names |= {name.text for parts in _parts(program) for name in (parts.rank, *parts.parts)}
     names |= {
         node.text
         for decl in program.inputs
@@ -107,34 +137,64 @@ def _listed_ranks(program: Program) -> dict[str, Rank]:
         if isinstance(node, Name)
     }
     listed: dict[str, Rank] = {}
-    for statement in program.statements:
-        for item in statement if isinstance(statement, tuple) else ():
-            rank = _listed_rank(item, names)
-            if rank.name in listed:
-                raise ResolveError(f"rank {rank.name} is declared twice", span=item.span)
-            listed[rank.name] = rank
+    for item in _rank_items(program):
+        if _is_assumption(item):
+            continue
+        rank = _listed_rank(item, names)
+        if rank.name in listed:
+            raise ResolveError(f"rank {rank.name} is declared twice", span=item.span)
+        listed[rank.name] = rank
     return listed
 
 
 def _listed_rank(item: RankItem, names: Collection[str]) -> Rank:
     rank = item.rank
-    if (
-        item.shape is None
-        and isinstance(rank, Infix)
-        and rank.symbol in ("==", "<", "<=", ">", ">=")
-    ):
-        raise _not_yet("assumptions about sizes are", rank.span)
     if not isinstance(rank, Name) or not SIZE.match(rank.text):
         raise ResolveError(
             "a rank's name is upper case",
             span=rank.span,
-            hint="declare ranks as `ranks N = M, T = 128`",
+            hint="declare ranks as `ranks N = M, T = 128`, or assume `M % 128 == 0`",
         )
     if item.shape is None:
         return Rank(rank.text, None, rank.span)
-    shape = resolve_size(item.shape, names)
-    number = shape.constant
-    return Rank(rank.text, shape if number is None else number, item.span)
+    return Rank(rank.text, resolve_shape(item.shape, names), item.span)
+
+
+def _parts(program: Program) -> Iterator[syntax.Parts]:
+    return (s for s in program.statements if isinstance(s, syntax.Parts))
+
+
+def _partition(
+    written: syntax.Parts, listed: dict[str, Rank], implied: dict[str, Rank]
+) -> Partition:
+    """The partition; its ranks that are not listed join those that are implied."""
+    for name in (written.rank, *written.parts):
+        if not SIZE.match(name.text):
+            raise ResolveError("a rank's name is upper case", span=name.span)
+    outer, *inner = written.parts
+    if not inner:
+        raise ResolveError(
+            "a partition has two parts or more",
+            span=written.span,
+            hint=f"partition {written.rank.text} -> {written.rank.text}1, {written.rank.text}0",
+        )
+    if written.rank.text not in listed and written.rank.text not in implied:
+        raise ResolveError(
+            f"rank {written.rank.text} is declared nowhere",
+            span=written.rank.span,
+            hint=similar(written.rank.text, {*listed, *implied}),
+        )
+    partition = Partition(
+        written.rank.text, tuple(name.text for name in written.parts), written.span
+    )
+    for part in inner:
+        if part.text not in listed:
+            implied.setdefault(part.text, Rank(part.text, None, part.span))
+    if outer.text not in listed:
+        implied.setdefault(outer.text, Rank(outer.text, partition.outer_shape, outer.span))
+    elif listed[outer.text].shape is None:
+        listed[outer.text] = replace(listed[outer.text], shape=partition.outer_shape)
+    return partition
 
 
 def _input(decl: Declaration, listed: Mapping[str, Rank]) -> TensorDecl:
@@ -166,7 +226,7 @@ def _used_ranks(
     A tensor among the indices is a gather, so its name makes no rank.
     """
     found: dict[str, Rank] = {}
-    for definition in _definitions(program):
+    for definition in program.definitions():
         brackets = [target.bracket for target in definition.targets if target.bracket]
         for whole in (definition.expr, definition.where):
             for node, _ in syntax.walk(whole) if whole else ():
@@ -184,42 +244,69 @@ def _used_ranks(
 # ---- Einsums
 
 
-def _einsum(definition: Definition, scope: Scope) -> Einsum:
-    ring = _semiring(definition.semiring)
-    output = _output(definition.targets, scope)
-    dtype = definition.targets[0].dtype
-    within = replace(scope, ring=ring)
-    expr = _implicit(resolve_expr(definition.expr, within), output, ring)
+def _einsums(definition: Definition, scope: Scope, steps: Collection[str]) -> tuple[Einsum, ...]:
+    """The Einsum of a definition, and a second one for the place of a maximum."""
+    ring = _semiring(definition.semiring, scope)
+    first, *more = definition.targets
+    output = _output(first, scope, steps)
+    within = replace(scope, ring=SEMIRINGS[ring] if isinstance(ring, str) else ring)
+    expr = _implicit(resolve_expr(definition.expr, within), output, within.ring)
     # A condition is about coordinates, so + and * are themselves there.
     where = resolve_expr(definition.where, replace(scope, ring=PLAIN)) if definition.where else None
     otherwise = resolve_number(definition.otherwise, scope) if definition.otherwise else None
-    return Einsum(
-        output,
-        expr,
-        ring.name,
-        where,
-        otherwise,
-        read_dtype(dtype) if dtype else None,
-        definition.span,
-    )
+    dtype = read_dtype(first.dtype) if first.dtype else None
+    einsum = Einsum(output, expr, ring, where, otherwise, dtype, definition.span)
+    if not more:
+        return (einsum,)
+    return einsum, _place(einsum, more, scope, steps)
 
 
-def _semiring(name: Name | None) -> Semiring:
+def _place(
+    einsum: Einsum, targets: Sequence[Declaration], scope: Scope, steps: Collection[str]
+) -> Einsum:
+    """What the second target of a maximum or minimum holds: the coordinate at which it is."""
+    found = {of: place for place, of in PLACES.items()}
+    target, expr = targets[0], einsum.expr
+    op = found.get(str(expr.op)) if isinstance(expr, Reduce) else None
+    if op is None or not isinstance(expr, Reduce):
+        raise ResolveError(
+            "two names on the left are for a maximum or a minimum and its place",
+            span=target.span,
+            hint="write Y[p], I[p] = max[m] X[m,p]; other Einsums define one tensor each",
+        )
+    if len(targets) > 1 or len(expr.variables) > 1:
+        raise ResolveError(
+            "the place of a maximum is the coordinate of one variable",
+            span=targets[-1].span,
+            deduced=(f"the maximum is over {', '.join(expr.variables)}",),
+        )
+    output = _output(target, scope, steps)
+    if set(output.variables()) != set(einsum.free):
+        raise ResolveError(
+            "a maximum and its place have the same variables",
+            span=target.span,
+            deduced=(f"{einsum.name} has {', '.join(einsum.free) or 'none'}",),
+        )
+    dtype = read_dtype(target.dtype) if target.dtype else None
+    placed = replace(expr, op=op)
+    return replace(einsum, output=output, expr=placed, otherwise=None, dtype=dtype)
+
+
+def _semiring(name: Name | None, scope: Scope) -> str | Semiring:
     if name is None:
-        return PLAIN
-    if name.text not in SEMIRINGS:
+        return PLAIN.name
+    found = scope.library.semiring(name.text)
+    if found is None:
+        known = (*SEMIRINGS, *scope.library.semirings)
         raise ResolveError(
             f"{name.text} is not a semiring",
             span=name.span,
-            hint=similar(name.text, SEMIRINGS) or f"one of {', '.join(SEMIRINGS)}",
+            hint=similar(name.text, known) or f"one of {', '.join(known)}",
         )
-    return SEMIRINGS[name.text]
+    return found
 
 
-def _output(targets: Sequence[Declaration], scope: Scope) -> Access:
-    target, *more = targets
-    if more:
-        raise _not_yet("several names on the left (the places of a maximum) are", more[0].span)
+def _output(target: Declaration, scope: Scope, steps: Collection[str]) -> Access:
     name = new_name(target.name)
     if target.bracket is None:
         if name in scope.ranks:
@@ -234,23 +321,40 @@ def _output(targets: Sequence[Declaration], scope: Scope) -> Access:
     indices: list[RankExpr] = []
     for written in target.bracket.indices:
         index = resolve_index(written, scope)
-        if isinstance(index, RankExpr) and (index.variable or index.constant == 0):
-            indices.append(index)
-        elif isinstance(index, RankExpr) and _is_scan(index):
-            raise _not_yet("scans (`X[0] = ...`, `X[v+1] = ...`) are", written.span)
-        else:
+        if not isinstance(index, RankExpr) or not _may_stand_left(index):
             raise ResolveError(
-                "an index on the left is a variable, or 0",
+                "an index on the left is a variable, a number, or a scan's step `v+1`",
                 span=written.span,
                 hint="scatters are not in the language; compute the index on the right",
             )
+        if index.constant and name not in steps:
+            raise ResolveError(
+                f"{name} has a start at {index.constant}, and no step",
+                span=written.span,
+                hint=f"a scan goes on with {name}[v+1] = ...",
+            )
+        if index.terms and index.offset and name not in scope.arity:
+            raise ResolveError(
+                f"{name} steps, but has no start above",
+                span=written.span,
+                hint=f"a scan begins with {name}[0] = ...",
+            )
+        indices.append(index)
     return Access(name, tuple(indices), None, target.span)
 
 
-def _is_scan(index: RankExpr) -> bool:
-    """Whether an index on the left is a start, `1`, or a step, `v+1`, of a scan."""
-    step = RankExpr(index.terms, 0)
-    return index.offset > 0 and (not index.terms or step.variable is not None)
+def _may_stand_left(index: RankExpr) -> bool:
+    bare = RankExpr(index.terms)
+    return index.offset >= 0 and (not index.terms or bare.variable is not None)
+
+
+def _steps(target: Declaration) -> bool:
+    """Whether a target is the step of a scan."""
+    for written in target.bracket.indices if target.bracket else ():
+        index = syntax.ungroup(written)
+        if isinstance(index, Infix) and index.symbol == "+" and len(index.args) == 2:
+            return True
+    return False
 
 
 def _implicit(body: Node, output: Access, ring: Semiring) -> Node:

@@ -5,11 +5,14 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
+from ..ir.cascade import Cascade
 from ..ir.dtypes import DTYPES, DType
+from ..ir.einsum import PLACES, Op, UserOperator
 from ..ir.errors import ResolveError
-from ..ir.operators import OPERATORS, REDUCTIONS, SEMIRINGS, Semiring, reduction_name
+from ..ir.operators import OPERATORS, REDUCTIONS, SEMIRINGS, Semiring, identity_of, reduction_name
+from ..ir.source import Span
 from ..ir.verify import RESERVED
 from .syntax import Name
 
@@ -21,6 +24,61 @@ PLAIN = SEMIRINGS["sum_product"]
 
 
 @dataclass(frozen=True, slots=True)
+class Library:
+    """What stands before a cascade in its text, or is used from other files."""
+
+    cascades: Mapping[str, Cascade] = field(default_factory=dict[str, Cascade])
+    operators: Mapping[str, UserOperator] = field(default_factory=dict[str, UserOperator])
+    semirings: Mapping[str, Semiring] = field(default_factory=dict[str, Semiring])
+
+    def operator(self, name: str) -> Op | None:
+        """The operator of that name, of the table or of the text's own."""
+        return self.operators.get(name) or (name if name in OPERATORS else None)
+
+    def reduction(self, name: str) -> Op | None:
+        """The operator that a reduction of that name folds by."""
+        own = self.operators.get(name)
+        if own is not None:
+            return own if own.arity == 2 and identity_of(own) is not None else None
+        return REDUCTIONS[name].name if name in REDUCTIONS else name if name in PLACES else None
+
+    def semiring(self, name: str) -> str | Semiring | None:
+        """The semiring of that name."""
+        return name if name in SEMIRINGS else self.semirings.get(name)
+
+    def having(self, made: Cascade | UserOperator | Semiring, span: Span) -> Library:
+        """The library with one more definition.
+
+        Raises:
+            ResolveError: the name is that of another one.
+        """
+        found: object = next((t[made.name] for t in self._tables() if made.name in t), made)
+        if found != made or made.name in SEMIRINGS:
+            raise ResolveError(f"{made.name} is defined already", span=span)
+        match made:
+            case Cascade():
+                return replace(self, cascades={**self.cascades, made.name: made})
+            case UserOperator():
+                return replace(self, operators={**self.operators, made.name: made})
+            case Semiring():
+                return replace(self, semirings={**self.semirings, made.name: made})
+
+    def joined(self, other: Library, span: Span) -> Library:
+        """The library with all of another's definitions."""
+        library = self
+        for table in other._tables():
+            for made in table.values():
+                library = library.having(made, span)
+        return library
+
+    def _tables(self) -> tuple[Mapping[str, Cascade | UserOperator | Semiring], ...]:
+        return self.cascades, self.operators, self.semirings
+
+
+EMPTY = Library()
+
+
+@dataclass(frozen=True, slots=True)
 class Scope:
     """What names mean at one place of the text."""
 
@@ -28,6 +86,7 @@ class Scope:
     arity: Mapping[str, int]  # of the tensors that can be read here
     defined: frozenset[str]  # anywhere in the text
     ring: Semiring
+    library: Library
 
     def is_rank(self, name: str) -> bool:
         """Whether a bare name is a rank, for its size, or a variable, for its coordinate."""
@@ -65,7 +124,8 @@ def unknown_tensor(name: Name, scope: Scope) -> ResolveError:
         return ResolveError(
             f"{name.text} is defined only below",
             span=name.span,
-            hint="put its definition before the first use; a cascade has no recursion",
+            hint="put its definition before the first use; what a tensor needs of itself is "
+            "written as a scan: X[0] = ..., X[v+1] = ...",
         )
     if name.text in RESERVED:
         return ResolveError(

@@ -11,10 +11,10 @@ from dataclasses import replace
 from typing import TypeAlias
 
 from ..ir.cascade import Cascade
-from ..ir.einsum import Access, accesses
+from ..ir.einsum import Access
 from ..ir.errors import RankError
 from ..ir.printer import print_access
-from ..ir.ranks import Rank, RankExpr, Term, affine
+from ..ir.ranks import Quotient, Rank, RankExpr, Term, affine
 
 #: From sorted rank names to the coefficient of their product.
 Polynomial: TypeAlias = dict[tuple[str, ...], int]
@@ -30,6 +30,8 @@ def deduce(cascade: Cascade) -> Cascade:
         RankError: a rank's extent follows from nothing, or not in one way.
     """
     given = _read_off(cascade)
+    # How large a partition's parts are may be left to the caller.
+    given |= {part for partition in cascade.partitions for part in partition.parts[1:]}
     waiting = [rank for rank in cascade.ranks if rank.shape is None and rank.name not in given]
     while waiting:
         unknown = {rank.name for rank in waiting}
@@ -51,7 +53,7 @@ def check_reads(cascade: Cascade) -> Cascade:
         RankError: `X[n]` reads a rank M, and N is not known to be M.
     """
     sizes = _Sizes(cascade.ranks)
-    extents = _extents(cascade)
+    extents = cascade.extents()
     for read in _reads(cascade):
         for index, extent in zip(read.indices, extents[read.tensor], strict=True):
             if isinstance(index, RankExpr) and index.variable and read.fill is None:
@@ -68,31 +70,19 @@ def _read_off(cascade: Cascade) -> set[str]:
     }
 
 
-def _extents(cascade: Cascade) -> dict[str, tuple[RankExpr, ...]]:
-    """The extent of each axis of each tensor."""
-    found = {decl.name: decl.extents for decl in cascade.inputs}
-    for einsum in cascade.einsums:
-        found[einsum.name] = tuple(
-            RankExpr.of_size(index.variable.upper())
-            if isinstance(index, RankExpr) and index.variable
-            else RankExpr((), 1)
-            for index in einsum.output.indices
-        )
-    return found
-
-
 def _reads(cascade: Cascade) -> Iterator[Access]:
     for einsum in cascade.einsums:
-        yield from accesses(einsum.expr)
-        if einsum.where is not None:
-            yield from accesses(einsum.where)
+        yield from einsum.reads()
 
 
 class _Sizes:
     """What sizes are, in terms of ranks that have no shape of their own."""
 
     def __init__(self, ranks: tuple[Rank, ...]) -> None:
-        self._shapes: Mapping[str, int | RankExpr | None] = {r.name: r.shape for r in ranks}
+        # A quotient is no polynomial: such a rank stands for itself.
+        self._shapes: Mapping[str, int | RankExpr | None] = {
+            r.name: None if isinstance(r.shape, Quotient) else r.shape for r in ranks
+        }
         self._known: dict[str, Polynomial] = {}
 
     def expand(self, size: RankExpr) -> Polynomial:
@@ -129,11 +119,10 @@ class _Sizes:
         return self.expand(first) == self.expand(second)
 
     def fits(self, size: RankExpr, extent: RankExpr) -> bool:
-        """Whether the sizes are the same, or numbers of which the first is not the larger."""
-        if self.same(size, extent):
-            return True
-        low, high = self.number(size), self.number(extent)
-        return low is not None and high is not None and low <= high
+        """Whether the first size is known not to be the larger."""
+        low, high = self.expand(size), self.expand(extent)
+        rest = {names for names in {*low, *high} if low.get(names) != high.get(names)}
+        return rest <= {()} and low.get((), 0) <= high.get((), 0)
 
 
 def _times(first: Polynomial, second: Polynomial) -> Polynomial:
@@ -145,30 +134,38 @@ def _times(first: Polynomial, second: Polynomial) -> Polynomial:
     return product
 
 
-def _largest(rank: Rank, cascade: Cascade, unknown: set[str]) -> int | RankExpr | None:
+def _largest(rank: Rank, cascade: Cascade, unknown: set[str]) -> int | RankExpr | Quotient | None:
     """The largest extent of a rank that keeps every read in range; None if that is not known."""
     sizes = _Sizes(cascade.ranks)
-    extents = _extents(cascade)
-    bounds: list[RankExpr] = []
+    extents = cascade.extents()
+    bounds: list[RankExpr | Quotient] = []
     for read in _reads(cascade):
         for index, extent in zip(read.indices, extents[read.tensor], strict=True):
             if isinstance(index, Access) or read.fill is not None:
                 continue
-            if rank.variable not in index.variables():
-                continue
+            if rank.variable not in index.variables() or rank.name in extent.sizes():
+                continue  # a scan's own tensor is as long as the rank makes it
             if index.variable and extent.rank is not None:
                 raise _needs_alias(read, index, extent)
             bound = _bound(rank.variable, index, extent, sizes)
-            if bound is None or sizes.names(bound) & unknown:
+            if bound is None or unknown.intersection(bound.sizes()):
+                return None
+            if isinstance(bound, RankExpr) and sizes.names(bound) & unknown:
                 return None
             bounds.append(bound)
-    numbers = [number for bound in bounds if (number := sizes.number(bound)) is not None]
+    affines = [bound for bound in bounds if isinstance(bound, RankExpr)]
+    numbers = [number for bound in affines if (number := sizes.number(bound)) is not None]
     if len(numbers) == len(bounds):
         return max(min(numbers), 0) if numbers else None
-    return bounds[0] if all(sizes.same(bound, bounds[0]) for bound in bounds) else None
+    if all(bound == bounds[0] for bound in bounds):
+        return bounds[0]
+    same = len(affines) == len(bounds) and all(sizes.same(b, affines[0]) for b in affines)
+    return affines[0] if same else None
 
 
-def _bound(variable: str, index: RankExpr, extent: RankExpr, sizes: _Sizes) -> RankExpr | None:
+def _bound(
+    variable: str, index: RankExpr, extent: RankExpr, sizes: _Sizes
+) -> RankExpr | Quotient | None:
     """The largest extent of `variable` with which `index` stays in range(extent).
 
     As the variable leaves 0, a rising index must stay below the extent and a falling one at or
@@ -190,8 +187,13 @@ def _bound(variable: str, index: RankExpr, extent: RankExpr, sizes: _Sizes) -> R
     step = abs(own.coefficient)
     if step == 1:
         return affine(room, 1)
-    number = sizes.number(affine(room, 0))
-    return None if number is None else RankExpr((), number // step + 1)
+    reach = affine(room, 0)
+    number = sizes.number(reach)
+    return (
+        Quotient(reach, RankExpr((), step), 1)
+        if number is None
+        else RankExpr((), number // step + 1)
+    )
 
 
 def _check_circles(cascade: Cascade, given: set[str]) -> None:
@@ -199,7 +201,8 @@ def _check_circles(cascade: Cascade, given: set[str]) -> None:
     waiting = [rank for rank in cascade.ranks if rank.name not in settled]
     while waiting:
         for rank in waiting:
-            if isinstance(rank.shape, RankExpr) and settled.issuperset(rank.shape.sizes()):
+            shape = rank.shape
+            if isinstance(shape, RankExpr | Quotient) and settled.issuperset(shape.sizes()):
                 settled.add(rank.name)
         later = [rank for rank in waiting if rank.name not in settled]
         if len(later) == len(waiting):

@@ -1,7 +1,7 @@
 """What the parser yields: cascade text as written, with nothing looked up yet.
 
-A text is a Program: a header (Declarations) and statements (Definitions, RankItems, Later), over
-expressions
+A text is a File of items: uses of other files, operators, semirings, and Programs. A Program is a
+header (Declarations) and statements (Definitions, RankItems, Partitions), over expressions
 
     Number  Name  Indexed  Reduction  Call  Infix  Prefix  Group
 
@@ -132,25 +132,76 @@ class Definition:
 
 
 @dataclass(frozen=True, slots=True)
-class Later:
-    """A statement that begins as one that the language does not have yet."""
+class Parts:
+    """`partition M -> M1, M0`."""
 
-    keyword: str
+    rank: Name
+    parts: tuple[Name, ...]
     span: Span = field(compare=False, repr=False)
 
 
-Statement: TypeAlias = tuple[RankItem, ...] | Definition | Later
+Statement: TypeAlias = tuple[RankItem, ...] | Parts | Definition
 
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """A text: what stands before the cascade, its header, its statements."""
+    """A cascade: its header, its statements."""
 
-    before: tuple[Later, ...]
     name: Name
     inputs: tuple[Declaration, ...]
     outputs: tuple[Name, ...]
     statements: tuple[Statement, ...]
+    span: Span = field(compare=False, repr=False)
+
+    def definitions(self) -> Iterator[Definition]:
+        return (s for s in self.statements if isinstance(s, Definition))
+
+
+@dataclass(frozen=True, slots=True)
+class Use:
+    """`use "a.ein"`."""
+
+    path: str
+    span: Span = field(compare=False, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class LawItem:
+    """`commutative`, or `identity = 0`."""
+
+    name: Name
+    value: Expr | None
+    span: Span = field(compare=False, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class OperatorItem:
+    """`op name(a: f32, b) [laws] = body`; a parameter is a Declaration without a bracket."""
+
+    name: Name
+    parameters: tuple[Declaration, ...]
+    laws: tuple[LawItem, ...]
+    body: Expr
+    span: Span = field(compare=False, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class SemiringItem:
+    """`semiring name(add, mul, zero, one)`."""
+
+    name: Name
+    args: tuple[Expr, ...]
+    span: Span = field(compare=False, repr=False)
+
+
+Item: TypeAlias = Use | OperatorItem | SemiringItem | Program
+
+
+@dataclass(frozen=True, slots=True)
+class File:
+    """A text, item by item."""
+
+    items: tuple[Item, ...]
     span: Span = field(compare=False, repr=False)
 
 

@@ -1,19 +1,22 @@
 """The IR, page two: what a Cascade is.
 
-    Cascade    = name, ranks, inputs (TensorDecl), Einsums in order, output names
+    Cascade    = name, ranks, inputs (TensorDecl), Einsums in order, output names,
+                 partitions of ranks, assumptions about sizes
 
-Each Einsum defines one tensor and reads inputs and tensors defined before it.
+Each Einsum defines one tensor and reads inputs and tensors defined before it; the starts and the
+step of a scan define one tensor together (scans.py).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from .dtypes import DType
-from .einsum import Access, Einsum
-from .printer import print_einsum
-from .ranks import Rank, RankExpr
+from .einsum import Einsum, Expr, Map, Op, Reduce, UserOperator, walk
+from .operators import Semiring
+from .printer import print_einsum, print_expr, print_operator, print_semiring
+from .ranks import Partition, Rank, RankExpr
 from .serialize import decode, encode
 from .source import Span
 
@@ -37,27 +40,56 @@ class TensorDecl:
 
 @dataclass(frozen=True, slots=True)
 class Cascade:
-    """A list of Einsums, each tensor defined once, with its inputs and outputs by name."""
+    """A list of Einsums, each tensor defined once, with its inputs and outputs by name.
+
+    `assumptions` are conditions on sizes that every call must meet, such as `M % 128 == 0`.
+    """
 
     name: str
     ranks: tuple[Rank, ...]
     inputs: tuple[TensorDecl, ...]
     einsums: tuple[Einsum, ...]
     outputs: tuple[str, ...]
+    partitions: tuple[Partition, ...] = ()
+    assumptions: tuple[Expr, ...] = ()
     span: Span | None = field(default=None, compare=False, repr=False)
 
     def __str__(self) -> str:
-        lines = [f"cascade {self.name}({', '.join(map(str, self.inputs))}) -> "]
-        lines[0] += ", ".join(self.outputs) + " {"
-        if self.ranks != self._implied_ranks():
-            lines.append("  ranks " + ", ".join(map(str, self.ranks)))
+        operators, semirings = self.definitions()
+        lines = [*map(print_operator, operators), *map(print_semiring, semirings)]
+        head = f"cascade {self.name}({', '.join(map(str, self.inputs))}) -> "
+        lines.append(f"{head}{', '.join(self.outputs)} {{")
+        listed = [] if self.ranks == self._implied_ranks() else list(map(str, self.ranks))
+        listed += map(print_expr, self.assumptions)
+        if listed:
+            lines.append("  ranks " + ", ".join(listed))
+        lines += [f"  {partition}" for partition in self.partitions]
         lines += ["  " + print_einsum(einsum) for einsum in self.einsums]
         return "\n".join([*lines, "}"])
 
     def _implied_ranks(self) -> tuple[Rank, ...]:
-        """The ranks that a reader knows from the inputs alone, in that order."""
+        """The ranks that a reader knows from the inputs and partitions alone, in that order."""
         names = (name for decl in self.inputs for extent in decl.extents for name in extent.sizes())
-        return tuple(Rank(name) for name in dict.fromkeys(names))
+        ranks = {name: Rank(name) for name in names}
+        for partition in self.partitions:
+            outer, *inner = partition.parts
+            ranks.setdefault(outer, Rank(outer, partition.outer_shape))
+            for part in inner:
+                ranks.setdefault(part, Rank(part))
+        return tuple(ranks.values())
+
+    def definitions(self) -> tuple[tuple[UserOperator, ...], tuple[Semiring, ...]]:
+        """The text's own operators and semirings, each after those that it is made of."""
+        operators: dict[UserOperator, None] = {}
+        semirings: dict[Semiring, None] = {}
+        for einsum in self.einsums:
+            if not isinstance(einsum.semiring, str):
+                _collect((einsum.ring.add, einsum.ring.mul), operators)
+                semirings[einsum.semiring] = None
+            for root in (einsum.expr, einsum.where):
+                if root is not None:
+                    _collect(_applied(root), operators)
+        return tuple(operators), tuple(semirings)
 
     def to_json(self) -> str:
         """The Cascade as JSON text, spans left out; `from_json` gives an equal one back."""
@@ -70,7 +102,15 @@ class Cascade:
         Raises:
             ParseError: `text` is not JSON, or not that of a Cascade.
         """
-        return decode(text, Cascade, (Cascade, TensorDecl))
+        return decode(text, Cascade, (Cascade, TensorDecl, Partition))
+
+    def extents(self) -> dict[str, tuple[RankExpr, ...]]:
+        """The extent of each axis of each tensor; a scan's step says what its starts do not."""
+        found = {decl.name: decl.extents for decl in self.inputs}
+        for einsum in self.einsums:
+            if einsum.name not in found or einsum.step is not None:
+                found[einsum.name] = einsum.extents()
+        return found
 
     def rank(self, name: str) -> Rank:
         """The rank of that name (a KeyError if there is none)."""
@@ -87,18 +127,14 @@ class Cascade:
         """The Einsum that defines that tensor, or None."""
         return next((einsum for einsum in self.einsums if einsum.name == name), None)
 
-    def output_accesses(self) -> Iterator[Access]:
-        """The left side of the Einsum that defines each output."""
-        for name in self.outputs:
-            einsum = self.definition(name)
-            if einsum is not None:
-                yield einsum.output
-
     def fresh(self, stem: str) -> str:
         """A tensor name not yet in use, made from `stem`."""
-        taken = {d.name for d in self.inputs} | {e.name for e in self.einsums}
-        taken |= {rank.name for rank in self.ranks}
-        return fresh_name(stem, taken)
+        return fresh_name(stem, self.names())
+
+    def names(self) -> set[str]:
+        """The names of all tensors and ranks."""
+        tensors = {d.name for d in self.inputs} | {e.name for e in self.einsums}
+        return tensors | {rank.name for rank in self.ranks}
 
 
 def fresh_name(stem: str, taken: set[str]) -> str:
@@ -109,3 +145,15 @@ def fresh_name(stem: str, taken: set[str]) -> str:
     while f"{stem}{number}" in taken:
         number += 1
     return f"{stem}{number}"
+
+
+def _applied(expr: Expr) -> Iterator[Op]:
+    return (node.op for node in walk(expr) if isinstance(node, Map | Reduce))
+
+
+def _collect(ops: Iterable[Op], into: dict[UserOperator, None]) -> None:
+    """Adds the text's own operators, those in a body first."""
+    for op in ops:
+        if isinstance(op, UserOperator) and op not in into:
+            _collect(_applied(op.body), into)
+            into[op] = None

@@ -14,6 +14,9 @@ import numpy as np
 
 from .errors import OperandError
 
+#: A Python number, whose type yields to that of an array beside it (NEP 50).
+Number = bool | int | float | complex
+
 Kind = Literal["bool", "signed", "unsigned", "float", "complex", "object"]
 
 

@@ -8,11 +8,25 @@ from functools import reduce
 import numpy as np
 
 from .cascade import Cascade
-from .dtypes import DType, of_numpy, promote
-from .einsum import Access, Coordinate, Einsum, Expr, Literal, Map, Reduce
+from .dtypes import BOOL, I64, DType, of_numpy, promote
+from .einsum import (
+    PLACES,
+    Access,
+    Coordinate,
+    Einsum,
+    Expr,
+    Literal,
+    Map,
+    Op,
+    Reduce,
+    UserOperator,
+    walk,
+)
 from .errors import EinloomError, OperandError, RankError
-from .operators import Number, is_chain, result_dtype
-from .ranks import RankExpr
+from .operators import OPERATORS, Number, is_chain, result_dtype
+from .printer import print_expr
+from .ranks import Quotient, Rank, RankExpr
+from .scans import Scan, stages
 
 
 def infer_sizes(cascade: Cascade, shapes: Mapping[str, Sequence[int]]) -> dict[str, int]:
@@ -45,7 +59,7 @@ def infer_sizes(cascade: Cascade, shapes: Mapping[str, Sequence[int]]) -> dict[s
                     passed=passed,
                 )
             first.setdefault(rank, decl.name)
-    _solve_aliases(cascade, sizes, passed)
+    _solve_shapes(cascade, sizes, passed)
     for decl in cascade.inputs:
         for extent, length in zip(decl.extents, shapes[decl.name], strict=True):
             if extent.value(sizes) != length:
@@ -55,18 +69,25 @@ def infer_sizes(cascade: Cascade, shapes: Mapping[str, Sequence[int]]) -> dict[s
                     span=decl.span,
                     passed=passed,
                 )
+    _check_partitions(cascade, sizes, passed)
+    _check_assumptions(cascade, sizes, passed)
     return sizes
 
 
-def _solve_aliases(cascade: Cascade, sizes: dict[str, int], passed: tuple[str, ...]) -> None:
+def _solve_shapes(cascade: Cascade, sizes: dict[str, int], passed: tuple[str, ...]) -> None:
     """Evaluates the shapes that are expressions, and checks those that were read off an input."""
-    waiting = [rank for rank in cascade.ranks if isinstance(rank.shape, RankExpr)]
+    waiting = [rank for rank in cascade.ranks if isinstance(rank.shape, RankExpr | Quotient)]
     while waiting:
-        later = [r for r in waiting if isinstance(r.shape, RankExpr) and not _known(r.shape, sizes)]
+        later = [rank for rank in waiting if not _known(rank, sizes)]
         for rank in waiting:
-            if rank in later or not isinstance(rank.shape, RankExpr):
+            if rank in later or not isinstance(rank.shape, RankExpr | Quotient):
                 continue
-            value = max(rank.shape.value(sizes), 0)
+            try:
+                value = max(rank.shape.value(sizes), 0)
+            except ZeroDivisionError:
+                raise RankError(
+                    f"the extent of rank {rank} is a division by 0", span=rank.span, passed=passed
+                ) from None
             if sizes.setdefault(rank.name, value) != value:
                 raise RankError(
                     f"rank {rank.name} has extent {sizes[rank.name]}, "
@@ -87,8 +108,54 @@ def _solve_aliases(cascade: Cascade, sizes: dict[str, int], passed: tuple[str, .
             )
 
 
-def _known(expr: RankExpr, sizes: Mapping[str, int]) -> bool:
-    return all(rank in sizes for rank in expr.sizes())
+def _known(rank: Rank, sizes: Mapping[str, int]) -> bool:
+    made_of = rank.shape.sizes() if isinstance(rank.shape, RankExpr | Quotient) else ()
+    return all(name in sizes for name in made_of)
+
+
+def _check_partitions(cascade: Cascade, sizes: Mapping[str, int], passed: tuple[str, ...]) -> None:
+    """The parts of a rank have to hold it, with no part to spare."""
+    for partition in cascade.partitions:
+        parts = {part: sizes[part] for part in partition.parts}
+        if any(parts[part] < 1 for part in partition.parts[1:]):
+            raise RankError(
+                f"the parts of {partition.rank} have the extents {parts}: only the first may be 0",
+                span=partition.span,
+                passed=passed,
+            )
+        wanted = partition.outer_shape.value(sizes)
+        if parts[partition.parts[0]] != wanted:
+            raise RankError(
+                f"rank {partition.parts[0]} has extent {parts[partition.parts[0]]}, but it takes "
+                f"{wanted} to part {partition.rank} = {sizes[partition.rank]}",
+                span=partition.span,
+                passed=passed,
+            )
+
+
+def _check_assumptions(cascade: Cascade, sizes: Mapping[str, int], passed: tuple[str, ...]) -> None:
+    for assumption in cascade.assumptions:
+        if not size_value(assumption, sizes):
+            names = dict.fromkeys(
+                node.name for node in walk(assumption) if isinstance(node, Coordinate)
+            )
+            raise RankError(
+                f"{cascade.name} assumes {print_expr(assumption)}",
+                span=assumption.span,
+                deduced=(", ".join(f"{name} = {sizes[name]}" for name in names),),
+                passed=passed,
+            )
+
+
+def size_value(expr: Expr, sizes: Mapping[str, int]) -> int:
+    """An expression of sizes and numbers, as a number (a comparison as 0 or 1)."""
+    if isinstance(expr, Coordinate):
+        return sizes[expr.name]
+    if isinstance(expr, Literal) and isinstance(expr.value, int):
+        return int(expr.value)
+    assert isinstance(expr, Map)
+    args = [size_value(arg, sizes) for arg in expr.args]
+    return int(reduce(OPERATORS[str(expr.op)].reference, args))
 
 
 def infer_dtypes(cascade: Cascade, inputs: Mapping[str, DType]) -> dict[str, DType]:
@@ -108,14 +175,85 @@ def infer_dtypes(cascade: Cascade, inputs: Mapping[str, DType]) -> dict[str, DTy
                 hint=f"declare it ({decl}: f32) or give dtypes=",
             )
         dtypes[decl.name] = dtype
-    for einsum in cascade.einsums:
-        dtypes[einsum.name] = einsum_dtype(einsum, dtypes)
+    for stage in stages(cascade):
+        _add_dtypes(stage, cascade, dtypes)
     return dtypes
 
 
+def known_dtypes(cascade: Cascade) -> dict[str, DType]:
+    """The dtypes that are declared, and those that follow from them."""
+    dtypes = {decl.name: decl.dtype for decl in cascade.inputs if decl.dtype is not None}
+    for stage in stages(cascade):
+        members = stage.members if isinstance(stage, Scan) else (stage,)
+        made = {einsum.name for einsum in members}
+        read = {access.tensor for einsum in members for access in einsum.reads()}
+        if read <= dtypes.keys() | made:
+            _add_dtypes(stage, cascade, dtypes)
+    return dtypes
+
+
+def _add_dtypes(stage: Einsum | Scan, cascade: Cascade, dtypes: dict[str, DType]) -> None:
+    if isinstance(stage, Einsum):
+        # A start's type is that of its scan, which comes later, unless nothing steps.
+        dtypes[stage.name] = einsum_dtype(stage, dtypes)
+    else:
+        _add_scan_dtypes(stage, cascade, dtypes)
+
+
+def _add_scan_dtypes(scan: Scan, cascade: Cascade, dtypes: dict[str, DType]) -> None:
+    """The least types that hold what the starts and the steps give.
+
+    A start that is a bare number is weak. A declared dtype is that of the whole scan.
+    """
+    made = {einsum.name for einsum in scan.members}
+    declared: dict[str, DType] = {}
+    found: dict[str, DType | Number] = {}
+    for einsum in cascade.einsums:
+        if einsum.name not in made:
+            continue
+        if einsum.dtype is not None:
+            if declared.setdefault(einsum.name, einsum.dtype) != einsum.dtype:
+                raise OperandError(
+                    f"{einsum.name} is declared {declared[einsum.name]} and {einsum.dtype}",
+                    span=einsum.span,
+                )
+        elif einsum not in scan.members:
+            known = {name: dtype for name, dtype in found.items() if isinstance(dtype, DType)}
+            dtype = _folded_dtype(einsum.expr, {**dtypes, **known})
+            found[einsum.name] = _common(found.get(einsum.name), dtype)
+    found |= declared
+    for _ in range(_SETTLED):
+        before = dict(found)
+        for einsum in scan.members:
+            if einsum.name not in declared:
+                dtype = _folded_dtype(einsum.expr, {**dtypes, **found})
+                found[einsum.name] = _common(found.get(einsum.name), dtype)
+        if found == before:
+            break
+    dtypes |= {name: strong(dtype) for name, dtype in found.items()}
+    for einsum in scan.members:
+        einsum_dtype(einsum, dtypes)
+
+
+#: More rounds of promotion than there are types.
+_SETTLED = 32
+
+
+def _common(first: DType | Number | None, second: DType | Number) -> DType | Number:
+    """The common type of what a scan has been found to hold, and of one more value."""
+    if first is None:
+        return second
+    if isinstance(first, DType) or isinstance(second, DType):
+        return result_dtype("select", BOOL, first, second)
+    return first if isinstance(first + second, type(first)) else second
+
+
 def einsum_dtype(einsum: Einsum, dtypes: Mapping[str, DType]) -> DType:
-    """The dtype that an Einsum's output has, for these dtypes of the tensors it reads."""
-    inferred = strong(expr_dtype(_under(einsum.expr), dtypes))
+    """The dtype that an Einsum's output has, for these dtypes of the tensors it reads.
+
+    That of a start or a step is what it gives by itself: its scan's may be wider.
+    """
+    inferred = strong(_folded_dtype(einsum.expr, dtypes))
     if einsum.where is not None:
         condition = strong(expr_dtype(einsum.where, dtypes))
         if condition.kind != "bool":
@@ -123,11 +261,11 @@ def einsum_dtype(einsum: Einsum, dtypes: Mapping[str, DType]) -> DType:
                 f"the condition of {einsum.name} is {condition}, not bool", span=einsum.span
             )
     dtype = einsum.dtype or inferred
-    if isinstance(einsum.expr, Reduce):
+    if isinstance(einsum.expr, Reduce) and einsum.expr.op not in PLACES:
         _folded(einsum.expr, dtype)
     if einsum.dtype is not None and isinstance(einsum.body, Map) and is_chain(einsum.body.op):
         computed = product_dtype(einsum, dtypes)
-        result_dtype(einsum.body.op, computed, computed)
+        op_dtype(einsum.body.op, [computed, computed])
     if dtype.kind not in einsum.ring.kinds:
         raise OperandError(
             f"semiring {einsum.semiring} is not defined on {dtype}",
@@ -140,6 +278,12 @@ def einsum_dtype(einsum: Einsum, dtypes: Mapping[str, DType]) -> DType:
 def _under(expr: Expr) -> Expr:
     """What the outermost reduction folds; the declared dtype, if any, is the type it folds in."""
     return expr.expr if isinstance(expr, Reduce) else expr
+
+
+def _folded_dtype(expr: Expr, dtypes: Mapping[str, DType | Number]) -> DType | Number:
+    """The dtype of an Einsum's right side where none is declared."""
+    inside = expr_dtype(_under(expr), dtypes)
+    return I64 if isinstance(expr, Reduce) and expr.op in PLACES else inside
 
 
 def product_dtype(einsum: Einsum, dtypes: Mapping[str, DType]) -> DType:
@@ -163,7 +307,8 @@ def regroups(einsum: Einsum, dtypes: Mapping[str, DType]) -> bool:
     if not {total.kind, product.kind} <= ring.exact_kinds:
         return False
     if total.is_integer and product.is_integer and total != product:
-        return {ring.add, ring.mul} <= {"add", "mul", "and", "or", "xor"}
+        modular: set[Op] = {"add", "mul", "and", "or", "xor"}
+        return {ring.add, ring.mul} <= modular
     return total.kind == product.kind
 
 
@@ -172,12 +317,15 @@ def strong(found: DType | Number) -> DType:
     return found if isinstance(found, DType) else of_numpy(np.asarray(found).dtype)
 
 
-def expr_dtype(expr: Expr, dtypes: Mapping[str, DType]) -> DType | Number:
-    """The dtype of an expression; for a literal its number, which is weak."""
+def expr_dtype(expr: Expr, dtypes: Mapping[str, DType | Number]) -> DType | Number:
+    """The dtype of an expression; for a literal its number, which is weak.
+
+    So is a tensor for which `dtypes` has a number: a scan of which only a bare start is known.
+    """
     if isinstance(expr, Literal):
         return expr.value
     if isinstance(expr, Coordinate):
-        return of_numpy(np.dtype(np.int64))
+        return I64
     if isinstance(expr, Access):
         for index in expr.indices:
             if isinstance(index, Access) and not strong(expr_dtype(index, dtypes)).is_integer:
@@ -187,7 +335,8 @@ def expr_dtype(expr: Expr, dtypes: Mapping[str, DType]) -> DType | Number:
                 )
         return dtypes[expr.tensor]
     if isinstance(expr, Reduce):
-        return _folded(expr, strong(expr_dtype(expr.expr, dtypes)))
+        inside = strong(expr_dtype(expr.expr, dtypes))
+        return I64 if expr.op in PLACES else _folded(expr, inside)
     args = [expr_dtype(arg, dtypes) for arg in expr.args]
     if expr.dtype is not None:
         if expr.op == "bitcast" and strong(args[0]).bits != expr.dtype.bits:
@@ -200,7 +349,7 @@ def expr_dtype(expr: Expr, dtypes: Mapping[str, DType]) -> DType | Number:
 
 def _folded(node: Reduce, dtype: DType) -> DType:
     """The dtype of a reduction is that of what it folds, so the operator must keep it."""
-    if result_dtype(node.op, dtype, dtype) != dtype:
+    if op_dtype(node.op, [dtype, dtype]) != dtype:
         raise OperandError(
             f"{node.op} of {dtype} is not {dtype}, so it cannot reduce it",
             span=node.span,
@@ -209,17 +358,38 @@ def _folded(node: Reduce, dtype: DType) -> DType:
     return dtype
 
 
+def op_dtype(op: Op, args: Sequence[DType | Number]) -> DType:
+    """The dtype of an operator's value; one of the text's own has that of its body.
+
+    Raises:
+        OperandError: it is not defined on these dtypes, or a parameter's dtype does not hold them.
+    """
+    if not isinstance(op, UserOperator):
+        return result_dtype(op, *args)
+    given: dict[str, DType | Number] = {}
+    for parameter, arg in zip(op.parameters, args, strict=True):
+        declared = parameter.dtype
+        given[parameter.name] = arg if declared is None else declared
+        if declared is None or not isinstance(arg, DType):
+            continue
+        if not np.can_cast(arg.numpy, declared.numpy, "safe"):
+            raise OperandError(
+                f"{op} takes {parameter} but was given {arg}", hint="cast the argument first"
+            )
+    return strong(expr_dtype(op.body, given))
+
+
 def _map_dtype(expr: Map, args: list[DType | Number]) -> DType:
     try:
         if not is_chain(expr.op):
-            return result_dtype(expr.op, *args)
+            return op_dtype(expr.op, args)
         # Of all at once: i16, u16 and f32 have the common type f32, i16 and u16 alone have i32.
         dtypes = [arg for arg in args if isinstance(arg, DType)]
         weak: list[DType | Number] = [arg for arg in args if not isinstance(arg, DType)]
         strongest: list[DType | Number] = [promote(*dtypes)] if dtypes else []
         first, second, *rest = strongest * min(len(dtypes), 2) + weak
-        pair = result_dtype(expr.op, first, second)
-        return reduce(lambda total, arg: result_dtype(expr.op, total, arg), rest, pair)
+        pair = op_dtype(expr.op, [first, second])
+        return reduce(lambda total, arg: op_dtype(expr.op, [total, arg]), rest, pair)
     except EinloomError as error:
         if error.span is None and expr.span is not None:
             raise OperandError(error.message, span=expr.span) from None

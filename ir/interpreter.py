@@ -2,9 +2,9 @@
 
 An Einsum is evaluated for all points of its output at once, as NumPy arrays over the output's
 variables; each reduced coordinate is visited in turn, first variable outermost, and folded in from
-the left. So the order of every floating-point operation is said, memory is that of the output,
-and no BLAS, path or reassociation is involved. f16 and bf16 are computed in f32 and rounded
-where they are stored.
+the left. A scan's Einsums are evaluated in the order of text at each coordinate in turn. So the
+order of every floating-point operation is said, memory is that of the output, and no BLAS, path
+or reassociation is involved. f16 and bf16 are computed in f32 and rounded where they are stored.
 """
 
 from __future__ import annotations
@@ -17,13 +17,26 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from . import partitions
 from .cascade import Cascade
-from .dtypes import DType, of_numpy
-from .einsum import Access, Coordinate, Einsum, Expr, Literal, Map, Reduce
+from .dtypes import F32, DType, of_numpy
+from .einsum import (
+    PLACES,
+    Access,
+    Coordinate,
+    Einsum,
+    Expr,
+    Literal,
+    Map,
+    Op,
+    Reduce,
+    UserOperator,
+)
 from .errors import OperandError, RankError
 from .infer import einsum_dtype, expr_dtype, infer_dtypes, infer_sizes, product_dtype, strong
-from .operators import OPERATORS, Number, is_chain, value_in
+from .operators import OPERATORS, Number, identity_of, in_table, is_chain, value_in
 from .ranks import RankExpr
+from .scans import Scan, stages
 
 Array: TypeAlias = np.ndarray[Any, np.dtype[Any]]
 
@@ -43,9 +56,38 @@ def evaluate(
     for name in keep:
         if name not in dtypes:
             raise OperandError(f"keep= names {name}, which {cascade.name} does not define")
+    typed = tuple(replace(decl, dtype=dtypes[decl.name]) for decl in cascade.inputs)
+    cascade = partitions.expand(replace(cascade, inputs=typed))
+    dtypes = infer_dtypes(cascade, {})
+    extents = cascade.extents()
+    stepping = {einsum.name for einsum in cascade.einsums if einsum.step is not None}
+
+    def write(einsum: Einsum, fixed: Mapping[str, int]) -> None:
+        """The part of a scanned tensor that a start, or a member at a coordinate, defines."""
+        if einsum.name not in arrays:
+            shape = tuple(extent.value(sizes) for extent in extents[einsum.name])
+            arrays[einsum.name] = np.zeros(shape, dtypes[einsum.name].numpy)
+        place: list[slice | int] = []
+        for index in einsum.left:
+            factors, at = index.coefficients(sizes)
+            here = [fixed.get(variable) for variable in factors]
+            place.append(slice(None) if None in here else sum(filter(None, here), at))
+        value = _over_free(einsum, arrays, sizes, dtypes, fixed)
+        arrays[einsum.name][tuple(place)] = value
+
     with np.errstate(all="ignore"):
-        for einsum in cascade.einsums:
-            arrays[einsum.name] = evaluate_einsum(einsum, arrays, sizes, dtypes)
+        for stage in stages(cascade):
+            if isinstance(stage, Scan):
+                for coordinate in range(sizes[stage.rank]):
+                    for einsum in stage.members:
+                        write(einsum, {stage.variable: coordinate})
+                for einsum in stage.members:  # what does not step has nothing yet if V is 0
+                    shape = tuple(extent.value(sizes) for extent in extents[einsum.name])
+                    arrays.setdefault(einsum.name, np.zeros(shape, dtypes[einsum.name].numpy))
+            elif stage.name in stepping:
+                write(stage, {})
+            else:
+                arrays[stage.name] = evaluate_einsum(stage, arrays, sizes, dtypes)
     return {name: arrays[name] for name in wanted}
 
 
@@ -87,8 +129,9 @@ class _Point:
     axes: Mapping[str, int]
     shape: tuple[int, ...]
     fixed: Mapping[str, int]
-    zeros: Mapping[str, Number]  # of the Einsum's semiring: what its own reduction of nothing is
+    zeros: Mapping[Op, Number]  # of the Einsum's semiring: what its own reduction of nothing is
     product: tuple[Expr, DType]  # the Einsum's outermost product, and the type it is computed in
+    given: Mapping[str, Any]  # in the body of an operator of the text's own: its arguments
 
     def fix(self, coordinates: Mapping[str, int]) -> _Point:
         fixed = {**self.fixed, **coordinates}
@@ -101,13 +144,26 @@ def evaluate_einsum(
     sizes: Mapping[str, int],
     dtypes: Mapping[str, DType],
 ) -> Array:
-    """The tensor that one Einsum defines."""
-    dtype = einsum_dtype(einsum, dtypes)
-    axes = {variable: axis for axis, variable in enumerate(einsum.free)}
-    shape = tuple(sizes[variable.upper()] for variable in einsum.free)
+    """The tensor that one Einsum, which is no part of a scan, defines."""
+    value = _over_free(einsum, arrays, sizes, dtypes, {})
+    return _place(einsum, value, sizes, of_numpy(value.dtype))
+
+
+def _over_free(
+    einsum: Einsum,
+    arrays: Mapping[str, Array],
+    sizes: Mapping[str, int],
+    dtypes: Mapping[str, DType],
+    fixed: Mapping[str, int],
+) -> Array:
+    """What an Einsum defines, over its output's variables but those that are `fixed`."""
+    dtype = dtypes.get(einsum.name) or einsum_dtype(einsum, dtypes)
+    free = [variable for variable in einsum.free if variable not in fixed]
+    axes = {variable: axis for axis, variable in enumerate(free)}
+    shape = tuple(sizes[variable.upper()] for variable in free)
     zeros = {einsum.ring.add: einsum.ring.zero}
     product = (einsum.body, product_dtype(einsum, dtypes).compute)
-    point = _Point(arrays, sizes, dtypes, axes, shape, {}, zeros, product)
+    point = _Point(arrays, sizes, dtypes, axes, shape, fixed, zeros, product, {})
     if isinstance(einsum.expr, Reduce):
         value = _fold(einsum.expr, point, einsum.where, dtype.compute)
     else:
@@ -115,8 +171,7 @@ def evaluate_einsum(
     if einsum.where is not None and einsum.otherwise is not None:
         keep = _any_kept(einsum, point)
         value = np.where(keep, value, einsum.otherwise.value)
-    value = convert(np.broadcast_to(value, shape), dtype)
-    return _place(einsum, value, sizes, dtype)
+    return convert(np.broadcast_to(value, shape), dtype)
 
 
 def _any_kept(einsum: Einsum, point: _Point) -> Array:
@@ -151,10 +206,11 @@ def _coordinates(variables: Sequence[str], sizes: Mapping[str, int]) -> Iterator
 
 def _fold(node: Reduce, point: _Point, where: Expr | None, dtype: DType | None = None) -> Array:
     """The reduction at every point of the output; `where` drops coordinates of the outermost."""
-    operator = OPERATORS[node.op]
+    if node.op in PLACES:
+        return _fold_place(node, point, where)
     if dtype is None:
         dtype = strong(expr_dtype(node.expr, point.dtypes)).compute
-    empty = point.zeros.get(node.op, operator.identity)
+    empty = point.zeros.get(node.op, identity_of(node.op))
     assert empty is not None
     total = np.full(point.shape, value_in(empty, dtype), dtype.numpy)
     begun = np.zeros(point.shape, bool)
@@ -162,13 +218,39 @@ def _fold(node: Reduce, point: _Point, where: Expr | None, dtype: DType | None =
         here = point.fix(coordinates)
         value = convert(np.asarray(_value(node.expr, here)), dtype)
         if where is None:
-            total = value if number == 0 else np.asarray(operator.reference(total, value))
+            total = value if number == 0 else _folded(node.op, total, value, dtype, point)
             continue
         kept = _value(where, here)
-        folded = np.where(begun, operator.reference(total, value), value)
+        folded = np.where(begun, _folded(node.op, total, value, dtype, point), value)
         total = np.where(kept, folded, total).astype(dtype.numpy)
         begun = begun | kept
     return total
+
+
+def _folded(op: Op, total: Array, value: Array, dtype: DType, point: _Point) -> Array:
+    if isinstance(op, UserOperator):
+        return convert(np.asarray(_applied(op, [total, value], [dtype, dtype], point)), dtype)
+    return np.asarray(OPERATORS[op].reference(total, value))
+
+
+def _fold_place(node: Reduce, point: _Point, where: Expr | None) -> Array:
+    """The coordinate of the first largest, or smallest, value; NaN is both, as in NumPy."""
+    (variable,) = node.variables
+    better = np.greater if PLACES[node.op] == "max" else np.less
+    best: Any = None
+    place = np.full(point.shape, -1, np.int64)
+    for coordinate in range(point.sizes[variable.upper()]):
+        here = point.fix({variable: coordinate})
+        value = np.broadcast_to(np.asarray(_value(node.expr, here)), point.shape)
+        if best is None:
+            best = value.copy()
+        first = np.isnan(value) & ~np.isnan(best) if value.dtype.kind in "fc" else False
+        wins = (place < 0) | (better(value, best) | first)
+        if where is not None:
+            wins &= np.asarray(_value(where, here))
+        best = np.where(wins, value, best)
+        place = np.where(wins, coordinate, place)
+    return place
 
 
 def _value(expr: Expr, point: _Point) -> Any:
@@ -180,12 +262,16 @@ def _value(expr: Expr, point: _Point) -> Any:
             return np.int64(point.sizes[expr.name])
         return _affine(RankExpr.of_variable(expr.name), point)
     if isinstance(expr, Access):
+        if expr.tensor in point.given:
+            return point.given[expr.tensor]
         value = _read(expr, point)
         compute = point.dtypes[expr.tensor].compute.numpy
         return value if value.dtype == compute else value.astype(compute)
     if isinstance(expr, Reduce):
         return _fold(expr, point, None)
     args = [_value(arg, point) for arg in expr.args]
+    if isinstance(expr.op, UserOperator):
+        return _applied(expr.op, args, [expr_dtype(a, point.dtypes) for a in expr.args], point)
     if is_chain(expr.op) and not all(isinstance(arg, Literal) for arg in expr.args):
         body, dtype = point.product
         if expr is not body:
@@ -201,12 +287,28 @@ def _value(expr: Expr, point: _Point) -> Any:
     return value if numpys else np.asarray(value, object)  # pyright: ignore[reportUnknownVariableType]
 
 
+def _applied(
+    op: UserOperator, args: list[Any], dtypes: Sequence[DType | Number], point: _Point
+) -> Any:
+    """The body of an operator of the text's own, with these arguments for its parameters."""
+    given: dict[str, Any] = {}
+    types: dict[str, Any] = {}
+    for parameter, value, dtype in zip(op.parameters, args, dtypes, strict=True):
+        given[parameter.name], types[parameter.name] = value, dtype
+        if parameter.dtype is not None:
+            stored = convert(np.asarray(value), parameter.dtype)
+            given[parameter.name] = stored.astype(parameter.dtype.compute.numpy, copy=False)
+            types[parameter.name] = parameter.dtype
+    inside = replace(point, dtypes=types, given=given, product=(op.body, F32))
+    return _value(op.body, inside)
+
+
 def _apply(node: Map, args: list[Any]) -> Any:
     if node.dtype is not None:
         value = np.asarray(args[0])
         value = convert(value, node.dtype) if node.op == "cast" else value.view(node.dtype.numpy)
         return value.astype(node.dtype.compute.numpy, copy=False)
-    reference = OPERATORS[node.op].reference
+    reference = OPERATORS[in_table(node.op)].reference
     return reduce(reference, args) if is_chain(node.op) else reference(*args)
 
 

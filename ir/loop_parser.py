@@ -28,10 +28,10 @@ from .loop_nodes import (
     Store,
     Value,
 )
-from .loops import ArrayAxis, Buffer, Check, LoopProgram, Nest, Scratch, Size
+from .loops import ArrayAxis, Buffer, Check, LoopProgram, Nest, Scratch, Size, Sweep
 from .operators import OPERATORS
 from .operators import Number as Scalar
-from .ranks import RankExpr, Term
+from .ranks import Quotient, RankExpr, Term
 from .source import Source, Span
 
 _NAME = r"[^\W\d][\w']*(?:\.[^\W\d][\w']*)*"
@@ -333,7 +333,7 @@ class _Parser:
         arrays: dict[str, list[Buffer]] = {"input": [], "output": []}
         scratch: list[Scratch] = []
         checks: list[Check] = []
-        nests: list[Nest] = []
+        stages: list[Nest | Sweep] = []
         while not self._accept("}"):
             word = self._name()
             if word == "size":
@@ -352,20 +352,44 @@ class _Parser:
                 extent = self._index()
                 checks.append(Check(index, extent, self._names() if self._accept("over") else ()))
             elif word == "nest":
-                nest = self._name()
-                self.dtypes = {n: d for n, d in self.dtypes.items() if not n.startswith("%")}
-                self._expect("width")
-                nests.append(Nest(nest, self._integer(), self._block()))
+                stages.append(self._nest())
+            elif word == "sweep":
+                stages.append(self._sweep())
             else:
                 self._fail(f"follows {word}, which begins nothing here")
         if self._peek():
             self._fail("stands after the end")
         inputs, outputs = tuple(arrays["input"]), tuple(arrays["output"])
         return LoopProgram(
-            name, tuple(sizes), inputs, outputs, tuple(scratch), tuple(checks), tuple(nests)
+            name, tuple(sizes), inputs, outputs, tuple(scratch), tuple(checks), tuple(stages)
         )
 
-    def _source(self) -> ArrayAxis | RankExpr:
+    def _nest(self) -> Nest:
+        name = self._name()
+        self.dtypes = {n: d for n, d in self.dtypes.items() if not n.startswith("%")}
+        self._expect("width")
+        return Nest(name, self._integer(), self._block())
+
+    def _sweep(self) -> Sweep:
+        coordinate = self._name()
+        self._expect("below")
+        extent = self._index()
+        self._expect("{")
+        nests: list[Nest] = []
+        while not self._accept("}"):
+            self._expect("nest")
+            nests.append(self._nest())
+        return Sweep(coordinate, extent, tuple(nests))
+
+    def _source(self) -> ArrayAxis | RankExpr | Quotient:
+        if self._accept("("):
+            dividend = self._index()
+            for mark in (")", "/", "("):
+                self._expect(mark)
+            divisor = self._index()
+            for mark in (")", "+"):
+                self._expect(mark)
+            return Quotient(dividend, divisor, self._index().offset)
         if self._peek(1) == "." and self._peek(2).isdecimal():
             buffer = self._name()
             self._expect(".")

@@ -1,7 +1,9 @@
 """The loop-nest level, page two: what a native kernel is.
 
-    LoopProgram = name, sizes, inputs, outputs, scratch buffers, checks, nests
+    LoopProgram = name, sizes, inputs, outputs, scratch buffers, checks, stages
+    stage       = Nest | Sweep
     Nest        = the statements that compute one tensor (ir/loop_nodes.py)
+    Sweep       = nests run one after another at each coordinate of a scan
 
 `str(program)` prints a text that `loop_parser.parse_loops` reads back to an equal program.
 """
@@ -13,7 +15,7 @@ from dataclasses import dataclass
 from .dtypes import DType
 from .loop_nodes import Statement
 from .loop_printer import print_block
-from .ranks import RankExpr
+from .ranks import Quotient, RankExpr
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +34,13 @@ class Size:
     """A number given at run time: the extent of an array's axis, or from the sizes before it."""
 
     name: str
-    source: ArrayAxis | RankExpr
+    source: ArrayAxis | RankExpr | Quotient
+
+    def __str__(self) -> str:
+        if not isinstance(self.source, Quotient):
+            return f"{self.name} = {self.source}"
+        dividend, divisor = self.source.dividend, self.source.divisor
+        return f"{self.name} = ({dividend}) / ({divisor}) + {self.source.offset}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +111,15 @@ class Nest:
 
 
 @dataclass(frozen=True, slots=True)
+class Sweep:
+    """For `coordinate` = 0, 1, ... below `extent`: the nests in order, in which it is a size."""
+
+    coordinate: str
+    extent: RankExpr
+    nests: tuple[Nest, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class LoopProgram:
     """A Cascade as loops. Sizes and strides are known only when it runs."""
 
@@ -112,20 +129,37 @@ class LoopProgram:
     outputs: tuple[Buffer, ...]
     scratch: tuple[Scratch, ...]
     checks: tuple[Check, ...]
-    nests: tuple[Nest, ...]
+    stages: tuple[Nest | Sweep, ...]
+
+    @property
+    def nests(self) -> tuple[Nest, ...]:
+        """Every nest, in order of text."""
+        return tuple(
+            nest
+            for stage in self.stages
+            for nest in (stage.nests if isinstance(stage, Sweep) else (stage,))
+        )
+
+    @property
+    def coordinates(self) -> tuple[str, ...]:
+        """The coordinates of its sweeps, each once."""
+        sweeps = (stage for stage in self.stages if isinstance(stage, Sweep))
+        return tuple(dict.fromkeys(sweep.coordinate for sweep in sweeps))
 
     def __str__(self) -> str:
-        lines = [f"  size {size.name} = {size.source}" for size in self.sizes]
+        lines = [f"  size {size}" for size in self.sizes]
         lines += [f"  input {buffer}" for buffer in self.inputs]
         lines += [f"  output {buffer}" for buffer in self.outputs]
         lines += [f"  scratch {scratch}" for scratch in self.scratch]
         lines += [f"  check {check}" for check in self.checks]
-        for nest in self.nests:
-            lines += [
-                f"  nest {nest.name} width {nest.width} {{",
-                *print_block(nest.body, 2),
-                "  }",
-            ]
+        for stage in self.stages:
+            if isinstance(stage, Nest):
+                lines += _print_nest(stage, 1)
+                continue
+            lines.append(f"  sweep {stage.coordinate} below {stage.extent} {{")
+            for nest in stage.nests:
+                lines += _print_nest(nest, 2)
+            lines.append("  }")
         return "\n".join([f"loops {self.name} {{", *lines, "}"])
 
     def buffer(self, name: str) -> Buffer | Scratch:
@@ -135,3 +169,9 @@ class LoopProgram:
             if buffer.name == name:
                 return buffer
         raise KeyError(name)
+
+
+def _print_nest(nest: Nest, depth: int) -> list[str]:
+    margin = "  " * depth
+    head = f"{margin}nest {nest.name} width {nest.width} {{"
+    return [head, *print_block(nest.body, depth + 1), margin + "}"]

@@ -11,15 +11,14 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
 from .dtypes import DType, of_numpy, resolve_bf16
-from .errors import OperandError
-
-Law = Literal["commutative", "associative", "idempotent"]
-Number = bool | int | float | complex
+from .dtypes import Number as Number
+from .errors import OperandError, UnsupportedError
+from .expr import PLACES, Law, Op, UserOperator
 
 INF = float("inf")
 
@@ -126,14 +125,54 @@ INFIX: dict[str, Operator] = {row.symbol: row for row in _ROWS if row.symbol and
 REDUCTIONS: dict[str, Operator] = {row.reduction or row.name: row for row in _ROWS if row.reducible}
 
 
-def reduction_name(operator: str) -> str:
+def reduction_name(operator: Op) -> str:
     """The name that a reduction by `operator` has in the language: `add` reduces as `sum`."""
-    return OPERATORS[operator].reduction or operator
+    row = OPERATORS.get(str(operator))
+    return (row and row.reduction) or str(operator)
 
 
-def is_chain(operator: str) -> bool:
-    """Whether `a op b op c` is one Map of three: the operator is commutative and associative."""
-    return {"commutative", "associative"} <= OPERATORS[operator].laws
+def is_chain(operator: Op) -> bool:
+    """Whether `a op b op c` is one Map of three: one of the table, commutative and associative."""
+    return operator in _CHAINS
+
+
+_CHAINS: frozenset[Op] = frozenset(
+    row.name for row in _ROWS if {"commutative", "associative"} <= row.laws
+)
+
+
+def in_table(operator: Op) -> str:
+    """The name of an operator of the table, where one of the text's own cannot stand.
+
+    Raises:
+        UnsupportedError: it is one of the text's own.
+    """
+    if isinstance(operator, str):
+        return operator
+    raise UnsupportedError(
+        f"{operator} is an operator of the text's own, which has no form of its own here",
+        span=operator.span,
+    )
+
+
+def laws_of(operator: Op) -> frozenset[Law]:
+    """The laws that an operator has, or claims."""
+    if isinstance(operator, UserOperator):
+        return frozenset(operator.laws)
+    return OPERATORS[operator].laws
+
+
+def identity_of(operator: Op) -> Number | None:
+    """What a reduction of nothing by an operator is; None if it cannot reduce."""
+    if isinstance(operator, UserOperator):
+        return None if operator.identity is None else operator.identity.value
+    return -1 if operator in PLACES else OPERATORS[operator].identity
+
+
+def distributes(operator: Op, over: Op) -> bool:
+    """Whether a*(b+c) = a*b + a*c, `operator` being the first of these and `over` the second."""
+    row = operator if isinstance(operator, UserOperator) else OPERATORS[operator]
+    return str(over) in row.distributes_over
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,12 +185,26 @@ class Semiring:
     """
 
     name: str
-    add: str
-    mul: str
+    add: Op
+    mul: Op
     zero: Number
     one: Number
-    kinds: frozenset[str]
-    exact_kinds: frozenset[str]
+    kinds: frozenset[str] = frozenset({"bool", "signed", "unsigned", "float", "complex", "object"})
+    exact_kinds: frozenset[str] = frozenset()
+
+    def __str__(self) -> str:
+        return self.name
+
+
+def user_semiring(name: str, add: Op, mul: Op, zero: Number, one: Number) -> Semiring:
+    """A semiring of the text's own: its laws hold in floats if its operators have them.
+
+    They are not relied on in other kinds: integers have no infinity and wrap.
+    """
+    both = {"commutative", "associative"}
+    holds = both <= laws_of(add) and both <= laws_of(mul) and distributes(mul, add)
+    kinds = frozenset({"float"}) if holds else frozenset[str]()
+    return Semiring(name, add, mul, zero, one, exact_kinds=kinds)
 
 
 _ANY = frozenset({"bool", "signed", "unsigned", "float", "complex", "object"})

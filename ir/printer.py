@@ -16,9 +16,12 @@ from .einsum import (
     Expr,
     Literal,
     Map,
+    Op,
     Reduce,
+    UserOperator,
     free_variables,
     implies,
+    rewrite_leaves,
 )
 from .operators import OPERATORS, SEMIRINGS, Number, Semiring, is_chain, reduction_name
 
@@ -55,6 +58,30 @@ def print_einsum(einsum: Einsum) -> str:
     if einsum.otherwise is not None:
         text += f" else {print_number(einsum.otherwise.value)}"
     return text
+
+
+def print_operator(operator: UserOperator) -> str:
+    """One line: `op f(a: f32, b) [commutative, identity = 0] = body`."""
+    promised: list[str] = list(operator.laws)
+    if operator.identity is not None:
+        promised.append(f"identity = {print_number(operator.identity.value)}")
+    promised += [f"distributes_over = {name}" for name in operator.distributes_over]
+    if operator.inverse is not None:
+        promised.append(f"inverse = {operator.inverse}")
+    laws = f" [{', '.join(promised)}]" if promised else ""
+    # A parameter is read as a scalar, and written bare.
+    body = rewrite_leaves(
+        operator.body,
+        lambda leaf: Coordinate(leaf.tensor) if isinstance(leaf, Access) else leaf,
+    )
+    parameters = ", ".join(map(str, operator.parameters))
+    return f"op {operator.name}({parameters}){laws} = {print_expr(body)}"
+
+
+def print_semiring(ring: Semiring) -> str:
+    """One line: `semiring t(max, add, -inf, 0)`."""
+    numbers = f"{print_number(ring.zero)}, {print_number(ring.one)}"
+    return f"semiring {ring.name}({ring.add}, {ring.mul}, {numbers})"
 
 
 def print_access(access: Access) -> str:
@@ -100,7 +127,7 @@ def _render(expr: Expr, ring: Semiring) -> tuple[str, int]:
 
 
 def _render_map(expr: Map, ring: Semiring) -> tuple[str, int]:
-    if expr.op in _PREFIX:
+    if isinstance(expr.op, str) and expr.op in _PREFIX:
         # A minus sign before a number would be read as part of the number.
         level = 10 if isinstance(expr.args[0], Literal) else _UNARY
         return _PREFIX[expr.op] + print_expr(expr.args[0], ring, level), _UNARY
@@ -119,7 +146,7 @@ def _render_map(expr: Map, ring: Semiring) -> tuple[str, int]:
     return f" {symbol} ".join(parts), binds
 
 
-def infix_symbol(op: str, ring: Semiring) -> str | None:
+def infix_symbol(op: Op, ring: Semiring) -> str | None:
     """How `op` is written between operands in an Einsum over `ring`; None if it is a call."""
     if ring.name != "sum_product":
         if op == ring.add:
@@ -128,4 +155,4 @@ def infix_symbol(op: str, ring: Semiring) -> str | None:
             return "*"
         if op in ("add", "mul"):
             return None
-    return OPERATORS[op].symbol
+    return OPERATORS[op].symbol if isinstance(op, str) else None

@@ -151,6 +151,80 @@ def affine(terms: list[Term], offset: int, span: Span | None = None) -> RankExpr
 
 
 @dataclass(frozen=True, slots=True)
+class Quotient:
+    """`dividend // divisor + offset`, rounded down, of expressions in sizes.
+
+    >>> size = RankExpr.of_size("M")
+    >>> str(Quotient(size, RankExpr((), 2), 1)), Quotient(size, RankExpr((), 2), 1).value({"M": 7})
+    ('M//2+1', 4)
+    """
+
+    dividend: RankExpr
+    divisor: RankExpr
+    offset: int = 0
+
+    def sizes(self) -> Iterator[str]:
+        """The ranks whose sizes occur, possibly repeated."""
+        yield from self.dividend.sizes()
+        yield from self.divisor.sizes()
+
+    def variables(self) -> Iterator[str]:
+        """The rank variables, of which there should be none."""
+        yield from self.dividend.variables()
+        yield from self.divisor.variables()
+
+    def value(self, sizes: Mapping[str, int]) -> int:
+        """The number, for these sizes; a ZeroDivisionError if the divisor is 0."""
+        return self.dividend.value(sizes) // self.divisor.value(sizes) + self.offset
+
+    def rename_sizes(self, name: Callable[[str], str]) -> Quotient:
+        """Each rank's name replaced by `name(rank)`."""
+        dividend, divisor = (e.rename_sizes(name) for e in (self.dividend, self.divisor))
+        return Quotient(dividend, divisor, self.offset)
+
+    def __str__(self) -> str:
+        parts = [
+            str(e)
+            if len(e.terms) + bool(e.offset) < 2 and (plain or "*" not in str(e))
+            else f"({e})"
+            for e, plain in ((self.dividend, True), (self.divisor, False))
+        ]
+        return f"{'//'.join(parts)}{self.offset:+}" if self.offset else "//".join(parts)
+
+
+@dataclass(frozen=True, slots=True)
+class Partition:
+    """`partition M -> M1, M0`: the coordinates of a rank as those of several, outermost first.
+
+    m = m1*M0 + m0; the outermost has as many coordinates as it takes, and points past M are in no
+    iteration space.
+    """
+
+    rank: str
+    parts: tuple[str, ...]
+    span: Span | None = field(default=None, compare=False, repr=False)
+
+    @property
+    def coordinate(self) -> RankExpr:
+        """The coordinate of the whole rank, from the variables of its parts."""
+        return RankExpr(
+            tuple(
+                Term(1, tuple(sorted(self.parts[number + 1 :])), part.lower())
+                for number, part in enumerate(self.parts)
+            )
+        )
+
+    @property
+    def outer_shape(self) -> Quotient:
+        """The size of the outermost part: the whole over the product of the others, rounded up."""
+        inner = Term(1, tuple(sorted(self.parts[1:])))
+        return Quotient(RankExpr((Term(1, (self.rank,)), inner), -1), RankExpr((inner,)), 0)
+
+    def __str__(self) -> str:
+        return f"partition {self.rank} -> {', '.join(self.parts)}"
+
+
+@dataclass(frozen=True, slots=True)
 class Rank:
     """A named axis; `shape` is its extent: a number, an expression in sizes, or not yet known.
 
@@ -158,7 +232,7 @@ class Rank:
     """
 
     name: str
-    shape: int | RankExpr | None = None
+    shape: int | RankExpr | Quotient | None = None
     span: Span | None = field(default=None, compare=False, repr=False)
 
     @property

@@ -10,13 +10,15 @@ from collections.abc import Iterable
 from typing import Any, TypeVar
 
 from .dtypes import DTYPES, DType
-from .einsum import Access, Coordinate, Einsum, Literal, Map, Reduce
+from .einsum import Access, Coordinate, Einsum, Literal, Map, Parameter, Reduce, UserOperator
 from .errors import OperandError, ParseError
-from .ranks import Rank, RankExpr, Term
+from .operators import Semiring
+from .ranks import Quotient, Rank, RankExpr, Term
 
 _NODES: tuple[type[Any], ...] = (
     *(Access, Coordinate, Einsum, Literal, Map, Reduce),
-    *(Rank, RankExpr, Term),
+    *(Parameter, UserOperator, Semiring),
+    *(Quotient, Rank, RankExpr, Term),
 )
 T = TypeVar("T")
 
@@ -35,6 +37,8 @@ def _encode(value: Any) -> Any:
         return {"float": value.hex()}
     if isinstance(value, complex):
         return {"complex": [value.real.hex(), value.imag.hex()]}
+    if isinstance(value, frozenset):
+        return {"set": sorted(typing.cast("frozenset[str]", value))}
     if isinstance(value, tuple):
         return [_encode(item) for item in typing.cast("tuple[Any, ...]", value)]
     fields = {
@@ -80,6 +84,8 @@ def _decode(data: Any, classes: dict[str, type[Any]]) -> Any:
                 return DTYPES[entry["dtype"]]
             if entry.keys() == {"float"}:
                 return float.fromhex(entry["float"])
+            if entry.keys() == {"set"}:
+                return frozenset(_decode(entry["set"], classes))
             if entry.keys() == {"complex"}:
                 real, imaginary = entry["complex"]
                 return complex(float.fromhex(real), float.fromhex(imaginary))
@@ -112,6 +118,13 @@ def _matches(value: Any, hint: Any) -> bool:
         return isinstance(value, tuple) and all(
             _matches(part, item) for part in typing.cast("tuple[Any, ...]", value)
         )
+    if origin is frozenset:
+        (item,) = typing.get_args(hint)
+        return isinstance(value, frozenset) and all(
+            _matches(part, item) for part in typing.cast("frozenset[Any]", value)
+        )
+    if origin is typing.Literal:
+        return value in typing.get_args(hint)
     if origin in (typing.Union, types.UnionType):
         return any(_matches(value, option) for option in typing.get_args(hint))
     if hint is type(None):

@@ -7,20 +7,24 @@ from collections.abc import Iterable
 
 from .cascade import Cascade
 from .einsum import (
+    PLACES,
     Access,
     Coordinate,
     Einsum,
     Expr,
     Literal,
     Map,
+    Op,
     Reduce,
+    UserOperator,
     children,
     free_variables,
     walk,
 )
 from .errors import VerifyError
-from .operators import OPERATORS, REDUCTIONS, SEMIRINGS, is_chain
-from .ranks import RankExpr, affine
+from .operators import OPERATORS, REDUCTIONS, SEMIRINGS, Semiring, identity_of, is_chain
+from .ranks import Quotient, RankExpr, affine
+from .scans import check_definitions
 from .source import Span
 
 _RANK = re.compile(r"[A-Z][A-Z0-9_]*\Z")
@@ -31,6 +35,7 @@ RESERVED = frozenset(
     {
         *OPERATORS,
         *REDUCTIONS,
+        *map(str, PLACES),
         *("cascade", "ranks", "partition", "use", "op", "semiring", "over", "where", "else"),
         *("inf", "nan", "true", "false", "complex"),
     }
@@ -48,10 +53,12 @@ def verify(cascade: Cascade) -> Cascade:
 
     The rules: names are identifiers and not words of the language, and a rank's is upper case;
     every rank, tensor, operator and semiring that is used exists; a tensor is defined once, before
-    it is read, with as many indices as it has ranks; index expressions are in normal form (what
-    `affine` makes) and integers fit in 64 bits; left-hand indices are variables or 0; a variable
-    occurs inside the output or inside its reduction, not both; an elementwise filter says what is
-    `else`; no expression is nested more deeply than MAX_DEPTH.
+    it is read, with as many indices as it has ranks; the starts and the step of a scan define one
+    tensor together, and read only what is there by then; index expressions are in normal form (what
+    `affine` makes) and integers fit in 64 bits; left-hand indices are variables, 0, or those of a
+    scan; a variable occurs inside the output or inside its reduction, not both; an elementwise
+    filter says what is `else`; the text's own operators and semirings have one name each; no
+    expression is nested more deeply than MAX_DEPTH.
 
     Raises:
         VerifyError: it breaks one; the message shows where.
@@ -67,13 +74,23 @@ def verify(cascade: Cascade) -> Cascade:
             if any(True for _ in extent.variables()):
                 _fail(f"the extent {extent} of {decl.name} is not a size", decl.span)
             _verify_index(extent, ranks, decl.span)
+    _verify_partitions(cascade, ranks)
+    for assumption in cascade.assumptions:
+        _verify_assumption(assumption, ranks)
+    _verify_definitions(cascade, arity, ranks)
+    for einsum in cascade.einsums:
+        if einsum.name not in arity:
+            _verify_new_name(einsum.name, arity, ranks, einsum.output.span)
+        elif cascade.declaration(einsum.name) is not None:
+            _fail(f"{einsum.name} is an input, and defined as well", einsum.output.span)
+        arity.setdefault(einsum.name, len(einsum.output.indices))
     for einsum in cascade.einsums:
         _verify_einsum(einsum, arity, ranks)
-        arity[einsum.name] = len(einsum.output.indices)
+    check_definitions(cascade)
     if not cascade.outputs:
         _fail("a cascade needs an output", cascade.span)
     for name in cascade.outputs:
-        if cascade.definition(name) is None:
+        if name not in arity or cascade.declaration(name) is not None:
             _fail(f"the output {name} is not defined by an Einsum", cascade.span)
     if len(set(cascade.outputs)) < len(cascade.outputs):
         _fail("an output is named twice", cascade.span)
@@ -99,13 +116,96 @@ def _verify_ranks(cascade: Cascade) -> set[str]:
             _fail(f"the extent of rank {rank.name} does not fit in 64 bits", rank.span)
         ranks.add(rank.name)
     for rank in cascade.ranks:
-        if isinstance(rank.shape, RankExpr):
-            if any(True for _ in rank.shape.variables()):
-                _fail(f"the shape {rank.shape} of rank {rank.name} is not a size", rank.span)
-            if rank.shape.constant is not None:
-                _fail(f"the shape of rank {rank.name} is a number, so write it as one", rank.span)
-            _verify_index(rank.shape, ranks, rank.span)
+        if not isinstance(rank.shape, RankExpr | Quotient):
+            continue
+        if any(True for _ in rank.shape.variables()):
+            _fail(f"the shape {rank.shape} of rank {rank.name} is not a size", rank.span)
+        if isinstance(rank.shape, Quotient):
+            _verify_index(rank.shape.dividend, ranks, rank.span)
+            _verify_index(rank.shape.divisor, ranks, rank.span)
+            continue
+        if rank.shape.constant is not None:
+            _fail(f"the shape of rank {rank.name} is a number, so write it as one", rank.span)
+        _verify_index(rank.shape, ranks, rank.span)
     return ranks
+
+
+def _verify_partitions(cascade: Cascade, ranks: set[str]) -> None:
+    parts: set[str] = set()
+    for partition in cascade.partitions:
+        for name in (partition.rank, *partition.parts):
+            if name not in ranks:
+                _fail(f"unknown rank {name}", partition.span)
+        if len(partition.parts) < 2:
+            _fail(f"a partition of {partition.rank} has two parts or more", partition.span)
+        for part in partition.parts:
+            if part in parts or part == partition.rank:
+                _fail(f"rank {part} is a part twice", partition.span)
+            parts.add(part)
+
+
+def _verify_assumption(expr: Expr, ranks: set[str]) -> None:
+    """An assumption is made of sizes, integers and operators of the table."""
+    for node in walk(expr):
+        if isinstance(node, Coordinate) and node.name in ranks:
+            continue
+        if isinstance(node, Literal) and type(node.value) is int:
+            continue
+        if isinstance(node, Map) and node.op in _SIZE_OPERATORS:
+            _verify_map(node)
+            continue
+        _fail("an assumption is made of sizes and integers", node.span or expr.span)
+
+
+_SIZE_OPERATORS: frozenset[Op] = frozenset(
+    ("add", "sub", "mul", "floordiv", "mod", "eq", "ne", "lt", "le", "gt", "ge")
+)
+
+
+def _verify_definitions(cascade: Cascade, arity: dict[str, int], ranks: set[str]) -> None:
+    """The text's own operators and semirings: one of each name, and the names are free."""
+    operators, semirings = cascade.definitions()
+    taken: dict[str, UserOperator | Semiring] = {}
+    every: tuple[UserOperator | Semiring, ...] = (*operators, *semirings)
+    for made in every:
+        span = made.span if isinstance(made, UserOperator) else None
+        _verify_new_name(made.name, (*arity, *SEMIRINGS), ranks, span)
+        if taken.setdefault(made.name, made) != made:
+            _fail(f"{made.name} is defined twice, in two ways", span)
+    for operator in operators:
+        _verify_operator(operator)
+    for ring in semirings:
+        for op in (ring.add, ring.mul):
+            _verify_op(op, None)
+            if (op.arity if isinstance(op, UserOperator) else OPERATORS[op].arity) != 2:
+                _fail(f"{op} does not take two operands, so it is no part of {ring.name}", None)
+        if identity_of(ring.add) is None:
+            _fail(f"{ring.add} has no identity, so {ring.name} cannot add with it", None)
+
+
+def _verify_operator(operator: UserOperator) -> None:
+    names = [parameter.name for parameter in operator.parameters]
+    for name in names:
+        if not _NAME.match(name) or name in RESERVED:
+            _fail(f"{name!r} cannot be a parameter's name", operator.span)
+    if not names or len(set(names)) < len(names):
+        _fail(f"{operator.name} names each of its parameters once", operator.span)
+    binary = operator.laws or operator.identity or operator.distributes_over or operator.inverse
+    if binary and len(names) != 2:
+        _fail(f"{operator.name} has laws, so it takes two operands", operator.span)
+    _verify_depth(operator.body)
+    for node in walk(operator.body):
+        if isinstance(node, Access) and node == Access(node.tensor) and node.tensor in names:
+            continue
+        if isinstance(node, Map):
+            _verify_map(node)
+        elif isinstance(node, Literal):
+            _verify_literal(node, operator.span)
+        else:
+            _fail(
+                "the body of an operator is made of its parameters, numbers and operators",
+                node.span or operator.span,
+            )
 
 
 def _verify_index(expr: RankExpr, ranks: set[str], span: Span | None) -> None:
@@ -130,13 +230,12 @@ def _verify_new_name(name: str, taken: Iterable[str], ranks: set[str], span: Spa
 
 def _verify_einsum(einsum: Einsum, arity: dict[str, int], ranks: set[str]) -> None:
     output = einsum.output
-    _verify_new_name(output.tensor, arity, ranks, output.span)
     for index in output.indices:
-        if not isinstance(index, RankExpr) or (index.variable is None and index.constant != 0):
+        if not isinstance(index, RankExpr) or not _may_stand_left(index):
             _fail(f"the left index {_show(index)} is not a variable", output.span)
     if output.fill is not None:
         _fail(f"{output.tensor} has a fill on the left", output.span)
-    if einsum.semiring not in SEMIRINGS:
+    if isinstance(einsum.semiring, str) and einsum.semiring not in SEMIRINGS:
         _fail(f"unknown semiring {einsum.semiring}", einsum.span, f"one of {', '.join(SEMIRINGS)}")
     bound = set(einsum.free)
     for variable in bound:
@@ -155,6 +254,15 @@ def _verify_einsum(einsum: Einsum, arity: dict[str, int], ranks: set[str]) -> No
         _fail(f"the `else` of {einsum.name} has no `where`", einsum.span)
     if einsum.otherwise is not None:
         _verify_literal(einsum.otherwise, einsum.span)
+
+
+def _may_stand_left(index: RankExpr) -> bool:
+    """Whether a left index is a variable, a number, or a scan's step `v+c`."""
+    variables = tuple(index.variables())
+    return index.offset >= 0 and (
+        not index.terms
+        or (len(variables) == 1 and index.terms == RankExpr.of_variable(*variables).terms)
+    )
 
 
 def _show(index: RankExpr | Access) -> str:
@@ -236,19 +344,30 @@ def _verify_access(access: Access, arity: dict[str, int], ranks: set[str]) -> No
 
 
 def _verify_map(node: Map) -> None:
-    if node.op not in OPERATORS:
-        _fail(f"unknown operator {node.op}", node.span)
-    arity, given = OPERATORS[node.op].arity, len(node.args)
-    if given != arity and not (is_chain(node.op) and given > 2):
+    _verify_op(node.op, node.span)
+    op = node.op
+    arity = op.arity if isinstance(op, UserOperator) else OPERATORS[op].arity
+    given = len(node.args)
+    if given != arity and not (is_chain(op) and given > 2):
         operands = "operand" if arity == 1 else "operands"
-        _fail(f"{node.op} takes {arity} {operands}, not {given}", node.span)
-    if (node.dtype is not None) != (node.op in ("cast", "bitcast")):
-        _fail(f"{node.op} {'takes no' if node.dtype else 'needs a'} dtype", node.span)
+        _fail(f"{op} takes {arity} {operands}, not {given}", node.span)
+    if (node.dtype is not None) != (op in ("cast", "bitcast")):
+        _fail(f"{op} {'takes no' if node.dtype else 'needs a'} dtype", node.span)
+
+
+def _verify_op(op: Op, span: Span | None) -> None:
+    if isinstance(op, str) and op not in OPERATORS:
+        _fail(f"unknown operator {op}", span)
 
 
 def _verify_reduce(node: Reduce, ranks: set[str]) -> None:
-    if node.op not in OPERATORS or not OPERATORS[node.op].reducible:
-        _fail(f"{node.op} is not a reduction", node.span)
+    known = isinstance(node.op, UserOperator) or node.op in PLACES or node.op in OPERATORS
+    if not known or identity_of(node.op) is None:
+        _fail(f"{node.op} is not a reduction", node.span, "it has no identity" if known else None)
+    if isinstance(node.op, UserOperator) and node.op.arity != 2:
+        _fail(f"{node.op} does not take two operands, so it cannot reduce", node.span)
+    if node.op in PLACES and len(node.variables) != 1:
+        _fail(f"{node.op} gives the coordinate of one variable", node.span)
     if not node.variables or len(set(node.variables)) < len(node.variables):
         _fail("a reduction names each of its variables once", node.span)
     for variable in node.variables:

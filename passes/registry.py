@@ -14,6 +14,7 @@ _PASSES = {
     "diagonal": ("rewrites.canonical", "diagonal"),
     "presum": ("rewrites.canonical", "presum"),
     "order": ("rewrites.order", "Order"),
+    "plain": ("rewrites.plain", "Plain"),
 }
 
 

@@ -8,10 +8,11 @@ from typing import ClassVar, TypeAlias
 
 from ..ir.cascade import Cascade
 from ..ir.dtypes import DType
-from ..ir.einsum import Access, Einsum, Expr, Map, Reduce, accesses
+from ..ir.einsum import Access, Einsum, Expr, Map, Reduce, accesses, walk
 from ..ir.errors import OperandError, PassError
-from ..ir.infer import einsum_dtype, product_dtype, regroups
+from ..ir.infer import einsum_dtype, known_dtypes, product_dtype, regroups
 from ..ir.ranks import RankExpr
+from ..ir.scans import Scan, stages
 from .base import Pass
 
 
@@ -24,12 +25,7 @@ class Scope:
 
     @classmethod
     def of(cls, cascade: Cascade) -> Scope:
-        dtypes = {decl.name: decl.dtype for decl in cascade.inputs if decl.dtype is not None}
-        for einsum in cascade.einsums:
-            read = [*accesses(einsum.expr), *(accesses(einsum.where) if einsum.where else ())]
-            if all(access.tensor in dtypes for access in read):
-                dtypes[einsum.name] = einsum_dtype(einsum, dtypes)
-        return cls(cascade, dtypes)
+        return cls(cascade, known_dtypes(cascade))
 
     def extent(self, variable: str) -> int | None:
         """The extent of a variable's rank, if it is a known number."""
@@ -96,6 +92,27 @@ Law: TypeAlias = Callable[[Einsum, Scope], "tuple[Einsum, ...] | None"]
 _BOUND = 10_000
 
 
+def set_apart(cascade: Cascade) -> frozenset[str]:
+    """The tensors whose Einsums mean more than they say alone, so that no law of one applies.
+
+    These are the Einsums of a scan, which advance together, and those that a partition filters.
+    """
+    found = {einsum.name for einsum in cascade.einsums if einsum.step is not None}
+    for stage in stages(cascade):
+        if isinstance(stage, Scan):
+            found |= {einsum.name for einsum in stage.members}
+    for partition in cascade.partitions:
+        parts = {part.lower() for part in partition.parts}
+        found |= {einsum.name for einsum in cascade.einsums if parts <= _bound(einsum)}
+    return frozenset(found)
+
+
+def _bound(einsum: Einsum) -> set[str]:
+    """The variables that an Einsum binds anywhere."""
+    nodes = (node for node in walk(einsum.expr) if isinstance(node, Reduce))
+    return {*einsum.free, *(variable for node in nodes for variable in node.variables)}
+
+
 class Rewrite(Pass):
     """A pass that applies one law to every Einsum, until it applies to none."""
 
@@ -105,9 +122,11 @@ class Rewrite(Pass):
     def __call__(self, cascade: Cascade) -> Cascade:
         apply = type(self).law
         scope = Scope.of(cascade)
+        apart = set_apart(cascade)
         position = applied = 0
         while position < len(cascade.einsums):
-            found = apply(cascade.einsums[position], scope)
+            einsum = cascade.einsums[position]
+            found = None if einsum.name in apart else apply(einsum, scope)
             if found is None:
                 position += 1
                 continue

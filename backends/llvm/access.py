@@ -25,6 +25,9 @@ class Accesses(Indices):
         self.floors: dict[str, int] = {}  # of a buffer that is written: see Place
         self.versions: dict[str, int] = {}
         self._checked = {check.index for check in program.checks}
+        for name in program.coordinates:  # an index inside a sweep has the coordinate as a size
+            place = {name.rstrip("'").lower(): RankExpr.of_size(name)}
+            self._checked |= {check.index.substitute(place) for check in program.checks}
 
     # ---- loads and stores
 

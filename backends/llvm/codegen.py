@@ -12,7 +12,7 @@ threads may be in it.
 from __future__ import annotations
 
 from ...ir.loop_nodes import LANES
-from ...ir.loops import LoopProgram, Scratch
+from ...ir.loops import LoopProgram, Scratch, Sweep
 from ...ir.ranks import RankExpr
 from .builder import Builder
 from .index import Indices
@@ -63,32 +63,102 @@ def _entry(program: LoopProgram, bits: int, declared: dict[str, str]) -> str:
         aligned = b.here(f"and i64 {raised}, {-_ALIGNMENT}")
         pointer = b.here(f"inttoptr i64 {aligned} to ptr")
         b.do(f"store ptr {pointer}, ptr {b.gep(table, str(8 * number))}, align 8")
-    lines = ["entry:", *b.scopes[0].lines]
-    arguments = f"ptr %params, ptr %data, ptr {table}"
-    sources: list[str] = []
-    label, status = b.scopes[0].label, "2"
+    params = _with_coordinates(program, b, indices)
+    limits = [
+        indices.number(stage.extent) if isinstance(stage, Sweep) else "" for stage in program.stages
+    ]
+    flow = _Flow(program, f"ptr {params}, ptr %data, ptr {table}")
+    flow.sources = [] if failed == "false" else [f"[2, %{b.scopes[0].label}]"]
+    first = "br label %stage0"
     if failed != "false":
-        lines.append(f"  br i1 {failed}, label %end, label %nest0")
-        sources.append(f"[2, %{label}]")
-    else:
-        lines.append("  br label %nest0")
-    last = len(program.nests) - 1
-    for number in range(len(program.nests)):
-        status = f"%status{number}"
-        lines.append(f"nest{number}:")
-        lines.append(f"  {status} = call i32 @{program.name}.{number}({arguments})")
-        if number == last:
-            lines.append("  br label %end")
+        first = f"br i1 {failed}, label %end, label %stage0"
+    places = {name: b.gep(params, str(8 * n)) for n, name in _coordinate_numbers(program)}
+    lines = ["entry:", *b.scopes[0].lines, f"  {first}"]
+    for number, (stage, limit) in enumerate(zip(program.stages, limits, strict=True)):
+        after = f"stage{number + 1}" if number + 1 < len(program.stages) else "end"
+        if isinstance(stage, Sweep):
+            flow.sweep(f"stage{number}", stage, limit, places[stage.coordinate], after)
         else:
-            lines.append(f"  %done{number} = icmp eq i32 {status}, 0")
-            lines.append(f"  br i1 %done{number}, label %nest{number + 1}, label %end")
-        sources.append(f"[{status}, %nest{number}]")
-    lines += ["end:", f"  %status = phi i32 {', '.join(sources)}"]
+            flow.nest(f"stage{number}", after)
+    lines += [*flow.lines, "end:", f"  %status = phi i32 {', '.join(flow.sources)}"]
     if memory:
         declared["free"] = "declare void @free(ptr)"
     lines += [f"  call void @free(ptr {block})" for block in memory]
     lines += ["  ret i32 %status", "}"]
     return "\n".join([f"define i32 @{program.name}(ptr %params, ptr %data) #0 {{", *lines])
+
+
+def _coordinate_numbers(program: LoopProgram) -> list[tuple[int, str]]:
+    """Where in the nests' parameters each sweep's coordinate is: after what the caller gives."""
+    buffers = (*program.inputs, *program.outputs)
+    given = len(program.sizes) + sum(len(buffer.extents) for buffer in buffers)
+    return list(enumerate(program.coordinates, given))
+
+
+def _with_coordinates(program: LoopProgram, b: Builder, indices: Indices) -> str:
+    """What the nests get as their parameters: a copy with room for coordinates, if there are any.
+
+    The caller's own are shared by all threads.
+    """
+    numbers = _coordinate_numbers(program)
+    if not numbers:
+        return "%params"
+    given = numbers[0][0]
+    copy = b.pure(f"alloca [{given + len(numbers)} x i64], align 8")
+    for number in range(given):
+        value = indices.parameter(number)
+        b.do(f"store i64 {value}, ptr {b.gep(copy, str(8 * number))}, align 8")
+    return copy
+
+
+class _Flow:
+    """The blocks that call nests one after another, until one gives a status that is not 0."""
+
+    def __init__(self, program: LoopProgram, arguments: str) -> None:
+        self.name = program.name
+        self.arguments = arguments
+        self.lines: list[str] = []
+        self.sources: list[str] = []  # the status with which each block goes to the end
+        self._calls = 0
+
+    def nest(self, label: str, after: str, before: str = "") -> None:
+        """A call of the next nest."""
+        number, self._calls = self._calls, self._calls + 1
+        status = f"%status{number}"
+        self.lines.append(f"{label}:")
+        if before:
+            self.lines.append(f"  {before}")
+        self.lines.append(f"  {status} = call i32 @{self.name}.{number}({self.arguments})")
+        self.sources.append(f"[{status}, %{label}]")
+        if after == "end":
+            self.lines.append("  br label %end")
+        else:
+            self.lines.append(f"  %done{number} = icmp eq i32 {status}, 0")
+            self.lines.append(f"  br i1 %done{number}, label %{after}, label %end")
+
+    def sweep(self, label: str, sweep: Sweep, limit: str, place: str, after: str) -> None:
+        """A loop over the coordinate, which stands at `place` while its nests are called."""
+        at, following = f"%{label}.at", f"%{label}.next"
+        self.lines += [
+            f"{label}:",
+            f"  br label %{label}.head",
+            f"{label}.head:",
+            f"  {at} = phi i64 [0, %{label}], [{following}, %{label}.again]",
+            f"  %{label}.more = icmp slt i64 {at}, {limit}",
+            f"  br i1 %{label}.more, label %{label}.0, label %{after}",
+        ]
+        if after == "end":
+            self.sources.append(f"[0, %{label}.head]")
+        last = len(sweep.nests) - 1
+        for number in range(len(sweep.nests)):
+            then = f"{label}.again" if number == last else f"{label}.{number + 1}"
+            store = f"store i64 {at}, ptr {place}, align 8" if number == 0 else ""
+            self.nest(f"{label}.{number}", then, store)
+        self.lines += [
+            f"{label}.again:",
+            f"  {following} = add i64 {at}, 1",
+            f"  br label %{label}.head",
+        ]
 
 
 def _guard(program: LoopProgram, b: Builder, indices: Indices) -> None:

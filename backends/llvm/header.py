@@ -6,7 +6,7 @@ import re
 
 from ...ir.dtypes import DType
 from ...ir.loops import ArrayAxis, Buffer, LoopProgram
-from ...ir.ranks import RankExpr
+from ...ir.ranks import Quotient, RankExpr
 
 #: dtype -> (C type, the lines that define it)
 _TYPES: dict[str, tuple[str, str]] = {
@@ -87,9 +87,9 @@ def header(program: LoopProgram) -> str:
     tensors = names[: len(buffers)]
     sizes = dict(zip((s.name for s in program.sizes), names[len(buffers) :], strict=True))
     derived = [
-        f"const int64_t {sizes[size.name]} = {_expression(size.source, sizes)};\n  "
+        _derived(sizes[size.name], size.source, sizes)
         for size in program.sizes
-        if isinstance(size.source, RankExpr)
+        if not isinstance(size.source, ArrayAxis)
     ]
     arguments = [
         argument
@@ -171,6 +171,21 @@ def _strides(tensor: str, buffer: Buffer, sizes: dict[str, str]) -> list[str]:
         stride = f"({tensor}_strides ? {tensor}_strides[{axis}] : {dense})"
         found.append(f"{stride} * {buffer.dtype.itemsize}")
     return found
+
+
+def _derived(name: str, source: RankExpr | Quotient, sizes: dict[str, str]) -> str:
+    """The definition of a size that follows from others: rounded down, and never below 0."""
+    if isinstance(source, Quotient):
+        dividend, divisor = (
+            _in_parentheses(_expression(part, sizes)) for part in (source.dividend, source.divisor)
+        )
+        below = f"-((-{dividend} + {divisor} - 1) / {divisor})"
+        whole = f"({divisor} < 1 ? 0 : {dividend} < 0 ? {below} : {dividend} / {divisor})"
+        text = f"{whole} + {source.offset}".replace("+ -", "- ")
+    else:
+        text = _expression(source, sizes)
+    signed = "-" in text
+    return f"const int64_t {name} = {f'({text}) < 0 ? 0 : {text}' if signed else text};\n  "
 
 
 def _expression(expression: RankExpr, sizes: dict[str, str]) -> str:

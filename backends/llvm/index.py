@@ -87,6 +87,8 @@ class Indices:
             self._bases[buffer.name] = ("%data", number)
             self._first_stride[buffer.name] = at
             at += len(buffer.extents)
+        for number, name in enumerate(program.coordinates, at):
+            self._size_numbers[name] = number
         for number, scratch in enumerate(program.scratch):
             self.buffers[scratch.name] = scratch
             self._bases[scratch.name] = ("%scratch", number)

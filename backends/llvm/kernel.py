@@ -63,7 +63,7 @@ class LlvmKernel:
             if isinstance(size.source, ArrayAxis):
                 sizes[size.name] = arrays[size.source.buffer].shape[size.source.axis]
             else:
-                sizes[size.name] = size.source.value(sizes)
+                sizes[size.name] = max(size.source.value(sizes), 0)
         for buffer in (*program.inputs, *program.outputs):
             _check(buffer, arrays[buffer.name], sizes)
         strides = [stride for array in arrays.values() for stride in array.strides]

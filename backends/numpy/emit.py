@@ -8,16 +8,17 @@ Sizes are read off the inputs' shapes, so one text serves all shapes.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 
 from ...ir.cascade import Cascade
 from ...ir.dtypes import DType
-from ...ir.einsum import Access, Einsum
+from ...ir.einsum import Einsum
 from ...ir.infer import infer_dtypes
 from ...ir.printer import print_einsum
-from ...ir.ranks import RankExpr
-from .frame import Frame
+from ...ir.scans import Stage, at, stages
+from .formulas import dtype_text
+from .frame import Frame, tuple_text
 from .helpers import HELPERS
 from .pairs import in_pairs
 from .reads import MAX_AXES
@@ -47,17 +48,54 @@ def emit(cascade: Cascade, dtypes: Mapping[str, DType] | None = None) -> str:
     )
     cascade = in_pairs(cascade, MAX_AXES)
     frame = Frame(cascade, infer_dtypes(cascade, {}))
-    *earlier, last = cascade.einsums
-    for einsum in earlier:
-        _assign(frame, einsum, _value(frame, einsum))
+    *earlier, last = stages(cascade)
+    stepping = {einsum.name for einsum in cascade.einsums if einsum.step is not None}
+    for stage in earlier:
+        _stage(frame, stage, stepping)
+    alone = isinstance(last, Einsum) and cascade.outputs == (last.name,)
+    if not isinstance(last, Einsum) or last.name in stepping or not alone:
+        _stage(frame, last, stepping)
+        frame.line(f"return {', '.join(map(frame.tensor, cascade.outputs))}")
+        return _module(frame, with_out=False)
     value = _value(frame, last)
-    if len(cascade.outputs) == 1 and cascade.outputs[0] == last.name:
-        in_place = value.call is not None
-        frame.line(f"return {value.call}, out=out)" if in_place else f"return {value.text}")
-        return _module(frame, with_out=in_place)
-    _assign(frame, last, value)
-    frame.line(f"return {', '.join(map(frame.tensor, cascade.outputs))}")
-    return _module(frame, with_out=False)
+    in_place = value.call is not None
+    frame.line(f"return {value.call}, out=out)" if in_place else f"return {value.text}")
+    return _module(frame, with_out=in_place)
+
+
+def _stage(frame: Frame, stage: Stage, stepping: Collection[str]) -> None:
+    """The statements of an Einsum, or of a scan: a loop in which its coordinate is a number."""
+    if isinstance(stage, Einsum):
+        if stage.name in stepping:
+            _write(frame, stage, stage)
+        else:
+            frame.line(f"{frame.tensor(stage.name)} = {_value(frame, stage).text}")
+        return
+    for einsum in stage.members:
+        _room(frame, einsum.name)
+    coordinate = stage.rank + "'"
+    name = frame.coordinate(coordinate, stage.variable)
+    with frame.block(f"for {name} in range({frame.rank_size(stage.rank)}):"):
+        for einsum in stage.members:
+            _write(frame, at(einsum, stage.variable, coordinate), einsum)
+
+
+def _room(frame: Frame, tensor: str) -> None:
+    """An array for what is written part by part, unless there is one."""
+    if tensor not in frame.roomed:
+        frame.roomed.add(tensor)
+        shape = tuple_text([frame.expression(extent) for extent in frame.extents[tensor]])
+        dtype = dtype_text(frame.dtypes[tensor])
+        frame.line(f"{frame.tensor(tensor)} = np.empty({shape}, {dtype})")
+
+
+def _write(frame: Frame, einsum: Einsum, shown: Einsum) -> None:
+    """What a start, or a member of a scan at a coordinate, defines, written where it belongs."""
+    _room(frame, einsum.name)
+    frame.line(f"# {print_einsum(shown)}")
+    value = EinsumEmitter(frame, einsum).over_free()
+    place = ", ".join(":" if index.variable else frame.expression(index) for index in einsum.left)
+    frame.line(f"{frame.tensor(einsum.name)}[{place}] = {value}")
 
 
 def _value(frame: Frame, einsum: Einsum) -> Value:
@@ -65,17 +103,12 @@ def _value(frame: Frame, einsum: Einsum) -> Value:
     return EinsumEmitter(frame, einsum).emit()
 
 
-def _assign(frame: Frame, einsum: Einsum, value: Value) -> None:
-    frame.line(f"{frame.tensor(einsum.name)} = {value.text}")
-
-
 def _module(frame: Frame, *, with_out: bool) -> str:
     cascade = frame.cascade
     inputs = ", ".join(map(str, cascade.inputs))
     shown = [
-        f"{access.tensor}[{','.join(_left(index) for index in access.indices)}]: "
-        f"{frame.dtypes[access.tensor]}"
-        for access in cascade.output_accesses()
+        f"{name}[{','.join(map(str, frame.extents[name]))}]: {frame.dtypes[name]}"
+        for name in cascade.outputs
     ]
     helpers = [HELPERS[name].strip("\n") for name in HELPERS if name in frame.uses]
     parameters = ", ".join([*frame.parameters, *(["out=None"] if with_out else [])])
@@ -92,8 +125,3 @@ def _module(frame: Frame, *, with_out: bool) -> str:
     if "ml_dtypes." in text:
         imports.insert(-1, "import ml_dtypes")
     return "\n\n\n".join(["\n".join(imports), *helpers, text]) + "\n"
-
-
-def _left(index: RankExpr | Access) -> str:
-    variable = index.variable if isinstance(index, RankExpr) else None
-    return variable.upper() if variable else "1"

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from ...ir.cascade import Cascade
 from ...ir.dtypes import DType
 from ...ir.errors import RankError
-from ...ir.ranks import RankExpr, Term
+from ...ir.ranks import Quotient, RankExpr, Term
 from .helpers import HELPERS, NEEDS
 from .names import Names
 
@@ -19,6 +19,8 @@ class Frame:
     def __init__(self, cascade: Cascade, dtypes: Mapping[str, DType]) -> None:
         self.cascade = cascade
         self.dtypes = dict(dtypes)
+        self.extents = cascade.extents()
+        self.roomed: set[str] = set()  # tensors that are written part by part, once they exist
         self.names = Names(frozenset(HELPERS))
         self.function = self.names.fresh(cascade.name or "cascade")
         self.parameters = [self.tensor(decl.name) for decl in cascade.inputs]
@@ -26,6 +28,7 @@ class Frame:
         self.uses: set[str] = set()
         self._depth = 1
         self._sizes: dict[str, str] = {}  # the line that defines each size in use
+        self._coordinates: dict[str, str] = {}  # of scans, which are numbers in their loops
 
     # ---- writing
 
@@ -59,25 +62,26 @@ class Frame:
         """The identifier of a tensor."""
         return self.names.of("tensor", name)
 
-    def extent_of(self, tensor: str, axis: int) -> str | int | None:
-        """The rank that a tensor's axis runs over, or its extent if that is a number."""
-        decl = self.cascade.declaration(tensor)
-        if decl is not None:
-            extent = decl.extents[axis]
-            return extent.rank or extent.constant
-        definition = self.cascade.definition(tensor)
-        index = definition.output.indices[axis] if definition is not None else None
-        variable = index.variable if isinstance(index, RankExpr) else None
-        return variable.upper() if variable else 1
-
     # ---- sizes
 
     def size(self, variable: str) -> str:
         """The extent of a variable's rank."""
         return self.rank_size(variable.upper())
 
+    def coordinate(self, name: str, variable: str) -> str:
+        """The identifier of a scan's coordinate, which stands among the sizes as `name`."""
+        if name not in self._coordinates:
+            self._coordinates[name] = self.names.fresh(variable)
+        return self._coordinates[name]
+
+    def is_coordinate(self, rank: str) -> bool:
+        """Whether what stands among the sizes is a scan's coordinate."""
+        return rank in self._coordinates
+
     def rank_size(self, rank: str) -> str:
         """The identifier of a rank's size, read off an input's shape if one has it."""
+        if rank in self._coordinates:
+            return self._coordinates[rank]
         name = self.names.of("size", rank)
         if rank not in self._sizes:
             self._sizes[rank] = ""  # takes its place in the order after what it is made from
@@ -98,6 +102,10 @@ class Frame:
         shape = self.cascade.rank(rank).shape
         if isinstance(shape, RankExpr):
             return f"max({self.expression(shape)}, 0)"
+        if isinstance(shape, Quotient):
+            over, by = self.expression(shape.dividend), self.expression(shape.divisor)
+            offset = f"{shape.offset:+}" if shape.offset else ""
+            return f"max(({over}) // ({by}){offset}, 0)"
         if shape is None:
             raise RankError(
                 f"the extent of rank {rank} follows from no input",

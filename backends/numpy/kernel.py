@@ -13,7 +13,6 @@ from ...ir.cascade import Cascade
 from ...ir.dtypes import of_numpy
 from ...ir.errors import OperandError, RankError, UnsupportedError
 from ...ir.infer import infer_dtypes, infer_sizes
-from ...ir.ranks import RankExpr
 from ..base import Array, Call
 from .emit import emit
 
@@ -64,11 +63,11 @@ class NumpyKernel:
         sizes = infer_sizes(
             cascade, {n: array.shape for n, array in zip(names, inputs, strict=True)}
         )
-        for access, array in zip(cascade.output_accesses(), outputs, strict=True):
-            indices = (index for index in access.indices if isinstance(index, RankExpr))
-            shape = tuple(sizes[i.variable.upper()] if i.variable else 1 for i in indices)
+        extents = cascade.extents()
+        for name, array in zip(cascade.outputs, outputs, strict=True):
+            shape = tuple(extent.value(sizes) for extent in extents[name])
             if array.shape != shape:
-                raise RankError(f"{access.tensor} has shape {shape} but was given {array.shape}")
+                raise RankError(f"{name} has shape {shape} but was given {array.shape}")
         dtypes = infer_dtypes(cascade, {})
         for name, array in zip((*names, *cascade.outputs), (*inputs, *outputs), strict=True):
             if of_numpy(array.dtype) != dtypes[name]:

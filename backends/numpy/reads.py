@@ -49,12 +49,14 @@ def _plain(frame: Frame, access: Access) -> Value | None:
     for axis, index in enumerate(access.indices):
         if not isinstance(index, RankExpr):
             return None
-        extent = frame.extent_of(access.tensor, axis)
-        if index.variable is not None and index.variable.upper() == extent:
+        extent = frame.extents[access.tensor][axis]
+        if index.variable is not None and index.variable.upper() == extent.rank:
             entries.append(":")
             axes.append(index.variable)
         elif index.constant is not None and 0 <= index.constant < _known(frame, extent):
             entries.append(str(index.constant))
+        elif _is_reached(frame, index, extent):
+            entries.append(frame.expression(index))
         else:
             return None
     while entries and entries[-1] == ":":
@@ -68,12 +70,21 @@ def _plain(frame: Frame, access: Access) -> Value | None:
     return Value(text, tuple(axes), frame.dtypes[access.tensor])
 
 
-def _known(frame: Frame, extent: str | int | None) -> int:
-    """The extent if it is known, else 0."""
-    if isinstance(extent, str):
-        shape = frame.cascade.rank(extent).shape
-        extent = shape if isinstance(shape, int) else None
-    return extent or 0
+def _known(frame: Frame, extent: RankExpr) -> int:
+    """The least that the extent is known to be."""
+    if extent.rank is not None:
+        shape = frame.cascade.rank(extent.rank).shape
+        return shape if isinstance(shape, int) else 0
+    alone = all(term.coefficient > 0 and not term.variable for term in extent.terms)
+    return extent.offset if alone else 0
+
+
+def _is_reached(frame: Frame, index: RankExpr, extent: RankExpr) -> bool:
+    """Whether an index is a scan's coordinate plus no more than the extent exceeds its rank."""
+    place = RankExpr(index.terms).rank
+    if place is None or not frame.is_coordinate(place) or index.offset < 0:
+        return False
+    return RankExpr(extent.terms).rank == place.rstrip("'") and index.offset <= extent.offset
 
 
 def _repeated(axes: Sequence[str]) -> tuple[int, int]:
@@ -130,7 +141,8 @@ def _gather(frame: Frame, access: Access, scope: Sequence[str]) -> tuple[str, tu
         last = indices[-1]
         variable = last.variable if isinstance(last, RankExpr) else None
         others = {v for index in indices[:-1] for v in index.variables()}
-        whole = variable and frame.extent_of(access.tensor, len(indices) - 1) == variable.upper()
+        extent = frame.extents[access.tensor][len(indices) - 1]
+        whole = variable and extent.rank == variable.upper()
         if not variable or not whole or variable in others or variable in trailing:
             break
         trailing.insert(0, variable)

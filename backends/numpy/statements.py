@@ -20,7 +20,7 @@ from ...ir.einsum import (
     free_variables,
 )
 from ...ir.infer import expr_dtype, product_dtype, strong
-from ...ir.operators import Number, is_chain
+from ...ir.operators import Number, in_table, is_chain
 from ...ir.ranks import RankExpr
 from .contraction import contract
 from .formulas import apply, bitcast, cast, dtype_text, duplicates, literal, number_text
@@ -48,6 +48,15 @@ class EinsumEmitter:
 
     def emit(self) -> Value:
         """Writes the statements before the last; the Value of the output itself."""
+        return self._placed(self._whole())
+
+    def over_free(self) -> str:
+        """The same for what is written in a place of its output: over its variables, in order."""
+        value = self._whole()
+        return value.render(aligned(value, self.einsum.free))
+
+    def _whole(self) -> Value:
+        """Writes the statements; what the Einsum defines, over its variables in any order."""
         einsum = self.einsum
         self._prepare(einsum.expr, einsum.free)
         if einsum.where is not None:
@@ -61,7 +70,7 @@ class EinsumEmitter:
             value = self._value(einsum.expr)
             if einsum.where is not None and einsum.otherwise is not None:
                 value = self._chosen(self._value(einsum.where), value, einsum.otherwise.value)
-        return self._placed(cast(value, self.dtype))
+        return cast(value, self.dtype)
 
     # ---- reading
 
@@ -130,11 +139,12 @@ class EinsumEmitter:
         if is_chain(expr.op) and not all(isinstance(arg, Literal) for arg in expr.args):
             dtype = self._chain_dtype(expr)
             args = [arg if arg.weak else cast(arg, dtype) for arg in args]
-        if duplicates(expr.op):
+        op = in_table(expr.op)
+        if duplicates(op):
             args = [self._bound(arg) for arg in args]
         if len(args) > _CHAIN:
-            args = [self._folded_chain(expr.op, args[:-_CHAIN]), *args[-_CHAIN:]]
-        return apply(expr.op, args, self._order)
+            args = [self._folded_chain(op, args[:-_CHAIN]), *args[-_CHAIN:]]
+        return apply(op, args, self._order)
 
     def _folded_chain(self, op: str, args: Sequence[Value]) -> Value:
         """The first operands of a long chain, a few to a line: Python's parser has its limits."""
@@ -161,7 +171,7 @@ class EinsumEmitter:
         if product is not None:
             return product
         ring = self.einsum.ring
-        fold = Fold(node.op, dtype, ring.zero if node.op == ring.add else None)
+        fold = Fold(in_table(node.op), dtype, ring.zero if node.op == ring.add else None)
         if fold.differs:
             fold = replace(fold, points=" and ".join(map(self._size, node.variables)))
         inside = _variables(node.expr, where)
@@ -305,7 +315,7 @@ class EinsumEmitter:
         if not isinstance(expr, Map) or len(expr.args) != 2 or not is_chain(expr.op):
             return None
         product = self._chain_dtype(expr)
-        if not _is_contraction(node.op, expr.op, product, dtype):
+        if not _is_contraction(in_table(node.op), in_table(expr.op), product, dtype):
             return None
         inside = [[v for v in free_variables(arg) if v not in self._fixed] for arg in expr.args]
         if not set(node.variables) <= set(inside[0]) & set(inside[1]):

@@ -1,4 +1,7 @@
-"""Cascade -> LoopProgram: one nest for each Einsum, temporaries between them in C order."""
+"""Cascade -> LoopProgram: one nest for each Einsum, temporaries between them in C order.
+
+The Einsums of a scan become a sweep: their nests, in which the scan's coordinate is a size.
+"""
 
 from __future__ import annotations
 
@@ -10,9 +13,10 @@ from ...ir.dtypes import DType
 from ...ir.einsum import Access, Einsum, Expr, Reduce, children
 from ...ir.errors import UnsupportedError
 from ...ir.infer import infer_dtypes
-from ...ir.loops import ArrayAxis, Buffer, Check, LoopProgram, Scratch, Size
+from ...ir.loops import ArrayAxis, Buffer, Check, LoopProgram, Nest, Scratch, Size, Sweep
 from ...ir.operators import OPERATORS
-from ...ir.ranks import RankExpr, Term
+from ...ir.ranks import RankExpr, Term, affine
+from ...ir.scans import Scan, at, stages
 from .nest import NestLowering
 from .point import Storage
 from .schedule import Limits
@@ -50,23 +54,28 @@ def lower(
         Buffer(decl.name, decl.extents, types[decl.name], layouts.get(decl.name))
         for decl in cascade.inputs
     )
-    extents = {decl.name: decl.extents for decl in cascade.inputs}
-    extents |= {einsum.name: _extents(einsum) for einsum in cascade.einsums}
+    extents = cascade.extents()
     outputs = tuple(
         Buffer(name, extents[name], types[name], layouts.get(name)) for name in cascade.outputs
     )
     scratch = [
-        _temporary(einsum.name, extents[einsum.name], types[einsum.name])
-        for einsum in cascade.einsums
-        if einsum.name not in cascade.outputs
+        _temporary(name, extents[name], types[name])
+        for name in dict.fromkeys(einsum.name for einsum in cascade.einsums)
+        if name not in cascade.outputs
     ]
     units = {buffer.name: buffer.unit for buffer in (*inputs, *outputs)}
     units |= {buffer.name: buffer.unit for buffer in scratch}
     hints = {rank.name: rank.shape for rank in cascade.ranks if isinstance(rank.shape, int)}
     storage = Storage(types, extents, units, hints)
-    nests = [NestLowering(einsum, storage).lower(limits) for einsum in cascade.einsums]
-    for nest in nests:
-        scratch += nest.scratch
+    found: list[Nest | Sweep] = []
+    for stage in stages(cascade):
+        if isinstance(stage, Scan):
+            coordinate = stage.rank + "'"
+            members = [at(einsum, stage.variable, coordinate) for einsum in stage.members]
+            nests = _lowered(members, storage, limits, scratch)
+            found.append(Sweep(coordinate, RankExpr.of_size(stage.rank), nests))
+        else:
+            found += _lowered([stage], storage, limits, scratch)
     checks = [check for einsum in cascade.einsums for check in _checks(einsum, extents)]
     return LoopProgram(
         _symbol(cascade.name),
@@ -75,8 +84,21 @@ def lower(
         outputs,
         tuple(scratch),
         tuple(dict.fromkeys(checks)),
-        tuple(nest.nest for nest in nests),
+        tuple(found),
     )
+
+
+def _lowered(
+    einsums: Sequence[Einsum], storage: Storage, limits: Limits, scratch: list[Scratch]
+) -> tuple[Nest, ...]:
+    """The nests of Einsums, one each; their buffers join the others."""
+    nests: list[Nest] = []
+    for einsum in einsums:
+        names = {found.name for found in scratch}
+        lowered = NestLowering(einsum, storage, names).lower(limits)
+        scratch += lowered.scratch
+        nests.append(lowered.nest)
+    return tuple(nests)
 
 
 def _symbol(name: str) -> str:
@@ -85,25 +107,22 @@ def _symbol(name: str) -> str:
     return name + "_" if name in _TAKEN else name
 
 
-def _extents(einsum: Einsum) -> tuple[RankExpr, ...]:
-    return tuple(
-        RankExpr.of_size(index.variable.upper()) if index.variable else RankExpr((), 1)
-        for index in einsum.output.indices
-        if isinstance(index, RankExpr)
-    )
-
-
 def product(extents: Sequence[RankExpr]) -> RankExpr:
-    """The product of sizes and numbers."""
-    factor, sizes = 1, list[str]()
+    """The product of expressions in sizes, multiplied out."""
+    whole = RankExpr((), 1)
     for extent in extents:
-        if extent.rank is not None:
-            sizes.append(extent.rank)
-        elif extent.constant is not None:
-            factor *= extent.constant
-    if not sizes:
-        return RankExpr((), factor)
-    return RankExpr((Term(factor, tuple(sizes)),))
+        terms = [
+            Term(a.coefficient * b.coefficient, a.sizes + b.sizes)
+            for a in _terms(whole)
+            for b in _terms(extent)
+        ]
+        whole = affine(terms, 0)
+    return whole
+
+
+def _terms(size: RankExpr) -> tuple[Term, ...]:
+    """The terms of a size, its number as the last."""
+    return (*size.terms, Term(size.offset)) if size.offset else size.terms
 
 
 def _temporary(name: str, extents: tuple[RankExpr, ...], dtype: DType) -> Scratch:
@@ -144,7 +163,7 @@ def _sizes(
 
 def _known(size: Size, known: list[Size]) -> bool:
     names = {found.name for found in known}
-    return isinstance(size.source, RankExpr) and all(n in names for n in size.source.sizes())
+    return not isinstance(size.source, ArrayAxis) and names.issuperset(size.source.sizes())
 
 
 def _checks(einsum: Einsum, extents: Mapping[str, tuple[RankExpr, ...]]) -> list[Check]:

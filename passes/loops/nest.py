@@ -68,8 +68,9 @@ class Lowered:
 class NestLowering:
     """Lowers one Einsum."""
 
-    def __init__(self, einsum: Einsum, storage: Storage) -> None:
+    def __init__(self, einsum: Einsum, storage: Storage, names: set[str]) -> None:
         self.einsum = einsum
+        self.names = names  # of the buffers that there are
         self.storage = storage
         self.point = PointWriter(einsum, storage)
         self.dtype, self.carrier = self.point.dtype, self.point.carrier
@@ -146,7 +147,7 @@ class NestLowering:
         scratch: list[Scratch] = []
         staged: dict[Access, Load] = {}
         body: list[Statement] = [Collapse(o.upper(), i.upper(), s) for o, i, s in pairs]
-        if self.einsum.output.plain != self.einsum.free:
+        if not _constants_aside(self.einsum.output):
             body += self._zeros()
         for reading in schedule.moved:
             assert schedule.vector is not None
@@ -164,7 +165,8 @@ class NestLowering:
         return Lowered(Nest(self.einsum.name, width, tuple(body)), tuple(scratch))
 
     def _name(self, stem: str, scratch: Sequence[Scratch]) -> str:
-        return fresh_name(f"{self.einsum.name}.{stem}", {found.name for found in scratch})
+        taken = self.names | {found.name for found in scratch}
+        return fresh_name(f"{self.einsum.name}.{stem}", taken)
 
     def _source(self, reading: Reading) -> DType:
         return self.storage.dtypes[reading.access.tensor]

@@ -9,6 +9,7 @@ from ...ir.dtypes import BOOL, I16, U8, U16, DType
 from ...ir.einsum import Access, Einsum, Reduce
 from ...ir.infer import product_dtype
 from ...ir.loop_nodes import Apply, Begin, Load, Loop, LoopNest, Number, Register, Statement, Value
+from ...ir.operators import in_table
 from ...ir.ranks import RankExpr
 from .typed import (
     Scope,
@@ -80,13 +81,13 @@ class PointWriter:
     def fold_op(self) -> str:
         """The operator that folds in the carrier."""
         assert self.reduce is not None
-        return self._carried(fold_type(self.reduce.op, self.carrier)[0])
+        return self._carried(fold_type(in_table(self.reduce.op), self.carrier)[0])
 
     @property
     def total(self) -> DType:
         """The dtype of the outermost reduction's register."""
         assert self.reduce is not None
-        return fold_type(self.reduce.op, self.carrier)[1]
+        return fold_type(in_table(self.reduce.op), self.carrier)[1]
 
     def _carried(self, op: str) -> str:
         if self.dtype.kind == "bool" and self.carrier == U8:
@@ -97,7 +98,7 @@ class PointWriter:
         """What the outermost reduction is of nothing."""
         assert self.reduce is not None
         zero = self.einsum.ring.zero if self.reduce.op == self.einsum.ring.add else None
-        number = Number(empty_value(self.reduce.op, zero), self.dtype.compute)
+        number = Number(empty_value(in_table(self.reduce.op), zero), self.dtype.compute)
         found = convert(number, self.total)
         return found if isinstance(found, Number) else number
 
@@ -112,7 +113,7 @@ class PointWriter:
         factors = self.einsum.product()
         if factors is not None and self.carrier != self.dtype.compute:
             values = tuple(typing.read(factor, self.carrier) for factor in factors)
-            op = self._carried(self.einsum.ring.mul)
+            op = self._carried(in_table(self.einsum.ring.mul))
             return (values[0] if len(values) == 1 else Apply(op, values)), None
         value = convert(typing.value(self.reduce.expr, scope), self.carrier)
         where = self.einsum.where

@@ -33,7 +33,7 @@ from ...ir.loop_nodes import (
     Statement,
     Value,
 )
-from ...ir.operators import OPERATORS, is_chain, value_in
+from ...ir.operators import OPERATORS, in_table, is_chain, value_in
 from ...ir.operators import Number as Scalar
 from ...ir.ranks import RankExpr
 
@@ -124,9 +124,10 @@ class Typing:
             else:
                 dtype = strong(expr_dtype(expr, self.dtypes)).compute
             args = [a if isinstance(a, Scalar) else convert(a, dtype) for a in args]
-        if not is_chain(expr.op):
-            return apply(expr.op, *args)
-        return _flat(reduce(lambda total, arg: apply(expr.op, total, arg), args))
+        op = in_table(expr.op)
+        if not is_chain(op):
+            return apply(op, *args)
+        return _flat(reduce(lambda total, arg: apply(op, total, arg), args))
 
     # ---- reductions inside the expression
 
@@ -136,10 +137,10 @@ class Typing:
         dtype = strong(expr_dtype(node.expr, self.dtypes)).compute
         inner = scope.inner(node.variables)
         value = convert(self.value(node.expr, inner), dtype)
-        op, total = fold_type(node.op, dtype)
+        op, total = fold_type(in_table(node.op), dtype)
         zero = self.einsum.ring.zero if node.op == self.einsum.ring.add else None
         name = self.register()
-        empty = Number(empty_value(node.op, zero), total)
+        empty = Number(empty_value(in_table(node.op), zero), total)
         ranks = tuple(variable.upper() for variable in node.variables)
         scope.statements += begin(name, total, op, ranks, empty)
         inner.statements += fold(name, op, convert(value, total), None)

@@ -13,7 +13,7 @@ from ...ir.einsum import Access, Einsum
 from ...ir.errors import ArgumentError, OperandError, PassError, PathError
 from ...ir.infer import einsum_dtype
 from ..base import Pass
-from ..rewrite import Scope, named, product
+from ..rewrite import Scope, named, product, set_apart
 
 #: Positions to contract at each step; they leave the list of operands and the result joins its end.
 Path: TypeAlias = tuple[tuple[int, ...], ...]
@@ -76,9 +76,11 @@ class Order(Pass):
         scope = Scope.of(cascade)
         taken = {decl.name for decl in cascade.inputs} | {e.name for e in cascade.einsums}
         taken |= {rank.name for rank in cascade.ranks}
+        apart = set_apart(cascade)
         einsums: list[Einsum] = []
         for einsum in cascade.einsums:
-            einsums += self._ordered(einsum, scope, taken)
+            alone = einsum.name not in apart
+            einsums += self._ordered(einsum, scope, taken) if alone else (einsum,)
         self._check_use(cascade)
         same = len(einsums) == len(cascade.einsums)
         return cascade if same else replace(cascade, einsums=tuple(einsums))

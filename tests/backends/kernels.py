@@ -80,8 +80,7 @@ def kernel_of(subscripts: str, dtypes: Sequence[str], name: str = "einsum") -> L
     declared = infer_dtypes(
         cascade, dict(zip((decl.name for decl in cascade.inputs), types, strict=True))
     )
-    ranks = {decl.name: len(decl.extents) for decl in cascade.inputs}
-    outputs = zip(cascade.outputs, cascade.output_accesses(), strict=True)
-    ranks |= {tensor: len(access.indices) for tensor, access in outputs}
-    layouts = {tensor: rank - 1 if rank else None for tensor, rank in ranks.items()}
+    extents = cascade.extents()
+    names = (*(decl.name for decl in cascade.inputs), *cascade.outputs)
+    layouts = {name: len(extents[name]) - 1 if extents[name] else None for name in names}
     return LlvmKernel(lower(replace(cascade, name=name), declared, layouts))

@@ -17,7 +17,6 @@ from einloom.ir.cascade import Cascade
 from einloom.ir.dtypes import of_numpy
 from einloom.ir.infer import infer_dtypes, infer_sizes
 from einloom.ir.loops import ArrayAxis, LoopProgram
-from einloom.ir.ranks import RankExpr
 from einloom.passes.loops.lower import LIMITS, lower
 from einloom.passes.loops.schedule import Limits
 
@@ -50,17 +49,14 @@ def empty_outputs(cascade: Cascade, fill: int = 0x5A) -> dict[str, Array]:
     """C-ordered arrays for the outputs of a sized Cascade, each byte `fill`."""
     dtypes = infer_dtypes(cascade, {})
     found: dict[str, Array] = {}
-    for access in cascade.output_accesses():
-        indices = [index for index in access.indices if isinstance(index, RankExpr)]
-        shape: list[int] = []
-        for index in indices:
-            extent = cascade.rank(index.variable.upper()).shape if index.variable else 1
-            assert isinstance(extent, int)
-            shape.append(extent)
-        dtype = dtypes[access.tensor].numpy
+    sizes = {rank.name: rank.shape for rank in cascade.ranks if isinstance(rank.shape, int)}
+    extents = cascade.extents()
+    for name in cascade.outputs:
+        shape = [extent.value(sizes) for extent in extents[name]]
+        dtype = dtypes[name].numpy
         count = int(np.prod(shape))
         memory = np.full(count * dtype.itemsize, fill, np.uint8)
-        found[access.tensor] = memory.view(dtype).reshape(shape)
+        found[name] = memory.view(dtype).reshape(shape)
     return found
 
 
@@ -88,7 +84,7 @@ class Native:
             if isinstance(size.source, ArrayAxis):
                 sizes[size.name] = arrays[size.source.buffer].shape[size.source.axis]
             else:
-                sizes[size.name] = size.source.value(sizes)
+                sizes[size.name] = max(size.source.value(sizes), 0)
         strides = [stride for name in buffers for stride in arrays[name].strides]
         return self.call([*sizes.values(), *strides], [arrays[name] for name in buffers])
 

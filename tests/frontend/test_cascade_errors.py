@@ -70,22 +70,113 @@ MISTAKES: dict[str, tuple[str, ...]] = {
             )
         )
     ),
-    "not_yet": (
-        (
-            'use "a.ein"\ncascade f(A[I]) -> Y {\n  Y[i] = A[i]\n}',
-            *map(
-                body,
-                (
-                    "partition I -> I1, I0",
-                    "op twice(a: f32) = a + a",
-                    "semiring t(max, add, -inf, 0)",
-                    "Y[j] = B[j]\n  R[0] = 0\n  R[j+1] = R[j] + B[j]",
-                    "R[1] = 0",
-                    "Y[i], P[i] = max[j] A[i,j]",
-                    "ranks I % 128 == 0",
-                ),
+    "scans": tuple(
+        map(
+            body,
+            (
+                "R[i+1] = R[i] + B[i]\n  Y = 1",
+                "R[0] = 0\n  R[i+2] = R[i] + B[i]\n  Y = 1",
+                "R[1] = 0\n  Y = 1",
+                "R[i+1] = R[i]\n  R[0] = 0\n  Y = 1",
+                "R[0] = 0\n  R[0] = 1\n  R[i+1] = R[i]\n  Y = 1",
+                "R[0] = 0\n  R[i+1] = R[i+1] + B[i]\n  Y = 1",
+                "R[0] = 0\n  R[i+1] = R[I-1-i]\n  Y = 1",
+                "R[0] = 0\n  R[i+1] = Q[i]\n  Q[i] = R[i]\n  Y = 1",
+                "R[0] = 0\n  Y[i] = R[i]\n  R[i+1] = R[i]",
+                "R[0,i] = 0\n  R[i+1,i] = R[i,i]\n  Y = 1",
+                "R[0] = 0\n  C[i] = R[j]\n  R[i+1] = C[i]\n  Y = 1",
+                "R[0] = 0\n  Q[0] = 0\n  R[i+1] = Q[i]\n  Q[j+1] = R[j]\n  Y = 1",
+                "Y[i] = Y[i]",
             ),
         )
+    ),
+    "partitions": tuple(
+        map(
+            body,
+            (
+                "partition W -> W1, W0\n  Y = 1",
+                "partition I -> I1\n  Y = 1",
+                "partition I -> I1, I1\n  Y = 1",
+                "partition i -> I1, I0\n  Y = 1",
+                "partition I -> I1, I0\n  partition J -> I0, J1\n  Y = 1",
+            ),
+        )
+    ),
+    "places": tuple(
+        map(
+            body,
+            (
+                "Y[i], P[i] = A[i,j]",
+                "Y[i], P[i] = exp(max[j] A[i,j])",
+                "Y, P = max[i,j] A[i,j]",
+                "Y[i], P = max[j] A[i,j]",
+                "Y = argmax[i,j] A[i,j]",
+                "Y[i] = argmax(A[i,0])",
+            ),
+        )
+    ),
+    "assumptions": tuple(
+        map(
+            body,
+            (
+                "ranks i == 2\n  Y = 1",
+                "ranks I == 2.5\n  Y = 1",
+                "ranks I % W == 0\n  Y = 1",
+                "ranks I == B[0]\n  Y = 1",
+            ),
+        )
+    ),
+    "operators": (
+        *(
+            f"{line}\n{body('Y[i] = A[i,0]')}"
+            for line in (
+                "op f() = 1",
+                "op f(a, a) = a",
+                "op f(a) = a + w",
+                "op f(a: f12) = a",
+                "op exp(a) = a",
+                "op f(a) [commutative] = a",
+                "op f(a, b) [commutes] = a",
+                "op f(a, b) [commutative = 1] = a",
+                "op f(a, b) [identity] = a",
+                "op f(a, b) [inverse = w] = a",
+                "op f(a, b) [commutative] = a - b",
+                "op f(a, b) [associative] = a / b",
+                "op f(a: i8, b: i8) [idempotent] = a + b",
+                "op f(a, b) [identity = 0] = a * b",
+                "op f(a, b) [distributes_over = add] = a * a * b",
+                "op f(a, b) [inverse = div] = a + b",
+                "op f(a) = a\nop f(a) = a + a",
+                "semiring t(max, add, -inf)",
+                "semiring t(max, exp, -inf, 0)",
+                "semiring t(sub, add, 0, 0)",
+                "semiring t(max, add, 0, 0)",
+                "semiring t(add, max, 0, -inf)",
+                "semiring log(max, add, -inf, 0)",
+            )
+        ),
+        f"op f(a, b) = a + b\n{body('Y[i] = f[j] A[i,j]')}",
+        f"op f(a, b) = a + b\n{body('Y[i] = f(A[i,0])')}",
+        body("Y[i] = A[i,j] over tropical"),
+    ),
+    "calls": tuple(
+        f"cascade dot(X[K], Z[K]) -> S {{ S = X[k] * Z[k] }}\n{body(line)}"
+        for line in (
+            "Y = dot(B)",
+            "Y = dot(B, W)",
+            "Y = dot(B[j], B[j])",
+            "Y = dot(B, A)",
+            "Y, Z = dot(B, B)",
+            "Y[i] = dot(B, B)",
+            "Y = dot(B, B) + 1",
+            "C[i] = A[i,0]\n  Y = dot(B, C)",
+        )
+    ),
+    "files": (
+        f'use "nowhere.ein"\n{body("Y[i] = A[i,0]")}',
+        "op f(a) = a",
+        'use "nowhere.ein',
+        "cascade f(A[I]) -> Y { Y = A[i] }\ncascade f(A[I]) -> Y { Y = 2 * A[i] }",
     ),
     "names": (
         (
@@ -168,7 +259,7 @@ MISTAKES: dict[str, tuple[str, ...]] = {
     ),
     "ranks": (
         (
-            "cascade f(X[H], F[R]) -> Y {\n  Y[p] = X[2*p+r] * F[r]\n}",
+            "cascade f(X[H], F[R]) -> Y {\n  Y[p] = X[H*p+r] * F[r]\n}",
             "cascade f(X[H], F[R]) -> Y {\n  Y[p] = X[p else 0]\n}",
             "cascade f(X[H], F[R]) -> Y {\n  Y[p,q] = X[p+q]\n}",
             "cascade f(X[H], F[R]) -> Y {\n  Y[p] = X[p+1] * F[p+1]\n}",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from einloom.frontend.hints import CASCADE, CHARACTERS, SUBSCRIPT_HINTS
-from einloom.frontend.parser import parse_program
+from einloom.frontend.parser import parse_file
 from einloom.frontend.subscripts import parse_subscripts
 from einloom.ir.errors import ParseError
 from einloom.ir.source import Source
@@ -15,7 +15,7 @@ from einloom.ir.source import Source
 def test_examples(hint: str) -> None:
     for example in CASCADE[hint]:
         with pytest.raises(ParseError) as caught:
-            parse_program(Source(example))
+            parse_file(Source(example))
         assert caught.value.hint == hint, example
 
 
@@ -25,7 +25,7 @@ def test_characters(character: str) -> None:
     if character.isdigit():
         text = f"cascade f(A[I]) -> Y {{\n  Y[i] = {character}x\n}}"
     with pytest.raises(ParseError) as caught:
-        parse_program(Source(text))
+        parse_file(Source(text))
     assert caught.value.hint == CHARACTERS[character]
 
 

@@ -49,9 +49,9 @@ TEXT = """loops f {
 
 def program(sample: Sample, limits: Limits) -> LoopProgram:
     cascade = sample.cascade
-    ranks = {decl.name: len(decl.extents) for decl in cascade.inputs}
-    ranks |= {a.tensor: len(a.indices) for a in cascade.output_accesses()}
-    layouts = {name: rank - 1 if rank else None for name, rank in ranks.items()}
+    extents = cascade.extents()
+    names = (*(decl.name for decl in cascade.inputs), *cascade.outputs)
+    layouts = {name: len(extents[name]) - 1 if extents[name] else None for name in names}
     return lower(cascade, infer_dtypes(cascade, {}), layouts, limits)
 
 

@@ -25,9 +25,9 @@ def lowered(
     cascade: Cascade, layouts: Mapping[str, int | None] | None = None, limits: Limits | None = None
 ) -> LoopProgram:
     """For arrays in C order, but for those whose layout is given."""
-    ranks = {decl.name: len(decl.extents) for decl in cascade.inputs}
-    ranks |= {a.tensor: len(a.indices) for a in cascade.output_accesses()}
-    found = {name: rank - 1 if rank else None for name, rank in ranks.items()}
+    extents = cascade.extents()
+    names = (*(decl.name for decl in cascade.inputs), *cascade.outputs)
+    found = {name: len(extents[name]) - 1 if extents[name] else None for name in names}
     dtypes = infer_dtypes(cascade, {})
     return lower(cascade, dtypes, {**found, **(layouts or {})}, limits or Limits())
 

@@ -9,7 +9,6 @@ import numpy as np
 from einloom.backends.numpy.kernel import NumpyKernel
 from einloom.ir.cascade import Cascade
 from einloom.ir.infer import infer_dtypes, infer_sizes
-from einloom.ir.ranks import RankExpr
 
 from ...cascades import Array
 
@@ -19,10 +18,10 @@ def new_outputs(cascade: Cascade, arrays: Mapping[str, Array]) -> list[Array]:
     sizes = infer_sizes(cascade, {name: a.shape for name, a in arrays.items()})
     dtypes = infer_dtypes(cascade, {})
     made: list[Array] = []
-    for output in cascade.output_accesses():
-        indices = [index for index in output.indices if isinstance(index, RankExpr)]
-        shape = [sizes[i.variable.upper()] if i.variable else 1 for i in indices]
-        made.append(np.ones(shape, np.int8).astype(dtypes[output.tensor].numpy) * 77)
+    extents = cascade.extents()
+    for output in cascade.outputs:
+        shape = [extent.value(sizes) for extent in extents[output]]
+        made.append(np.ones(shape, np.int8).astype(dtypes[output].numpy) * 77)
     return [np.asarray(a, dtypes[n].numpy) for n, a in zip(cascade.outputs, made, strict=True)]
 
 
