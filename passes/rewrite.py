@@ -2,43 +2,169 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar, TypeAlias
 
 from ..ir.cascade import Cascade
 from ..ir.dtypes import DType
-from ..ir.einsum import Access, Einsum, Expr, Map, Reduce, accesses
+from ..ir.einsum import (
+    Access,
+    Coordinate,
+    Einsum,
+    Expr,
+    Map,
+    Reduce,
+    accesses,
+    rewrite_leaves,
+    walk,
+)
 from ..ir.errors import OperandError, PassError
 from ..ir.infer import einsum_dtype, product_dtype, regroups
-from ..ir.ranks import RankExpr
+from ..ir.operators import OPERATORS
+from ..ir.operators import Law as OperatorLaw
+from ..ir.ranks import Rank, RankExpr
 from .base import Pass
 
 
-@dataclass(frozen=True, slots=True)
 class Scope:
-    """What is known around an Einsum: its Cascade, and the dtypes that are declared or follow."""
+    """What is known around an Einsum: ranks, names in use, the Einsums before it, their dtypes.
 
-    cascade: Cascade
-    dtypes: Mapping[str, DType]
+    A pass makes one for a Cascade, in which the inputs alone are known, and `define`s each Einsum
+    when it is done with it; so a pass that looks at each Einsum once takes linear time.
+    """
+
+    def __init__(self, cascade: Cascade) -> None:
+        self.cascade = cascade
+        self.dtypes = {d.name: d.dtype for d in cascade.inputs if d.dtype is not None}
+        self.new_ranks: list[Rank] = []
+        self._ranks = {rank.name: rank for rank in cascade.ranks}
+        self._extents = {decl.name: decl.extents for decl in cascade.inputs}
+        self._definitions: dict[str, Einsum] = {}
+        counts = Counter(einsum.name for einsum in cascade.einsums)
+        self._several = {name for name, count in counts.items() if count > 1}
+        self._taken = {*self._extents, *counts, *self._ranks}
+        self._numbers: dict[str, int] = {}
 
     @classmethod
     def of(cls, cascade: Cascade) -> Scope:
-        dtypes = {decl.name: decl.dtype for decl in cascade.inputs if decl.dtype is not None}
+        """The scope after the last Einsum."""
+        scope = cls(cascade)
         for einsum in cascade.einsums:
-            read = [*accesses(einsum.expr), *(accesses(einsum.where) if einsum.where else ())]
-            if all(access.tensor in dtypes for access in read):
-                dtypes[einsum.name] = einsum_dtype(einsum, dtypes)
-        return cls(cascade, dtypes)
+            scope.define(einsum)
+        return scope
+
+    def define(self, *einsums: Einsum) -> None:
+        """From here on these Einsums are known."""
+        for einsum in einsums:
+            if einsum.name in self._several:  # a scan: its start and its step define it together
+                self._definitions.pop(einsum.name, None)
+            else:
+                self._definitions[einsum.name] = einsum
+            if all(access.tensor in self.dtypes for access in reads(einsum)):
+                self.dtypes[einsum.name] = einsum_dtype(einsum, self.dtypes)
+
+    def definition(self, tensor: str) -> Einsum | None:
+        """The one Einsum that defines a tensor; None for an input, or what none yet defines."""
+        return self._definitions.get(tensor)
+
+    def extents(self, tensor: str) -> tuple[RankExpr, ...] | None:
+        """The extent of each axis of a tensor, as an expression in sizes."""
+        if tensor in self._extents:
+            return self._extents[tensor]
+        einsum = self._definitions.get(tensor)
+        if einsum is None or not is_plain(einsum):
+            return None
+        return tuple(
+            RankExpr.of_size(index.variable.upper()) if index.variable else RankExpr((), 1)
+            for index in einsum.output.indices
+            if isinstance(index, RankExpr)
+        )
+
+    # ---- names
+
+    def fresh(self, stem: str) -> str:
+        """A name that nothing has yet, made from `stem`; now it is taken."""
+        name = stem
+        if stem in self._taken:
+            number = self._numbers.get(stem, 1)
+            while f"{stem}{number}" in self._taken:
+                number += 1
+            self._numbers[stem] = number + 1
+            name = f"{stem}{number}"
+        self._taken.add(name)
+        return name
+
+    def taken(self, name: str) -> bool:
+        """Whether a rank or a tensor has that name."""
+        return name in self._taken
+
+    def alias(self, variable: str) -> str:
+        """A new variable over the same rank under another name: `ranks J1 = J`."""
+        root = self.root(variable)
+        return self.new_rank(root, RankExpr.of_size(root))
+
+    def new_rank(self, stem: str, shape: int | RankExpr) -> str:
+        """The variable of a new rank of that shape."""
+        rank = Rank(self.fresh(stem), shape)
+        self._ranks[rank.name] = rank
+        self.new_ranks.append(rank)
+        return rank.variable
+
+    def with_einsums(self, einsums: Sequence[Einsum]) -> Cascade:
+        """The Cascade with these Einsums, and the ranks that were made for them."""
+        ranks = (*self.cascade.ranks, *self.new_ranks)
+        return replace(self.cascade, ranks=ranks, einsums=tuple(einsums))
+
+    # ---- ranks
+
+    def root(self, variable: str) -> str:
+        """The rank of a variable, or the one that it is an alias of: equal roots, equal extents."""
+        name = variable.upper()
+        seen = {name}
+        while isinstance(shape := self._ranks[name].shape, RankExpr):
+            if shape.rank is None or shape.rank in seen:
+                break
+            name = shape.rank
+            seen.add(name)
+        return name
 
     def extent(self, variable: str) -> int | None:
         """The extent of a variable's rank, if it is a known number."""
-        shape = self.cascade.rank(variable.upper()).shape
+        shape = self._ranks[self.root(variable)].shape
         return shape if isinstance(shape, int) else None
+
+    def extent_of(self, size: RankExpr) -> str | int | None:
+        """What tells an axis's extent from others: a number, or its rank's root."""
+        if size.constant is not None:
+            return size.constant
+        if size.rank is None:
+            return None
+        known = self.extent(size.rank.lower())
+        return self.root(size.rank.lower()) if known is None else known
+
+    def covers(self, access: Access) -> bool:
+        """Whether an Access by plain variables runs over the whole of its tensor."""
+        extents = self.extents(access.tensor)
+        if access.plain is None or extents is None:
+            return False
+        ranks = [self.extent_of(RankExpr.of_size(v.upper())) for v in access.plain]
+        return ranks == [self.extent_of(extent) for extent in extents]
+
+    # ---- dtypes
 
     def typed(self, einsum: Einsum) -> bool:
         """Whether the dtypes of all that an Einsum reads are known."""
-        return all(access.tensor in self.dtypes for access in accesses(einsum.expr))
+        return all(access.tensor in self.dtypes for access in reads(einsum))
+
+    def dtype(self, einsum: Einsum) -> DType:
+        """The dtype of what an Einsum defines; only if `typed`."""
+        return einsum_dtype(einsum, self.dtypes)
+
+    def computed(self, einsum: Einsum) -> DType:
+        """The dtype that an Einsum's outermost product is computed in; only if `typed`."""
+        return product_dtype(einsum, self.dtypes).compute
 
     def regroups(self, einsum: Einsum) -> bool:
         """Whether a product may be regrouped: the semiring's laws hold in its types.
@@ -50,19 +176,12 @@ class Scope:
             return False
         return self.typed(einsum) and regroups(einsum, self.dtypes)
 
-    def knowing(self, *einsums: Einsum) -> Scope:
-        """The scope in which these Einsums are defined as well."""
-        dtypes = dict(self.dtypes)
-        for einsum in einsums:
-            dtypes[einsum.name] = einsum_dtype(einsum, dtypes)
-        return replace(self, dtypes=dtypes)
-
     def intermediate(self, whole: Einsum, part: Einsum) -> Einsum:
         """A part of a product, stored in the type that the whole product is computed in.
 
         So nothing wraps or rounds earlier than in the whole; f16 and bf16 are kept in f32.
         """
-        return self.stored(part, product_dtype(whole, self.dtypes).compute)
+        return self.stored(part, self.computed(whole))
 
     def stored(self, einsum: Einsum, dtype: DType) -> Einsum:
         """The Einsum storing `dtype`, which is said only where it does not follow."""
@@ -74,8 +193,32 @@ class Scope:
         return plain if follows else replace(einsum, dtype=dtype)
 
 
+def reads(einsum: Einsum) -> Iterable[Access]:
+    """Every Access in the expression and in the filter of an Einsum."""
+    yield from accesses(einsum.expr)
+    if einsum.where is not None:
+        yield from accesses(einsum.where)
+
+
+def is_plain(einsum: Einsum) -> bool:
+    """Whether every index on the left is a variable or 0, as the laws take it to be.
+
+    The step of a scan, `X[v+1] = ...`, is not: it reads what it defines.
+    """
+    return all(
+        isinstance(index, RankExpr) and (index.variable is not None or index.constant == 0)
+        for index in einsum.output.indices
+    )
+
+
+def has_law(op: object, *laws: OperatorLaw) -> bool:
+    """Whether the table says that an operator has these laws."""
+    row = OPERATORS.get(op) if isinstance(op, str) else None
+    return row is not None and row.laws >= set(laws)
+
+
 def product(
-    whole: Einsum, output: Access, factors: tuple[Access, ...], summed: tuple[str, ...]
+    whole: Einsum, output: Access, factors: tuple[Expr, ...], summed: tuple[str, ...]
 ) -> Einsum:
     """A product of these factors over the semiring of `whole`, with no dtype said."""
     ring, span = whole.ring, whole.span
@@ -89,10 +232,49 @@ def named(tensor: str, variables: Iterable[str]) -> Access:
     return Access(tensor, tuple(RankExpr.of_variable(v) for v in variables))
 
 
+def distinct(variables: Iterable[str]) -> tuple[str, ...]:
+    """Each variable once, in order of first occurrence."""
+    return tuple(dict.fromkeys(variables))
+
+
+def substitute(access: Access, values: Mapping[str, RankExpr]) -> Access:
+    """The Access at these values of some variables, inside gathers too."""
+    indices = tuple(
+        index.substitute(values) if isinstance(index, RankExpr) else substitute(index, values)
+        for index in access.indices
+    )
+    same = all(new is old for new, old in zip(indices, access.indices, strict=True))
+    return access if same else replace(access, indices=indices)
+
+
+def rename(expr: Expr, names: Mapping[str, str]) -> Expr:
+    """The expression with some of its variables, bound ones as well, under other names."""
+    if not names:
+        return expr
+    values = {old: RankExpr.of_variable(new) for old, new in names.items()}
+
+    def leaf(node: Access | Coordinate) -> Expr:
+        if isinstance(node, Access):
+            return substitute(node, values)
+        return replace(node, name=names[node.name]) if node.name in names else node
+
+    return _rebind(rewrite_leaves(expr, leaf), names)
+
+
+def _rebind(expr: Expr, names: Mapping[str, str]) -> Expr:
+    """The variables of every Reduce inside renamed."""
+    if isinstance(expr, Reduce):
+        variables = tuple(names.get(v, v) for v in expr.variables)
+        return replace(expr, variables=variables, expr=_rebind(expr.expr, names))
+    if isinstance(expr, Map) and any(isinstance(node, Reduce) for node in walk(expr)):
+        return replace(expr, args=tuple(_rebind(arg, names) for arg in expr.args))
+    return expr
+
+
 #: What a law makes of an Einsum: the Einsums in its place, or None where the law does not apply.
 Law: TypeAlias = Callable[[Einsum, Scope], "tuple[Einsum, ...] | None"]
 
-#: More applications than any Cascade needs: a law that goes on is a mistake, not an endless loop.
+#: More applications than any Einsum needs: a law that goes on is a mistake, not an endless loop.
 _BOUND = 10_000
 
 
@@ -104,20 +286,24 @@ class Rewrite(Pass):
 
     def __call__(self, cascade: Cascade) -> Cascade:
         apply = type(self).law
-        scope = Scope.of(cascade)
-        position = applied = 0
-        while position < len(cascade.einsums):
-            found = apply(cascade.einsums[position], scope)
-            if found is None:
-                position += 1
-                continue
-            applied += 1
-            if applied > _BOUND:
-                raise PassError(f"{self.name} does not come to an end on {cascade.name}")
-            einsums = (*cascade.einsums[:position], *found, *cascade.einsums[position + 1 :])
-            cascade = replace(cascade, einsums=einsums)
-            scope = Scope.of(cascade)
-        return cascade
+        scope = Scope(cascade)
+        done: list[Einsum] = []
+        changed = False
+        for whole in cascade.einsums:
+            waiting, applied = [whole], 0
+            while waiting:
+                einsum = waiting.pop()
+                found = apply(einsum, scope) if is_plain(einsum) else None
+                if found is None:
+                    scope.define(einsum)
+                    done.append(einsum)
+                    continue
+                applied += 1
+                if applied > _BOUND:
+                    raise PassError(f"{self.name} does not come to an end on {whole.name}")
+                changed = True
+                waiting += reversed(found)
+        return scope.with_einsums(done) if changed else cascade
 
 
 def rule(law: Law) -> type[Rewrite]:
@@ -134,3 +320,47 @@ def rule(law: Law) -> type[Rewrite]:
         "__slots__": (),
     }
     return dataclass(frozen=True)(type(name, (Rewrite,), body))
+
+
+def rewrite_at(
+    cascade: Cascade, tensor: str, change: Callable[[Einsum, Scope], Sequence[Einsum]]
+) -> Cascade:
+    """The Cascade with the Einsum that defines a tensor changed; the same if it comes back alone.
+
+    Raises:
+        PassError: no Einsum defines that tensor alone, its left side plain.
+    """
+    scope = Scope(cascade)
+    done: list[Einsum] = []
+    found = False
+    same = True
+    for einsum in cascade.einsums:
+        made: Sequence[Einsum] = (einsum,)
+        if einsum.name == tensor:
+            if found or not is_plain(einsum):
+                raise PassError(f"{tensor} is a scan, which this law does not know")
+            found = True
+            made = change(einsum, scope)
+            same = len(made) == 1 and made[0] == einsum
+        scope.define(*made)
+        done += made
+    if not found:
+        defined = ", ".join(einsum.name for einsum in cascade.einsums[:8])
+        raise PassError(f"{cascade.name} defines no tensor {tensor}", hint=f"it defines: {defined}")
+    return cascade if same else scope.with_einsums(done)
+
+
+def factors_of(einsum: Einsum, name: str) -> tuple[Access, ...]:
+    """The factors of a product.
+
+    Raises:
+        PassError: the Einsum is no product; `name` is the pass that needs one.
+    """
+    factors = einsum.product()
+    if factors is None:
+        raise PassError(
+            f"{name} needs a product, and {einsum.name} is none",
+            span=einsum.span,
+            hint="a product of accesses, summed by its own semiring, without a filter",
+        )
+    return factors
