@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar, TypeAlias
 
@@ -17,6 +17,7 @@ from ..ir.einsum import (
     Map,
     Reduce,
     accesses,
+    free_variables,
     rewrite_leaves,
     walk,
 )
@@ -364,3 +365,53 @@ def factors_of(einsum: Einsum, name: str) -> tuple[Access, ...]:
             hint="a product of accesses, summed by its own semiring, without a filter",
         )
     return factors
+
+
+def operands(einsum: Einsum) -> tuple[Expr, ...] | None:
+    """What the body multiplies by the semiring's own operator; None under a filter.
+
+    More than `Einsum.product`: numbers and whole expressions are operands too.
+    """
+    if einsum.where is not None:
+        return None
+    body = einsum.body
+    return body.args if isinstance(body, Map) and body.op == einsum.ring.mul else (body,)
+
+
+def with_body(einsum: Einsum, body: Expr) -> Einsum:
+    """The Einsum with another body under the same reduction."""
+    if isinstance(einsum.expr, Reduce) and einsum.body is not einsum.expr:
+        return replace(einsum, expr=replace(einsum.expr, expr=body))
+    return replace(einsum, expr=body)
+
+
+def sum_order(summed: Iterable[str], factors: Iterable[Expr]) -> tuple[str, ...]:
+    """Summed variables in the order of reading, in which the text leaves a sum out."""
+    left = set(summed)
+    read = distinct(v for factor in factors for v in free_variables(factor))
+    return (*(v for v in read if v in left), *(v for v in summed if v not in read))
+
+
+def in_range(scope: Scope, index: RankExpr | Access, extent: RankExpr) -> bool:
+    """Whether an index runs over exactly an axis, or stands at a number surely inside it."""
+    if not isinstance(index, RankExpr):
+        return False
+    known = scope.extent_of(extent)
+    if index.constant is not None:
+        return isinstance(known, int) and 0 <= index.constant < known
+    variable = index.variable
+    return variable is not None and scope.extent_of(RankExpr.of_size(variable.upper())) == known
+
+
+def without_unread(
+    einsums: Sequence[Einsum], outputs: Iterable[str], candidates: Container[str] | None = None
+) -> list[Einsum]:
+    """The Einsums without those that nothing reads; only `candidates` go, if they are given."""
+    needed = set(outputs)
+    kept: list[Einsum] = []
+    for einsum in reversed(einsums):
+        spared = candidates is not None and einsum.name not in candidates
+        if spared or einsum.name in needed:
+            kept.append(einsum)
+            needed.update(access.tensor for access in reads(einsum))
+    return kept[::-1]
