@@ -245,9 +245,9 @@ def idem_add(einsum: Einsum, scope: Scope) -> tuple[Einsum, ...] | None:
 
 def _once(einsum: Einsum, body: Map) -> tuple[Einsum, ...] | None:
     """The Einsum with each operand of an idempotent operator once."""
-    args = tuple(dict.fromkeys(body.args))
+    args = [*dict.fromkeys(body.args)]
     if len(args) == len(body.args) or not has_law(body.op, "idempotent"):
         return None
     if all(isinstance(arg, Literal) for arg in args):
         return None  # a lone number is weak
-    return (with_body(einsum, replace(body, args=args) if len(args) > 1 else args[0]),)
+    return (with_body(einsum, replace(body, args=tuple(args)) if len(args) > 1 else args[0]),)

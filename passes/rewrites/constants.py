@@ -26,8 +26,8 @@ def fold_constants(einsum: Einsum, scope: Scope) -> tuple[Einsum, ...] | None:
 
     The number is cast to the type that it has unfolded, since a number alone is weak. Condition: an
     operand goes if it is the operator's identity in the type computed in, and that type and the
-    type of the result do not depend on it. Exact, but for the sign of a zero. Source: the
-    definition of Map; the identities of the table of operators.
+    type of the result do not depend on it; a filter that is always true goes. Exact,
+    but for the sign of a zero. Source: the definition of Map; the table of operators' identities.
     """
     if not scope.typed(einsum):
         return None
@@ -36,6 +36,8 @@ def fold_constants(einsum: Einsum, scope: Scope) -> tuple[Einsum, ...] | None:
     if expr is einsum.expr and where is einsum.where:
         return None
     made = replace(einsum, expr=expr, where=where)
+    if where == Literal(True):
+        made = replace(made, where=None, otherwise=None)
     try:
         same = scope.dtype(made) == scope.dtype(einsum)
     except OperandError:
@@ -91,7 +93,9 @@ def _value(expr: Map, args: tuple[Expr, ...]) -> Expr | None:
         return None
     if dtype.is_host_only or dtype.compute != dtype:
         return None
-    return Map("cast", (Literal(np.asarray(value).astype(dtype.numpy).item()),), dtype, expr.span)
+    number = Literal(np.asarray(value).astype(dtype.numpy).item(), expr.span)
+    # A bool is as strong alone as it is cast.
+    return number if dtype.kind == "bool" else Map("cast", (number,), dtype, expr.span)
 
 
 def _without_identities(expr: Map, scope: Scope) -> Expr:

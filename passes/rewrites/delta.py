@@ -39,8 +39,7 @@ from ..rewrite import (
 
 def literal_in(value: Number, dtype: DType) -> Literal:
     """A semiring's zero or one as a number that a tensor of `dtype` holds: -128 for -inf in i8."""
-    exact = value_in(value, dtype)
-    return Literal(exact if dtype.is_host_only else exact.item())
+    return Literal(value if dtype.is_host_only else value_in(value, dtype).item())
 
 
 def is_value(literal: Literal, value: Number, *dtypes: DType) -> bool:

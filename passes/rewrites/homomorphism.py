@@ -147,9 +147,11 @@ def _applied(
     values = {old: RankExpr.of_variable(new) for old, new in apart.items()}
     inner = expr.args[0]
     assert isinstance(inner, Access)
-    for v, index in zip(definition.free, inner.indices, strict=True):
-        if isinstance(index, RankExpr):
-            values[v] = index
+    values |= {
+        v: index
+        for v, index in zip(definition.free, inner.indices, strict=True)
+        if isinstance(index, RankExpr)
+    }
     read = tuple(substitute(made[factor].output, values) for factor in factors)
     summed = tuple(apart.get(v, v) for v in definition.reduced)
     whole = replace(einsum, semiring=row.target)

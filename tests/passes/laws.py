@@ -1,7 +1,7 @@
 """For each pass that is a law: Cascades that it rewrites, over any semiring.
 
-`SR` stands for the semiring, `SUM` for its reduction, `DT` for a dtype on which its laws hold, `ONE` and `ZERO` for its one
-and zero there. A pass whose text has options is tried with just these.
+`SR` stands for the semiring, `SUM` for its reduction, `DT` for a dtype on which its laws hold,
+`ONE` and `ZERO` for its one and zero there.
 """
 
 from __future__ import annotations
@@ -184,6 +184,30 @@ LAWS: dict[str, list[str]] = {
         "(A[I,K2]: DT, B[K2]: DT) -> Y {\n"
         "ranks I, K2 = 6, K1 = 2, K0 = 3\n"
         "Y[i] = A[i,3*k1+k0] * B[5-3*k1-k0] over SR }",
+    ],
+    "share": [
+        "(A[I,J]: DT, B[J]: DT) -> Y {\n"
+        "ranks I, J, N = I, M = J\n"
+        "S[i] = A[i,j] * B[j] over SR\n"
+        "T[n] = B[m] * A[n,m] over SR\n"
+        "Y[i] = S[i] + T[i] over SR }",
+        "(A[I,J]: DT, B[J]: DT) -> Y {\n"
+        "S[i,j] = A[i,j] * B[j] over SR where i <= j else ZERO\n"
+        "T[j,i] = B[j] * A[i,j] over SR where i <= j else ZERO\n"
+        "U[i] = S[i,j] * B[j] over SR\n"
+        "V[i] = T[j,i] * B[j] over SR\n"
+        "Y[i] = V[i] + U[i] over SR }",
+        "(A[I,J]: DT, B[J]: DT) -> T, Y {\n"
+        "T[i,j] = A[i,j] * B[j] over SR\n"
+        "Y[j,i] = A[i,j] * B[j] over SR }",
+    ],
+    "dead": [
+        "(A[I,I]: DT) -> Y { ranks I, J = I\n"
+        "S[i] = A[i,j] over SR\nT[i] = S[i] * S[i] over SR\nY[i] = A[i,i] over SR }",
+    ],
+    "fold_constants": [
+        "(A[I]: DT) -> Y { Y[i] = A[i] + (ZERO + cast(ONE, DT)) + ZERO over SR }",
+        "(A[I]: DT) -> Y { Y[i] = A[i] + ZERO over SR where 1 + 1 == 2 else ONE }",
     ],
 }
 
