@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from einloom.api import einsum, einsum_path
-    from einloom.compiler import compile, evaluate, parse, rewrite
+    from einloom.compiler import compile, cost, evaluate, parse, rewrite
     from einloom.executable import Executable
     from einloom.expression import ContractExpression, contract_expression
     from einloom.ir.cascade import Cascade
@@ -25,6 +25,7 @@ _HOMES = {
     "einsum": "einloom.api",
     "einsum_path": "einloom.api",
     "compile": "einloom.compiler",
+    "cost": "einloom.compiler",
     "evaluate": "einloom.compiler",
     "parse": "einloom.compiler",
     "rewrite": "einloom.compiler",
@@ -45,6 +46,7 @@ __all__ = [
     "available_passes",
     "compile",
     "contract_expression",
+    "cost",
     "einsum",
     "einsum_path",
     "evaluate",

@@ -5,18 +5,21 @@ from __future__ import annotations
 import operator
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 from einloom.executable import Executable, Template
 from einloom.frontend.subscripts import Subscripts, parse_subscripts, to_cascade
 from einloom.ir import interpreter
 from einloom.ir.cascade import Cascade
 from einloom.ir.dtypes import I64, U64, DType, as_dtype, promote
-from einloom.ir.errors import ArgumentError, OperandError
+from einloom.ir.errors import ArgumentError, OperandError, RankError
 from einloom.ir.infer import infer_sizes
 from einloom.ir.verify import verify
 from einloom.passes.base import Pipeline
 from einloom.specialisation import Shape
+
+if TYPE_CHECKING:
+    from einloom.passes.analysis.cost import CostReport
 
 #: Anything that says how to contract: NumPy's and opt_einsum's `optimize=`.
 Optimize: TypeAlias = Any
@@ -143,6 +146,62 @@ def rewrite(cascade: str | Cascade, passes: str | Pipeline) -> Cascade:
     """
     cascade = _as_cascade(cascade)
     return as_pipeline(passes).run(cascade)[0]
+
+
+def cost(cascade: str | Cascade, /, **shapes: Any) -> CostReport:
+    """What a Cascade costs: flops, bytes moved, points, the largest intermediate.
+
+    Args:
+        cascade: a Cascade, its text, or subscripts.
+        **shapes: the shapes of inputs by name; extents that are not given stay symbols.
+
+    Returns:
+        A CostReport, in all and Einsum by Einsum: `print` it, or take its `as_dict()`.
+
+    Raises:
+        EinloomError: a shape does not fit the Cascade.
+
+    >>> print(cost("cascade f(A[I,J]: f32, B[J,K]: f32) -> Y { Y[i,k] = A[i,j] * B[j,k] }"))
+    f         flops                  bytes  points  elements
+    Y       2*I*J*K  4*I*J + 4*I*K + 4*J*K   I*J*K       I*K
+    in all  2*I*J*K  4*I*J + 4*I*K + 4*J*K   I*J*K
+    largest intermediate  none
+    >>> cost("ij,jk->ik", A=(2, 3), B=(3, 4)).flops.number
+    48
+    """
+    from einloom.passes.analysis.cost import cost as report
+
+    cascade = _as_cascade(cascade)
+    return report(cascade, _extents_of(cascade, shapes))
+
+
+def _extents_of(cascade: Cascade, shapes: Mapping[str, Any]) -> dict[str, int]:
+    """The extents that the shapes of some inputs say."""
+    names = [decl.name for decl in cascade.inputs]
+    unknown = [name for name in shapes if name not in names]
+    if unknown:
+        raise ArgumentError(
+            f"{cascade.name} has no input {', '.join(unknown)}", deduced=(f"inputs: {names}",)
+        )
+    if len(shapes) == len(names):
+        given = _checked_shapes([shapes[name] for name in names], len(names)) or []
+        return infer_sizes(cascade, dict(zip(names, given, strict=True)))
+    sizes: dict[str, int] = {}
+    for decl in cascade.inputs:
+        if decl.name not in shapes:
+            continue
+        (shape,) = _checked_shapes([shapes[decl.name]], 1) or ((),)
+        if len(shape) != len(decl.extents):
+            raise RankError(f"{decl} was given the shape {shape}", span=decl.span)
+        for extent, size in zip(decl.extents, shape, strict=True):
+            rank = extent.rank
+            known = cascade.rank(rank).shape if rank is not None else extent.constant
+            wanted = known if isinstance(known, int) else sizes.get(rank or "", size)
+            if wanted != size:
+                raise RankError(f"{decl} was given the shape {shape}", span=decl.span)
+            if rank is not None:
+                sizes[rank] = size
+    return sizes
 
 
 def as_pipeline(

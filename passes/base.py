@@ -13,6 +13,9 @@ from ..ir.einsum import Einsum, Reduce, walk
 from ..ir.errors import PipelineError
 from ..ir.verify import verify
 
+#: So many names of what was rewritten are said.
+_SHOWN = 6
+
 
 @dataclass(frozen=True, slots=True)
 class Step:
@@ -48,8 +51,10 @@ class Pass(ABC):
         if after is before:
             return "nothing changed"
         counts = (len(before.einsums), len(after.einsums))
-        changed = [einsum.name for einsum in after.einsums if einsum not in before.einsums]
-        said = [f"{', '.join(changed)} rewritten"]
+        known = set(before.einsums)
+        changed = [einsum.name for einsum in after.einsums if einsum not in known]
+        shown = [*changed[:_SHOWN], "..."] if len(changed) > _SHOWN else changed
+        said = [f"{', '.join(shown)} rewritten"]
         if counts[0] != counts[1]:
             said = [f"Einsums {counts[0]} -> {counts[1]}"]
         points = (iteration_points(before), iteration_points(after))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from difflib import get_close_matches
 from importlib import import_module
 from typing import Any
 
@@ -15,12 +16,49 @@ _PASSES = {
     "presum": ("rewrites.canonical", "presum"),
     "order": ("rewrites.order", "Order"),
     "plain": ("rewrites.plain", "Plain"),
+    "commute": ("rewrites.naming", "Commute"),
+    "alpha": ("rewrites.naming", "Alpha"),
+    "identity": ("rewrites.naming", "identity"),
+    "transpose": ("rewrites.naming", "transpose"),
+    "nest": ("rewrites.nesting", "Nest"),
+    "denest": ("rewrites.nesting", "Denest"),
+    "inline": ("rewrites.nesting", "Inline"),
+    "distribute": ("rewrites.algebra", "distribute"),
+    "factor": ("rewrites.algebra", "factor"),
+    "idem_mul": ("rewrites.algebra", "idem_mul"),
+    "idem_add": ("rewrites.algebra", "idem_add"),
+    "delta": ("rewrites.delta", "delta"),
+    "delta_split": ("rewrites.delta", "DeltaSplit"),
+    "delta_merge": ("rewrites.delta", "delta_merge"),
+    "distinct_output": ("rewrites.delta", "distinct_output"),
+    "ones_drop": ("rewrites.ones", "ones_drop"),
+    "multiple": ("rewrites.ones", "multiple"),
+    "output_only": ("rewrites.ones", "output_only"),
+    "hadamard": ("rewrites.structure", "hadamard"),
+    "components": ("rewrites.structure", "components"),
+    "slice": ("rewrites.slices", "Slice"),
+    "split": ("rewrites.slices", "Split"),
+    "fuse": ("rewrites.slices", "Fuse"),
+    "adjoint": ("rewrites.adjoint", "Adjoint"),
+    "hom": ("rewrites.homomorphism", "hom"),
+    "share": ("rewrites.share", "Share"),
+    "dead": ("rewrites.share", "Dead"),
+    "fold_constants": ("rewrites.constants", "fold_constants"),
 }
+
+#: What to do about a name that is none.
+NAMES_HINT = "einloom.available_passes() says what there is"
 
 
 def pass_names() -> tuple[str, ...]:
     """Every pass's name."""
     return tuple(_PASSES)
+
+
+def names_hint(name: str) -> str:
+    """The passes whose names are nearest to one that is none."""
+    near = get_close_matches(name, _PASSES, 3, 0.7)
+    return f"did you mean {' or '.join(near)}?" if near else NAMES_HINT
 
 
 def pass_class(name: str) -> type[Pass]:
@@ -30,7 +68,7 @@ def pass_class(name: str) -> type[Pass]:
         PipelineError: there is none.
     """
     if name not in _PASSES:
-        raise PipelineError(f"there is no pass {name!r}", hint=f"passes: {', '.join(_PASSES)}")
+        raise PipelineError(f"there is no pass {name!r}", hint=names_hint(name))
     module, attribute = _PASSES[name]
     loaded = import_module(f".{module}", __package__)
     found: type[Pass] = getattr(loaded, attribute)

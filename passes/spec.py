@@ -12,14 +12,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from dataclasses import MISSING, dataclass, fields
 from types import NoneType, UnionType
 from typing import Any, Union, cast, get_args, get_origin, get_type_hints
 
 from ..ir.errors import EinloomError, PipelineError
 from ..ir.source import Source, Span, cover
 from .base import Pass, Pipeline
-from .registry import pass_class, pass_names
+from .registry import NAMES_HINT, names_hint, pass_class, pass_names
 
 _TOKEN = re.compile(
     r"\s*(?:(?P<number>[-+]?\d+(?:\.\d*)?(?:[eE][-+]?\d+)?(?![\w.]))"
@@ -49,7 +49,7 @@ def parse_pipeline(text: str) -> Pipeline:
     einloom.ir.errors.PipelineError: there is no pass 'sort'
       squeeze, sort
                ^^^^
-      hint: passes: squeeze, ...
+      hint: einloom.available_passes() says what there is
     """
     return _Parser(text).pipeline()
 
@@ -86,12 +86,12 @@ class _Parser:
         return Pipeline(tuple(passes))
 
     def _pass(self) -> Pass:
-        name = self._word("the name of a pass", f"passes: {', '.join(pass_names())}")
+        name = self._word("the name of a pass", NAMES_HINT)
         if name.text not in pass_names():
             raise PipelineError(
                 f"there is no pass {name.text!r}",
                 span=name.span,
-                hint=f"passes: {', '.join(pass_names())}",
+                hint=names_hint(name.text),
             )
         made = pass_class(name.text)
         given: dict[str, Any] = {}
@@ -103,6 +103,15 @@ class _Parser:
                     break
             span = cover(name.span, self._next.span)
             self._expect("}")
+        described: Any = made
+        needed = [f.name for f in fields(described) if f.default is MISSING]
+        missing = [option for option in needed if option not in given]
+        if missing:
+            raise PipelineError(
+                f"{made.name} needs {' and '.join(missing)}",
+                span=span,
+                hint=f"write {made.name}{{{', '.join(f'{option}=...' for option in needed)}}}",
+            )
         try:
             return made(**given)
         except EinloomError as error:

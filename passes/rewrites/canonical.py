@@ -7,13 +7,11 @@ that list; each leaves everything but a pure product of Accesses as it is.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
 from dataclasses import replace
 
 from ...ir.einsum import Access, Einsum
-from ...ir.infer import einsum_dtype
 from ...ir.ranks import RankExpr
-from ..rewrite import Scope, named, product, rule
+from ..rewrite import Scope, named, product, rule, substitute
 
 
 @rule
@@ -33,7 +31,7 @@ def squeeze(einsum: Einsum, scope: Scope) -> tuple[Einsum, ...] | None:
     single = {v: RankExpr() for v in inside if scope.extent(v) == 1}
     if not single:
         return None
-    read = tuple(_substitute(factor, single) for factor in factors)
+    read = tuple(substitute(factor, single) for factor in factors)
     summed = tuple(v for v in einsum.reduced if v not in single)
     squeezed = product(einsum, einsum.output, read, summed)
     return (replace(squeezed, dtype=einsum.dtype),)
@@ -58,7 +56,7 @@ def diagonal(einsum: Einsum, scope: Scope) -> tuple[Einsum, ...] | None:
         variables = tuple(dict.fromkeys(factor.variables()))
         repeats = len(variables) < sum(1 for _ in factor.variables())
         if repeats and _is_bare(factor) and not _private(einsum, factors, number):
-            output = named(scope.cascade.fresh(factor.tensor), variables)
+            output = named(scope.fresh(factor.tensor), variables)
             taken = Einsum(output, factor, span=einsum.span)
             read = tuple(output if other == factor else other for other in factors)
             rest = product(einsum, einsum.output, read, einsum.reduced)
@@ -85,14 +83,14 @@ def presum(einsum: Einsum, scope: Scope) -> tuple[Einsum, ...] | None:
         private = _private(einsum, factors, number)
         if private:
             kept = (v for v in dict.fromkeys(factor.variables()) if v not in private)
-            output = named(scope.cascade.fresh(factor.tensor), kept)
+            output = named(scope.fresh(factor.tensor), kept)
             inner = tuple(v for v in einsum.reduced if v in private)
             summed = scope.intermediate(einsum, product(einsum, output, (factor,), inner))
             outer = tuple(v for v in einsum.reduced if v not in private)
             read = (*factors[:number], output, *factors[number + 1 :])
             rest = product(einsum, einsum.output, read, outer)
-            dtype = einsum_dtype(einsum, scope.dtypes)
-            return summed, scope.knowing(summed).stored(rest, dtype)
+            scope.define(summed)
+            return summed, scope.stored(rest, scope.dtype(einsum))
     return None
 
 
@@ -108,12 +106,3 @@ def _is_bare(factor: Access) -> bool:
         isinstance(index, RankExpr) and (index.variable or index.constant is not None)
         for index in factor.indices
     )
-
-
-def _substitute(access: Access, values: Mapping[str, RankExpr]) -> Access:
-    """The Access at these values of some variables, inside gathers too."""
-    indices = tuple(
-        index.substitute(values) if isinstance(index, RankExpr) else _substitute(index, values)
-        for index in access.indices
-    )
-    return replace(access, indices=indices)

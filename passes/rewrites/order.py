@@ -8,12 +8,11 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, TypeAlias, cast
 
-from ...ir.cascade import Cascade, fresh_name
+from ...ir.cascade import Cascade
 from ...ir.einsum import Access, Einsum
 from ...ir.errors import ArgumentError, OperandError, PassError, PathError
-from ...ir.infer import einsum_dtype
 from ..base import Pass
-from ..rewrite import Scope, named, product, set_apart
+from ..rewrite import Scope, named, product
 
 #: Positions to contract at each step; they leave the list of operands and the result joins its end.
 Path: TypeAlias = tuple[tuple[int, ...], ...]
@@ -73,14 +72,12 @@ class Order(Pass):
     def __call__(self, cascade: Cascade) -> Cascade:
         if self.optimize is False:
             return cascade
-        scope = Scope.of(cascade)
-        taken = {decl.name for decl in cascade.inputs} | {e.name for e in cascade.einsums}
-        taken |= {rank.name for rank in cascade.ranks}
-        apart = set_apart(cascade)
+        scope = Scope(cascade)
         einsums: list[Einsum] = []
         for einsum in cascade.einsums:
-            alone = einsum.name not in apart
-            einsums += self._ordered(einsum, scope, taken) if alone else (einsum,)
+            made = self._ordered(einsum, scope) if scope.alone(einsum) else (einsum,)
+            scope.define(*made)
+            einsums += made
         self._check_use(cascade)
         same = len(einsums) == len(cascade.einsums)
         return cascade if same else replace(cascade, einsums=tuple(einsums))
@@ -101,7 +98,7 @@ class Order(Pass):
             return (tuple(range(len(factors))),)
         return self._found(einsum, factors, Scope.of(cascade))
 
-    def _ordered(self, einsum: Einsum, scope: Scope, taken: set[str]) -> Sequence[Einsum]:
+    def _ordered(self, einsum: Einsum, scope: Scope) -> Sequence[Einsum]:
         factors = einsum.product()
         given = self._given()
         if factors is None or len(factors) < (3 if given is None else 2):
@@ -119,7 +116,7 @@ class Order(Pass):
         if not scope.regroups(einsum):
             return (einsum,)
         path = given or self._found(einsum, factors, scope)
-        return _contracted(einsum, factors, path, scope, taken)
+        return contracted(einsum, factors, path, scope)
 
     def _given(self) -> Path | None:
         """The path, if the option is one."""
@@ -212,10 +209,10 @@ class _Node:
     factor: Access | None = None  # of a leaf
 
 
-def _contracted(
-    einsum: Einsum, factors: Sequence[Access], path: Path, scope: Scope, taken: set[str]
+def contracted(
+    einsum: Einsum, factors: Sequence[Access], path: Path, scope: Scope
 ) -> Sequence[Einsum]:
-    """The Einsums of the steps, in the path's order."""
+    """The Einsums of the steps of a path, in its order; the intermediates are then defined."""
     steps = _steps(einsum, factors, path)
     if len(steps) == 1:
         return (einsum,)
@@ -235,13 +232,11 @@ def _contracted(
         remaining = tuple(v for v in remaining if v not in summed)
         if step is steps[-1]:
             last = product(einsum, einsum.output, read, summed + remaining)
-            made.append(scope.stored(last, einsum_dtype(einsum, scope.dtypes)))
+            made.append(scope.stored(last, scope.dtype(einsum)))
             break
-        tensor = fresh_name("T", taken)
-        taken.add(tensor)
-        left[id(step)] = named(tensor, written[id(step)])
+        left[id(step)] = named(scope.fresh("T"), written[id(step)])
         made.append(scope.intermediate(einsum, product(einsum, left[id(step)], read, summed)))
-        scope = scope.knowing(made[-1])
+        scope.define(made[-1])
     return made
 
 

@@ -1,4 +1,7 @@
-"""Every law: before and after, equal in the interpreter; and what only looks like the law."""
+"""Every law on random products, equal in the interpreter; and what only looks like the law.
+
+`test_rules.py` has each law's own Cascades, over every semiring.
+"""
 
 from __future__ import annotations
 
@@ -51,7 +54,14 @@ EXAMPLES: dict[str, Sequence[Cascade]] = {
 }
 
 
-@pytest.mark.parametrize("name", LAWS)
+#: Laws that only copy, leave out or name anew: equal to the last bit.
+EXACT = {
+    *("squeeze", "diagonal", "identity", "transpose", "ones_drop", "output_only"),
+    *("idem_mul", "idem_add", "delta"),
+}
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
 def test_before_and_after(name: str, golden: Golden) -> None:
     law = LAWS[name]()
     shown: list[str] = []
@@ -71,7 +81,7 @@ def test_the_meaning_is_kept(name: str) -> None:
         want, got = evaluate(sample.cascade, sample.arrays), evaluate(after, sample.arrays)
         assert {n: a.dtype for n, a in got.items()} == {n: a.dtype for n, a in want.items()}
         assert_close(sample, got, want)
-        if name != "presum":  # these two only copy
+        if name in EXACT:
             for output, wanted in want.items():
                 exact = wanted.dtype.kind in "fc"
                 assert np.array_equal(got[output], wanted, equal_nan=exact)
@@ -174,10 +184,10 @@ def test_a_law_that_does_not_end_is_stopped(monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_laws_say_what_they_are() -> None:
     for name, made in LAWS.items():
-        text = made.__doc__ or ""
+        text = " ".join((made.__doc__ or "").split())
         assert "->" in text
         assert "Condition:" in text
-        assert "Source: rule" in text
+        assert "Source: " in text
         assert str(made()) == name
         assert pickle.loads(pickle.dumps(made())) == made()
         assert Pipeline([made()]) == Pipeline((made(),))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import MISSING, dataclass, fields
 from typing import Any, ClassVar
 
 import pytest
@@ -93,6 +93,9 @@ def test_values(text: str, value: Pass) -> None:
 
 MISTAKES = [
     "squeeze, sort",
+    "squeze",
+    "slice{rank=k}",
+    "nest{tensor=Y, operands=[0, k]}",
     "squeeze diagonal",
     "squeeze,",
     "{}",
@@ -158,9 +161,16 @@ def test_registry() -> None:
     for name, made in passes.items():
         assert made.name == name
         assert (made.__doc__ or "").strip()
-        assert parse_pipeline(name) == Pipeline((made(),))
-    with pytest.raises(PipelineError, match="passes: squeeze"):
-        pass_class("sort")
+        described: Any = made
+        if any(field.default is MISSING for field in fields(described)):
+            with pytest.raises(PipelineError, match=f"{name} needs "):
+                parse_pipeline(name)
+        else:
+            assert parse_pipeline(name) == Pipeline((made(),))
+    with pytest.raises(PipelineError, match=r"available_passes\(\) says"):
+        pass_class("bogus")
+    with pytest.raises(PipelineError, match=r"did you mean squeeze\?"):
+        pass_class("squeze")
 
 
 def test_default_pipeline() -> None:

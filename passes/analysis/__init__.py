@@ -1,0 +1,1 @@
+"""Analyses: from Cascade to a report that prints itself."""

@@ -1,0 +1,213 @@
+"""Every law on every semiring: applied where its laws hold, and then equal in the interpreter."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Mapping
+
+import numpy as np
+import pytest
+
+from einloom.compiler import parse
+from einloom.ir.cascade import Cascade
+from einloom.ir.dtypes import DTYPES
+from einloom.ir.errors import PassError
+from einloom.ir.interpreter import evaluate
+from einloom.ir.operators import OPERATORS, SEMIRINGS, value_in
+from einloom.ir.verify import verify
+from einloom.passes.base import Pass
+from einloom.passes.registry import pass_names
+from einloom.passes.rewrite import Rewrite
+from einloom.passes.rewrites.adjoint import Adjoint
+from einloom.passes.rewrites.homomorphism import HOMOMORPHISMS, Homomorphism, hom
+from einloom.passes.spec import parse_pipeline
+
+from ..cascades import Array
+from ..support import Golden
+from .laws import LAWS, RINGS, law_cascade, law_inputs
+
+
+def law(text: str) -> Pass:
+    (made,) = parse_pipeline(text).passes
+    assert str(made) == text
+    return made
+
+
+def test_every_pass_is_tried() -> None:
+    others = {"hom", "adjoint", "plain"}  # of one semiring each, or another function: tested apart
+    assert {law(text).name for text in LAWS} | others == set(pass_names())
+
+
+def near(before: Cascade, arrays: Mapping[str, Array], got: Array, want: Array) -> bool:
+    """Equal, or in floats within c n eps Σ|terms|."""
+    if want.dtype.kind not in "fc":
+        return got.dtype == want.dtype and np.array_equal(got, want)
+    positive = {name: np.abs(a) if a.dtype.kind in "fc" else a for name, a in arrays.items()}
+    ring = before.einsums[-1].ring
+    scale: Array = np.asarray(10 + 4 * sum(float(np.max(np.abs(a), initial=0)) for a in
+                              positive.values() if a.dtype.kind in "fc"))  # fmt: skip
+    if ring.mul == "mul":
+        inputs = {n: a.astype(arrays[n].dtype) for n, a in positive.items()}
+        scale = np.abs(evaluate(before, inputs)["Y"])
+    eps = float(np.finfo(want.dtype).eps)
+    with np.errstate(all="ignore"):
+        error = np.abs(got - want)
+    fits = (got == want) | (np.isnan(got) & np.isnan(want)) | (error <= 200 * eps * scale)
+    return got.dtype == want.dtype and got.shape == want.shape and bool(np.all(fits))
+
+
+@pytest.mark.parametrize("text", LAWS)
+def test_before_and_after(text: str, golden: Golden) -> None:
+    made = law(text)
+    shown: list[str] = []
+    for source in LAWS[text]:
+        ring = ("max_min", "f32") if made.name == "idem_mul" else ("sum_product", "f64")
+        if made.name == "idem_add":
+            ring = ("max_plus", "f64")
+        before = law_cascade(source, *ring)
+        after = verify(made(before))
+        assert after is not before
+        shown.append(f"{before}\n->\n{after}\n")
+        if isinstance(made, Rewrite):
+            assert made(after) is after, "a fixpoint"
+    file = text.replace("{", ".").replace("}", "").replace("=", "-").replace(", ", ".")
+    golden(f"passes/laws/{file.replace('[', '').replace(']', '')}.txt", "\n".join(shown))
+
+
+@pytest.mark.parametrize(("semiring", "dtype"), RINGS)
+@pytest.mark.parametrize("text", LAWS)
+def test_the_meaning_is_kept(text: str, semiring: str, dtype: str) -> None:
+    made = law(text)
+    for source in LAWS[text]:
+        before = law_cascade(source, semiring, dtype)
+        try:
+            after = verify(made(before))
+        except PassError:
+            continue
+        for seed in range(6):
+            arrays = law_inputs(before, seed, least=seed % 3 != 0)
+            want, got = evaluate(before, arrays)["Y"], evaluate(after, arrays)["Y"]
+            assert near(before, arrays, got, want), (after, arrays, got, want)
+
+
+def test_where_each_law_applies(golden: Golden) -> None:
+    """A table: laws by semirings, with the number of the examples that each law rewrites."""
+    head = f"{'':46}" + " ".join(f"{s[:7]:>7}" for s, _ in RINGS)
+    lines = [head, f"{'':46}" + " ".join(f"{d:>7}" for _, d in RINGS)]
+    for text, sources in LAWS.items():
+        applied: list[str] = []
+        for ring in RINGS:
+            count = 0
+            for source in sources:
+                before = law_cascade(source, *ring)
+                with contextlib.suppress(PassError):
+                    count += law(text)(before) is not before
+            applied.append(f"{count or '-':>7}")
+        lines.append(f"{text:46}" + " ".join(applied))
+    golden("passes/laws_by_semiring.txt", "\n".join(lines) + "\n")
+
+
+# ---- rule 26: homomorphisms
+
+_KINDS = {
+    "_floats": ("f64", "f64"),
+    "_truncates": ("i64", "i16"),
+    "_truth": ("bool", "i32"),
+    "_integers": ("i64", "i64"),
+}
+
+
+@pytest.mark.parametrize("row", HOMOMORPHISMS, ids=lambda row: f"{row.op}-{row.source}")
+def test_homomorphisms(row: Homomorphism) -> None:
+    """f(zero), f(one), f(a + b) and f(a * b), as the rule makes it of a product."""
+    before, after = _KINDS[row.fits.__name__]
+    source, target = SEMIRINGS[row.source], SEMIRINGS[row.target]
+    rest = f", {row.number}" if row.number is not None else ""
+    rest = f", {after}" if row.op == "cast" else rest
+    positive = "abs(X[i,j])" if row.positive else "X[i,j]"
+    text = (
+        f"cascade h(X[I,J]: {before}, B[J]: {before}) -> Y {{\n"
+        + (f"A[i,j] = {positive}\nC[j] = abs(B[j])\n" if row.positive else "")
+        + f"S[i] = {'A[i,j] * C[j]' if row.positive else 'X[i,j] * B[j]'} over {row.source}\n"
+        f"Y[i] = {row.op}(S[i]{rest}) }}"
+    )
+    cascade = parse(text)
+    rewritten = verify(hom()(cascade))
+    assert rewritten.einsums[-1].semiring == row.target
+    for seed in range(8):
+        arrays = law_inputs(cascade, seed, least=0)
+        want, got = evaluate(cascade, arrays)["Y"], evaluate(rewritten, arrays)["Y"]
+        assert want.dtype == got.dtype
+        if want.dtype.kind == "f":
+            with np.errstate(all="ignore"):
+                close = np.abs(got - want) <= 1e-13 * (1 + np.abs(want))
+            assert np.all(close | (got == want))
+        else:
+            np.testing.assert_array_equal(got, want)
+    in_source, in_target = DTYPES[before], DTYPES[after]
+    numbers = [] if row.number is None else [np.asarray(row.number, in_source.numpy)]
+    for left, right in ((source.zero, target.zero), (source.one, target.one)):
+        value = np.asarray(value_in(left, in_source))
+        if row.number is not None and left == source.one:
+            continue  # 1, the one of what the function maps to, not of all of xor_and
+        with np.errstate(all="ignore"):
+            mapped = OPERATORS[row.op].reference(value, *numbers)
+        wanted = value_in(right, in_target)
+        assert np.asarray(mapped).astype(in_target.numpy) == wanted
+
+
+def test_homomorphisms_are_refused() -> None:
+    refused = [
+        "Y[i] = exp(S[i])",  # of a sum of products: not a homomorphism
+        "Y[i] = log(S[i])",  # factors that may be negative
+        "Y[i] = cast(S[i], i64)",  # rounds
+        "Y[i] = neg(S[i])",  # a negated product negates one factor, not each
+    ]
+    for line in refused:
+        text = f"cascade h(A[I,J]: f64, B[J]: f64) -> Y {{ S[i] = A[i,j] * B[j]\n {line} }}"
+        assert hom()(cascade := parse(text)) is cascade
+    widened = parse(
+        "cascade h(A[I]: i8, B[I]: i8) -> Y { S[i] = A[i] * B[i]\n Y[i] = cast(S[i], i32) }"
+    )
+    assert hom()(widened) is widened  # the product wraps in i8, and would not in i32
+
+
+# ---- rule 23: adjoints
+
+
+@pytest.mark.parametrize(
+    ("text", "operand"),
+    [
+        ("(A[I,J]: i64, B[J,K]: i64) -> Y { Y[i,k] = A[i,j] * B[j,k] }", 1),
+        ("(A[I,J]: i64, B[K]: i64) -> Y { Y[i] = A[i,j] * B[k] }", 0),  # j is A's own
+        ("(A[I]: i64, B[J]: i64) -> Y { Y[i,i] = A[i] * B[j] }", 0),
+        ("(A[I,I,J]: i64, B[I]: i64) -> Y { Y[j] = A[i,i,j] * B[i] }", 0),
+        ("(A[J]: i64, B[J]: i64) -> Y { ranks I = 2, J\n Y[i] = sum[j] (A[j] * B[j]) }", 0),
+        ("(A[1,J]: i64, B[J]: i64) -> Y { ranks N = 3, J\n Y = sum[j,n] (A[0,j] * B[j]) }", 0),
+        ("(A[J]: i64) -> Y { Y[j,j] = A[j] * A[j] }", 1),
+    ],
+)
+def test_the_adjoint_is_the_transpose(text: str, operand: int) -> None:
+    """<dY, Y(A)> = <dA(dY), A>, since Y is linear in each factor."""
+    cascade = parse(f"cascade f{text}")
+    (einsum,) = cascade.einsums
+    factor = (einsum.product() or ())[operand]
+    derived = verify(Adjoint("Y", operand)(cascade))
+    for seed in range(4):
+        arrays = law_inputs(derived, seed)
+        forward = evaluate(cascade, {n: a for n, a in arrays.items() if n != "dY"})["Y"]
+        (backward,) = evaluate(derived, arrays).values()
+        assert backward.shape == arrays[factor.tensor].shape
+        assert np.sum(arrays["dY"] * forward) == np.sum(backward * arrays[factor.tensor])
+
+
+def test_adjoints_are_refused() -> None:
+    for text, match in (
+        ("(A[N]: f64, B[J]: f64) -> Y { ranks J, I = N-J+1\n Y[i] = A[i+j] * B[j] }", "indices"),
+        ("(A[I]: f64, B[I]: f64) -> Y { Y[i] = A[i] * B[i] over max_plus }", "no sum of products"),
+        ("(A[I]: f64, B[I]: f64) -> Y { Y[i] = exp(A[i]) * B[i] }", "needs a product"),
+    ):
+        with pytest.raises(PassError, match=match):
+            Adjoint("Y", 0)(parse(f"cascade f{text}"))
+    with pytest.raises(PassError, match="defines no tensor Z"):
+        Adjoint("Z", 0)(parse("i->i"))
