@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -70,7 +72,7 @@ def test_denesting_renames_apart() -> None:
     before = cascade(text)
     after = Denest("S")(before)
     assert len({*after.einsums[0].reduced}) == 2
-    arrays = {"A": [[1, 2], [3, 4]], "B": [5, 6]}
+    arrays: dict[str, Any] = {"A": [[1, 2], [3, 4]], "B": [5, 6]}
     np.testing.assert_array_equal(evaluate(after, **arrays), evaluate(before, **arrays))
     inner = cascade(
         "(A[I,J]: i64, B[J]: i64) -> Y { S[i] = 2 * sum[j] A[i,j] + 1\n Y[i] = S[i] * B[j] }"
