@@ -1,4 +1,4 @@
-"""`python -m benchmarks [first_call] [calls] [matmul]`: Markdown tables, and JSON if asked for."""
+"""`python -m benchmarks [NAME ...]`: Markdown tables, and JSON if asked for."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ import os
 from dataclasses import asdict
 from typing import Any
 
-from . import calls, first_call, matmul
+from . import calls, chains, first_call, matmul
 from .measure import machine
 
-BENCHMARKS = {"first_call": first_call, "calls": calls, "matmul": matmul}
+BENCHMARKS = {"first_call": first_call, "calls": calls, "matmul": matmul, "chains": chains}
 
 
 def main() -> None:

@@ -77,7 +77,7 @@ class Share(Pass):
             here = _redirected(einsum, moved)
             scope.define(here)
             found = normal(here, scope) if scope.definition(here.name) is not None else None
-            if found is None or is_copy(here):
+            if found is None or (here.name in outputs and isinstance(here.expr, Access)):
                 done.append(here)
                 continue
             key, axes = found
@@ -97,11 +97,6 @@ class Share(Pass):
         if same and all(new is old for new, old in zip(done, cascade.einsums, strict=True)):
             return cascade
         return scope.with_einsums(done)
-
-
-def is_copy(einsum: Einsum) -> bool:
-    """Whether all that an Einsum does is to read one Access."""
-    return isinstance(einsum.expr, Access)
 
 
 def _redirected(einsum: Einsum, moved: Mapping[str, tuple[str, tuple[int, ...]]]) -> Einsum:
