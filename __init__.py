@@ -11,6 +11,9 @@ if TYPE_CHECKING:
     from einloom.compiler import compile, cost, evaluate, parse, rewrite
     from einloom.executable import Executable
     from einloom.expression import ContractExpression, contract_expression
+    from einloom.frontend.handles import Tensor, sizes, tensors, variables
+    from einloom.frontend.operations import ops
+    from einloom.frontend.trace import operator, partition, ranks, semiring, trace
     from einloom.ir.cascade import Cascade
     from einloom.ir.errors import EinloomError
     from einloom.passes.base import Pipeline
@@ -31,6 +34,16 @@ _HOMES = {
     "rewrite": "einloom.compiler",
     "Executable": "einloom.executable",
     "fallbacks": "einloom.specialisation",
+    "Tensor": "einloom.frontend.handles",
+    "ops": "einloom.frontend.operations",
+    "sizes": "einloom.frontend.handles",
+    "tensors": "einloom.frontend.handles",
+    "variables": "einloom.frontend.handles",
+    "operator": "einloom.frontend.trace",
+    "partition": "einloom.frontend.trace",
+    "ranks": "einloom.frontend.trace",
+    "semiring": "einloom.frontend.trace",
+    "trace": "einloom.frontend.trace",
     "Cascade": "einloom.ir.cascade",
     "EinloomError": "einloom.ir.errors",
     "Pipeline": "einloom.passes.base",
@@ -43,6 +56,7 @@ __all__ = [
     "EinloomError",
     "Executable",
     "Pipeline",
+    "Tensor",
     "available_passes",
     "compile",
     "contract_expression",
@@ -51,8 +65,17 @@ __all__ = [
     "einsum_path",
     "evaluate",
     "fallbacks",
+    "operator",
+    "ops",
     "parse",
+    "partition",
+    "ranks",
     "rewrite",
+    "semiring",
+    "sizes",
+    "tensors",
+    "trace",
+    "variables",
 ]
 
 

@@ -19,6 +19,7 @@ from einloom.passes.base import Pipeline
 from einloom.specialisation import Shape
 
 if TYPE_CHECKING:
+    from einloom.frontend.trace import Traced
     from einloom.passes.analysis.cost import CostReport
 
 #: Anything that says how to contract: NumPy's and opt_einsum's `optimize=`.
@@ -46,7 +47,7 @@ def parse(text: str) -> Cascade:
 
 
 def compile(
-    what: str | Cascade,
+    what: str | Cascade | Traced,
     *,
     backend: str = "llvm",
     passes: str | Pipeline | None = None,
@@ -64,7 +65,8 @@ def compile(
     """Compiles an einsum or a cascade into an Executable.
 
     Args:
-        what: subscripts ("ij,jk->ik"), cascade text (contains `{`), or a Cascade.
+        what: subscripts ("ij,jk->ik"), cascade text (contains `{`), a Cascade, or a traced
+            function.
         backend: "llvm" or "numpy".
         passes: a pipeline or its text; None: canonical form and contraction order by `optimize`.
         shapes: the operands' shapes, in order or by name; None: any, known at each call.
@@ -114,11 +116,11 @@ def compile(
     )
 
 
-def evaluate(cascade: str | Cascade, /, keep: Sequence[str] = (), **arrays: Any) -> Any:
+def evaluate(cascade: str | Cascade | Traced, /, keep: Sequence[str] = (), **arrays: Any) -> Any:
     """What the definition of the language says a Cascade computes: slow, exact, plain.
 
     Args:
-        cascade: a Cascade or its text.
+        cascade: a Cascade, its text, or a traced function.
         keep: names of intermediates to return as well.
         **arrays: the inputs by name; so an input cannot be called `keep` here.
 
@@ -137,15 +139,14 @@ def evaluate(cascade: str | Cascade, /, keep: Sequence[str] = (), **arrays: Any)
     return results
 
 
-def rewrite(cascade: str | Cascade, passes: str | Pipeline) -> Cascade:
+def rewrite(cascade: str | Cascade | Traced, passes: str | Pipeline) -> Cascade:
     """The Cascade after the passes of a pipeline, or of its text.
 
     Raises:
         PipelineError: the text names no pass, or an option that it does not have.
         PassError: a pass's condition does not hold.
     """
-    cascade = _as_cascade(cascade)
-    return as_pipeline(passes).run(cascade)[0]
+    return as_pipeline(passes).run(_as_cascade(cascade))[0]
 
 
 def cost(cascade: str | Cascade, /, **shapes: Any) -> CostReport:
@@ -331,12 +332,19 @@ def _input_names(template: Template, *mappings: Any) -> list[str]:
     return [decl.name for decl in template(None, None).inputs]
 
 
-def _as_cascade(what: str | Cascade) -> Cascade:
+def _as_cascade(what: str | Cascade | Traced) -> Cascade:
     if isinstance(what, str):
         return parse(what)
-    if not isinstance(what, Cascade):
-        raise OperandError(f"a Cascade or its text is needed, not {type(what).__name__}")
-    return verify(what)
+    if isinstance(what, Cascade):
+        return verify(what)
+    from einloom.frontend.trace import Traced
+
+    if isinstance(what, Traced):
+        return what.cascade
+    raise OperandError(
+        f"a Cascade or its text is needed, not {type(what).__name__}",
+        hint="a Python function is made one by @el.trace",
+    )
 
 
 def _checked_shapes(given: list[Any] | None, count: int) -> list[Shape] | None:
