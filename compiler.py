@@ -72,7 +72,9 @@ def compile(
         shapes: the operands' shapes, in order or by name; None: any, known at each call.
         dtypes: one dtype, or one for each operand, in order or by name; None: at each call.
         optimize, memory_limit: how to order a product of many, as `opt_einsum.contract` takes them.
-        notation, semiring, broadcast, sizes, acc: for subscripts, as `einsum` takes them.
+        notation, semiring, broadcast, acc: for subscripts, as `einsum` takes them.
+        sizes: extents: of output-only symbols; of a cascade's ranks that nothing else says, such
+            as the parts of a partition, {"M0": 128}.
         name: what the Cascade, and so the function in saved code, is called; None: its own name,
             `einsum` for subscripts.
 
@@ -102,7 +104,7 @@ def compile(
             name=name,
         )
     else:
-        cascade = named(_as_cascade(what), name)
+        cascade = named(_sized(_as_cascade(what), sizes), name)
         count = len(cascade.inputs)
         template = CascadeTemplate(cascade)
     names = _input_names(template, shapes, dtypes)
@@ -116,13 +118,20 @@ def compile(
     )
 
 
-def evaluate(cascade: str | Cascade | Traced, /, keep: Sequence[str] = (), **arrays: Any) -> Any:
+def evaluate(
+    cascade: str | Cascade | Traced,
+    /,
+    keep: Sequence[str] = (),
+    sizes: Mapping[str, int] | None = None,
+    **arrays: Any,
+) -> Any:
     """What the definition of the language says a Cascade computes: slow, exact, plain.
 
     Args:
         cascade: a Cascade, its text, or a traced function.
         keep: names of intermediates to return as well.
-        **arrays: the inputs by name; so an input cannot be called `keep` here.
+        sizes: extents of ranks that nothing else says, such as the parts of a partition.
+        **arrays: the inputs by name; so an input cannot be called `keep` or `sizes` here.
 
     Returns:
         The output; with several outputs, or with `keep`, a dict of arrays by name.
@@ -130,13 +139,11 @@ def evaluate(cascade: str | Cascade | Traced, /, keep: Sequence[str] = (), **arr
     Raises:
         EinloomError: the inputs do not fit the Cascade.
     """
-    cascade = _as_cascade(cascade)
+    cascade = _sized(_as_cascade(cascade), sizes)
     if isinstance(keep, str) or not isinstance(keep, Sequence):
         raise OperandError(f"keep= is a list of names, not {keep!r}")
     results = interpreter.evaluate(cascade, arrays, keep)
-    if len(results) == 1:
-        return results[cascade.outputs[0]]
-    return results
+    return results if keep or len(results) > 1 else results[cascade.outputs[0]]
 
 
 def rewrite(cascade: str | Cascade | Traced, passes: str | Pipeline) -> Cascade:
@@ -345,6 +352,27 @@ def _as_cascade(what: str | Cascade | Traced) -> Cascade:
         f"a Cascade or its text is needed, not {type(what).__name__}",
         hint="a Python function is made one by @el.trace",
     )
+
+
+def _sized(cascade: Cascade, sizes: Mapping[str, int] | None) -> Cascade:
+    """The Cascade with the extents of some ranks that it leaves open."""
+    if sizes is None:
+        return cascade
+    if not isinstance(sizes, Mapping):
+        raise OperandError(f"sizes= is a dict of extents, not {sizes!r}")
+    shapes = {rank.name: rank.shape for rank in cascade.ranks}
+    for name, size in sizes.items():
+        if name not in shapes:
+            raise RankError(
+                f"sizes= names {name!r}, which is no rank of {cascade.name}",
+                deduced=(f"ranks: {', '.join(shapes)}",),
+            )
+        if type(size) is not int or size < 0:
+            raise OperandError(f"the extent of {name} is a whole number, not {size!r}")
+        if shapes[name] not in (None, size):
+            raise RankError(f"rank {name} is declared {shapes[name]}, so it cannot be {size}")
+    ranks = tuple(replace(rank, shape=sizes.get(rank.name, rank.shape)) for rank in cascade.ranks)
+    return verify(replace(cascade, ranks=ranks))
 
 
 def _checked_shapes(given: list[Any] | None, count: int) -> list[Shape] | None:

@@ -19,7 +19,7 @@ import numpy as np
 
 from . import partitions
 from .cascade import Cascade
-from .dtypes import F32, DType, of_numpy
+from .dtypes import DType, of_numpy
 from .einsum import (
     PLACES,
     Access,
@@ -130,7 +130,7 @@ class _Point:
     shape: tuple[int, ...]
     fixed: Mapping[str, int]
     zeros: Mapping[Op, Number]  # of the Einsum's semiring: what its own reduction of nothing is
-    product: tuple[Expr, DType]  # the Einsum's outermost product, and the type it is computed in
+    product: tuple[Expr, DType] | None  # the Einsum's outermost product, and what computes it
     given: Mapping[str, Any]  # in the body of an operator of the text's own: its arguments
 
     def fix(self, coordinates: Mapping[str, int]) -> _Point:
@@ -273,8 +273,9 @@ def _value(expr: Expr, point: _Point) -> Any:
     if isinstance(expr.op, UserOperator):
         return _applied(expr.op, args, [expr_dtype(a, point.dtypes) for a in expr.args], point)
     if is_chain(expr.op) and not all(isinstance(arg, Literal) for arg in expr.args):
-        body, dtype = point.product
-        if expr is not body:
+        if point.product is not None and expr is point.product[0]:
+            dtype = point.product[1]
+        else:
             dtype = strong(expr_dtype(expr, point.dtypes)).compute
         args = [arg if isinstance(arg, Number) else arg.astype(dtype.numpy) for arg in args]
     if expr.op == "bitcast":
@@ -299,7 +300,7 @@ def _applied(
             stored = convert(np.asarray(value), parameter.dtype)
             given[parameter.name] = stored.astype(parameter.dtype.compute.numpy, copy=False)
             types[parameter.name] = parameter.dtype
-    inside = replace(point, dtypes=types, given=given, product=(op.body, F32))
+    inside = replace(point, dtypes=types, given=given, product=None)
     return _value(op.body, inside)
 
 
