@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 
 from einloom.compiler import parse
 from einloom.ir.verify import verify
-from einloom.passes.base import Pipeline
 from einloom.passes.registry import default_pipeline
 from einloom.passes.spec import parse_pipeline
 
@@ -55,14 +55,11 @@ def tables(quick: bool) -> Sequence[Table]:
         text = chain(count)
         cascade = parse(text)
 
-        def run(pipeline: Pipeline) -> Callable[[], object]:
-            return lambda cascade=cascade: pipeline.run(cascade)
-
         steps: dict[str, Callable[[], object]] = {
-            "parse and verify": lambda text=text: parse(text),
-            "verify": lambda cascade=cascade: verify(cascade),
-            "default passes": run(default),
-            "to a fixpoint": run(fixpoint),
+            "parse and verify": partial(parse, text),
+            "verify": partial(verify, cascade),
+            "default passes": partial(default.run, cascade),
+            "to a fixpoint": partial(fixpoint.run, cascade),
         }
         rounds = 3 if count < 1000 else 1
         seconds = {name: min(timed(step, 1) for _ in range(rounds)) for name, step in steps.items()}

@@ -43,6 +43,9 @@ _PASSES = {
     "hom": ("rewrites.homomorphism", "hom"),
     "share": ("rewrites.share", "Share"),
     "dead": ("rewrites.share", "Dead"),
+    "reuse": ("rewrites.reuse", "Reuse"),
+    "fit": ("rewrites.reuse", "Fit"),
+    "search": ("search", "Search"),
     "fold_constants": ("rewrites.constants", "fold_constants"),
 }
 

@@ -26,7 +26,7 @@ PATH_FINDERS = (
 )
 
 #: Stands for an extent that is not known, so that a path can be found for symbolic ranks.
-_NOMINAL = 64
+NOMINAL = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +96,7 @@ class Order(Pass):
             return given
         if self.optimize is False or len(factors) < 3:
             return (tuple(range(len(factors))),)
-        return self._found(einsum, factors, Scope.of(cascade))
+        return self.found(einsum, factors, Scope.of(cascade))
 
     def _ordered(self, einsum: Einsum, scope: Scope) -> Sequence[Einsum]:
         factors = einsum.product()
@@ -115,7 +115,7 @@ class Order(Pass):
             )
         if not scope.regroups(einsum):
             return (einsum,)
-        path = given or self._found(einsum, factors, scope)
+        path = given or self.found(einsum, factors, scope)
         return contracted(einsum, factors, path, scope)
 
     def _given(self) -> Path | None:
@@ -123,7 +123,7 @@ class Order(Pass):
         given: object = self.optimize
         return cast(Path, given) if isinstance(given, tuple) else None
 
-    def _found(self, einsum: Einsum, factors: Sequence[Access], scope: Scope) -> Path:
+    def found(self, einsum: Einsum, factors: Sequence[Access], scope: Scope) -> Path:
         """The path that a path finder gives."""
         import opt_einsum
 
@@ -132,9 +132,7 @@ class Order(Pass):
         # One character each, as opt_einsum's own calls give a path finder.
         symbols = {v: opt_einsum.get_symbol(number) for number, v in enumerate(variables)}
         extents = {v: scope.extent(v) for v in variables}
-        sizes = {
-            s: max(_NOMINAL if (n := extents[v]) is None else n, 1) for v, s in symbols.items()
-        }
+        sizes = {s: max(NOMINAL if (n := extents[v]) is None else n, 1) for v, s in symbols.items()}
         inputs = [frozenset(symbols[v] for v in term) for term in terms]
         output = frozenset(symbols[v] for v in einsum.free)
         limit: int | None = None
@@ -200,10 +198,10 @@ def _shown(path: Iterable[Any]) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class _Node:
+class Node:
     """An operand: a factor of the product, or the product of some operands."""
 
-    operands: tuple[_Node, ...]
+    operands: tuple[Node, ...]
     variables: frozenset[str]
     number: int  # of the first factor in it
     factor: Access | None = None  # of a leaf
@@ -213,7 +211,7 @@ def contracted(
     einsum: Einsum, factors: Sequence[Access], path: Path, scope: Scope
 ) -> Sequence[Einsum]:
     """The Einsums of the steps of a path, in its order; the intermediates are then defined."""
-    steps = _steps(einsum, factors, path)
+    steps = path_steps(einsum, factors, path)
     if len(steps) == 1:
         return (einsum,)
     left: dict[int, Access] = {}  # what each intermediate writes, by the identity of its node
@@ -240,10 +238,10 @@ def contracted(
     return made
 
 
-def _steps(einsum: Einsum, factors: Sequence[Access], path: Path) -> list[_Node]:
+def path_steps(einsum: Einsum, factors: Sequence[Access], path: Path) -> list[Node]:
     """The nodes that the path makes, the whole product last; what only passes on is left out."""
-    current = [_Node((), frozenset(f.variables()), n, f) for n, f in enumerate(factors)]
-    steps: list[_Node] = []
+    current = [Node((), frozenset(f.variables()), n, f) for n, f in enumerate(factors)]
+    steps: list[Node] = []
     for positions in path:
         # In the order of the factors, which the sum of the products does not depend on.
         operands = tuple(sorted((current[p] for p in positions), key=lambda node: node.number))
@@ -253,13 +251,13 @@ def _steps(einsum: Einsum, factors: Sequence[Access], path: Path) -> list[_Node]
         if len(operands) == 1 and (inside <= needed or not current):
             current.append(operands[0])
             continue
-        steps.append(_Node(operands, inside & needed, operands[0].number))
+        steps.append(Node(operands, inside & needed, operands[0].number))
         current.append(steps[-1])
-    return steps or [_Node(tuple(current), frozenset(einsum.free), 0)]
+    return steps or [Node(tuple(current), frozenset(einsum.free), 0)]
 
 
 def _index_order(
-    einsum: Einsum, output: Sequence[str], node: _Node, reader: _Node
+    einsum: Einsum, output: Sequence[str], node: Node, reader: Node
 ) -> tuple[str, ...]:
     """The order of an intermediate's indices, for the step that reads it and writes `output`."""
     others = [other for other in reader.operands if other is not node]

@@ -74,7 +74,7 @@ class Share(Pass):
         outputs = set(cascade.outputs)
         done: list[Einsum] = []
         for einsum in cascade.einsums:
-            here = _redirected(einsum, moved)
+            here = redirected(einsum, moved)
             scope.define(here)
             found = normal(here, scope) if scope.definition(here.name) is not None else None
             if found is None or (here.name in outputs and isinstance(here.expr, Access)):
@@ -99,7 +99,7 @@ class Share(Pass):
         return scope.with_einsums(done)
 
 
-def _redirected(einsum: Einsum, moved: Mapping[str, tuple[str, tuple[int, ...]]]) -> Einsum:
+def redirected(einsum: Einsum, moved: Mapping[str, tuple[str, tuple[int, ...]]]) -> Einsum:
     """The Einsum reading, for a tensor that is not computed again, the one that serves for it."""
     if not any(access.tensor in moved for access in einsum.reads()):
         return einsum

@@ -50,9 +50,10 @@ class Slice(Pass):
     pieces: int = 2
 
     def __call__(self, cascade: Cascade) -> Cascade:
-        return rewrite_at(cascade, self.tensor, self._sliced)
+        return rewrite_at(cascade, self.tensor, self.sliced)
 
-    def _sliced(self, einsum: Einsum, scope: Scope) -> tuple[Einsum, ...]:
+    def sliced(self, einsum: Einsum, scope: Scope) -> tuple[Einsum, ...]:
+        """The pieces, defined in the scope, and what puts them together."""
         variable = self.rank.lower()
         if variable not in (*einsum.free, *einsum.reduced):
             raise PassError(f"{self.tensor} has no rank {self.rank.upper()}", span=einsum.span)

@@ -205,6 +205,36 @@ LAWS: dict[str, list[str]] = {
         "(A[I,I]: DT) -> Y { ranks I, J = I\n"
         "S[i] = A[i,j] over SR\nT[i] = S[i] * S[i] over SR\nY[i] = A[i,i] over SR }",
     ],
+    "reuse": [
+        "(A[I,J]: DT, B[J,K]: DT, C[K]: DT, D[I,J]: DT) -> Y {\n"
+        "ranks I = 3, J = 3, K = 2, N = K\n"
+        "S[i] = A[i,j] * B[j,k] * C[k] over SR\n"
+        "T[i] = D[i,j] * C[n] * B[j,n] over SR\n"
+        "Y[i] = S[i] + T[i] over SR }",
+        "(A[I,J]: DT, B[J,K]: DT, C[K,L]: DT, D[L]: DT) -> Y {\n"
+        "ranks I = 9, J = 2, K = 9, L = 2\n"
+        "S[i,l] = A[i,j] * B[j,k] * C[k,l] over SR\n"
+        "T[j] = B[j,k] * C[k,l] * D[l] over SR\n"
+        "U[i] = S[i,l] * D[l] over SR\n"
+        "V[i] = A[i,j] * T[j] over SR\n"
+        "Y[i] = U[i] + V[i] over SR }",
+    ],
+    "fit{elements=4}": [
+        "(A[I,J]: DT, B[J,K]: DT, C[K,L]: DT) -> Y { ranks I = 4, J = 4, K = 4, L = 4\n"
+        "Y[i] = A[i,j] * B[j,k] * C[k,l] over SR }",
+        "(A[I,J]: DT, B[J,K]: DT, C[K,I]: DT) -> Y { ranks I = 4, J = 4, K = 4\n"
+        "Y = A[i,j] * B[j,k] * C[k,i] over SR }",
+    ],
+    "search{steps=8}": [
+        "(A[I,J]: DT, B[I,J]: DT, C[J]: DT) -> Y {\n"
+        "T[i] = A[i,j] * C[j] over SR\n"
+        "U[i] = B[i,j] * C[j] over SR\n"
+        "Y[i] = T[i] + U[i] over SR }",
+        "(A[I,J]: DT, B[J,K]: DT, C[K,L]: DT) -> Y {\n"
+        "S[i,k] = A[i,j] * B[j,k] over SR\n"
+        "T[i,l] = S[i,k] * C[k,l] over SR\n"
+        "Y[i] = T[i,l] over SR }",
+    ],
     "fold_constants": [
         "(A[I]: DT) -> Y { Y[i] = A[i] + (ZERO + cast(ONE, DT)) + ZERO over SR }",
         "(A[I]: DT) -> Y { Y[i] = A[i] + ZERO over SR where 1 + 1 == 2 else ONE }",

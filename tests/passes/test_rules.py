@@ -4,25 +4,29 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Mapping
+from dataclasses import MISSING, fields
+from typing import Any, cast
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from einloom.compiler import parse
 from einloom.ir.cascade import Cascade
 from einloom.ir.dtypes import DTYPES
-from einloom.ir.errors import PassError
+from einloom.ir.errors import EinloomError, PassError
 from einloom.ir.interpreter import evaluate
 from einloom.ir.operators import OPERATORS, SEMIRINGS, value_in
 from einloom.ir.verify import verify
 from einloom.passes.base import Pass
-from einloom.passes.registry import pass_names
+from einloom.passes.registry import available_passes, pass_names
 from einloom.passes.rewrite import Rewrite
 from einloom.passes.rewrites.adjoint import Adjoint
 from einloom.passes.rewrites.homomorphism import HOMOMORPHISMS, Homomorphism, hom
 from einloom.passes.spec import parse_pipeline
 
-from ..cascades import Array
+from ..cascades import Array, Sample, assert_close, generals, products
 from ..support import Golden
 from .laws import LAWS, RINGS, law_cascade, law_inputs
 
@@ -105,6 +109,45 @@ def test_where_each_law_applies(golden: Golden) -> None:
             applied.append(f"{count or '-':>7}")
         lines.append(f"{text:46}" + " ".join(applied))
     golden("passes/laws_by_semiring.txt", "\n".join(lines) + "\n")
+
+
+# ---- laws one after another, on random Cascades
+
+#: Passes that need no options.
+FREE = [
+    name
+    for name, made in available_passes().items()
+    if name != "search" and all(field.default is not MISSING for field in fields(cast("Any", made)))
+]
+
+
+@given(
+    products(most=4, exact=True),
+    st.lists(st.sampled_from([*FREE, "search{steps=2}"]), min_size=2, max_size=6),
+)
+@settings(suppress_health_check=[HealthCheck.too_slow], deadline=None)
+def test_laws_in_any_order(sample: Sample, names: list[str]) -> None:
+    after = parse_pipeline(", ".join(names)).apply(sample.cascade)
+    want, got = evaluate(sample.cascade, sample.arrays), evaluate(after, sample.arrays)
+    assert {n: a.dtype for n, a in got.items()} == {n: a.dtype for n, a in want.items()}
+    assert_close(sample, got, want)
+
+
+@given(generals(), st.lists(st.sampled_from(FREE), min_size=1, max_size=4))
+@settings(suppress_health_check=[HealthCheck.too_slow], deadline=None)
+def test_laws_on_every_construct(sample: Sample, names: list[str]) -> None:
+    """Filters, fills, gathers, affine indices, nested reductions, casts."""
+    after = parse_pipeline(", ".join(names)).apply(sample.cascade)
+    try:
+        want = evaluate(sample.cascade, sample.arrays)
+    except EinloomError as error:
+        with pytest.raises(type(error)):
+            evaluate(after, sample.arrays)
+        return
+    for name, got in evaluate(after, sample.arrays).items():
+        assert got.dtype == want[name].dtype
+        wide = np.float64 if got.dtype.kind in "fV" else got.dtype
+        np.testing.assert_allclose(got.astype(wide), want[name].astype(wide), rtol=1e-4)
 
 
 # ---- rule 26: homomorphisms
