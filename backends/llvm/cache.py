@@ -17,7 +17,8 @@ import time
 from contextlib import suppress
 from dataclasses import dataclass
 from os import PathLike
-from threading import Lock
+
+from .forks import lock_held_over_forks
 
 #: The first bytes of every file; the number is that of this layout: magic, key, checksum, object.
 _MAGIC = b"einloom object 1\n"
@@ -31,6 +32,9 @@ _UNFINISHED = re.compile(r"[0-9a-f]{64}\.[0-9a-f]{16}\.tmp")
 _ABANDONED_AFTER = 3600.0
 
 DEFAULT_MAX_BYTES = 64 << 20
+
+#: Held while a count changes. Taken inside `target.LOCK`, never around it.
+COUNTING = lock_held_over_forks()
 
 
 def _flags(*names: str) -> int:
@@ -84,7 +88,6 @@ class ObjectCache:
         self.max_bytes = max_bytes
         names = ("hits", "misses", "rejected", "stores", "evicted", "failures")
         self._counts: dict[str, int] = dict.fromkeys(names, 0)
-        self._counting = Lock()
 
     def load(self, key: str) -> bytes | None:
         """The object stored under `key`, or None."""
@@ -128,7 +131,7 @@ class ObjectCache:
         if self.folder is None:
             return CacheInfo(None)
         sizes = [entry.size for entry in self._entries(_ENTRY)]
-        with self._counting:
+        with COUNTING:
             return CacheInfo(
                 self.folder, len(sizes), sum(sizes), self.max_bytes, **dict(self._counts)
             )
@@ -140,7 +143,7 @@ class ObjectCache:
         return sum(self._remove(entry.path) for entry in self._entries(_ENTRY))
 
     def _count(self, what: str) -> None:
-        with self._counting:
+        with COUNTING:
             self._counts[what] += 1
 
     def _entries(self, names: re.Pattern[str]) -> list[_Entry]:

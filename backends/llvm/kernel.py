@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cached_property, lru_cache
+from functools import lru_cache
 from math import prod
 from typing import NoReturn
 
@@ -31,11 +31,16 @@ class LlvmKernel:
 
     def __init__(self, program: LoopProgram) -> None:
         self.program = program
+        self._source = ""
 
-    @cached_property
+    @property
     def source(self) -> str:
         """The LLVM IR, for vectors as wide as this machine's."""
-        return self.source_for(host().vector_bits)
+        # Not a cached_property: before Python 3.12 that has a lock, which stays shut in a child
+        # that is forked while another thread is inside.
+        if not self._source:
+            self._source = self.source_for(host().vector_bits)
+        return self._source
 
     def source_for(self, vector_bits: int) -> str:
         """The LLVM IR for vectors of so many bits."""

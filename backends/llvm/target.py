@@ -12,19 +12,18 @@ import platform
 import sys
 from dataclasses import dataclass
 from functools import cache
-from threading import RLock
 from typing import TYPE_CHECKING, Any
 
 from ...ir.errors import ArgumentError
 from .cache import current, key_of
+from .forks import lock_held_over_forks
 
 if TYPE_CHECKING:
     from llvmlite.binding import Target as LlvmTarget
     from llvmlite.binding import TargetMachine
 
 #: Held wherever LLVM is used: it has one global lock of its own, and its objects have owners.
-#: Re-entrant, because a signal handler or a finaliser may compile while this thread does.
-LOCK = RLock()
+LOCK = lock_held_over_forks()
 
 #: The processors, by LLVM's names, that code can be written for. LLVM takes any name, prints a
 #: warning for one that it does not know and ends the process for one without 64 bits.
@@ -71,16 +70,7 @@ def llvm() -> Any:
 
     binding.initialize_native_target()
     binding.initialize_native_asmprinter()
-    _hold_over_fork()
     return binding
-
-
-def _hold_over_fork() -> None:
-    """No fork while another thread is inside LLVM: the child would wait for it for ever."""
-    if hasattr(os, "register_at_fork"):
-        os.register_at_fork(
-            before=LOCK.acquire, after_in_parent=LOCK.release, after_in_child=LOCK.release
-        )
 
 
 @cache

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Callable, Sequence
-from functools import cached_property, lru_cache
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +25,14 @@ class NumpyKernel:
 
     def __init__(self, cascade: Cascade) -> None:
         self.cascade = cascade
+        self._source = ""
 
-    @cached_property
+    @property
     def source(self) -> str:
         """Python source that runs on its own."""
-        return emit(self.cascade)
+        if not self._source:  # no cached_property, whose lock (before 3.12) a fork may leave shut
+            self._source = emit(self.cascade)
+        return self._source
 
     def bind(self, inputs: Sequence[Array], outputs: Sequence[Array]) -> Call:
         """A call for all arrays with these shapes and dtypes; any strides will do.

@@ -13,7 +13,7 @@ from ...ir.cascade import Cascade
 from ...ir.einsum import Access, Einsum
 from ...ir.errors import PassError
 from ..base import Pass
-from ..rewrite import Scope, is_plain, named, product, sum_order
+from ..rewrite import Scope, named, product, sum_order
 from .order import NOMINAL, Node, Order, Path, contracted, path_steps
 from .share import Key, Share, normal
 from .slices import Slice
@@ -70,7 +70,8 @@ class Reuse(Pass):
 
 def _ordered(einsum: Einsum, scope: Scope) -> bool:
     factors = einsum.product()
-    return factors is not None and len(factors) > 2 and is_plain(einsum) and scope.regroups(einsum)
+    long = factors is not None and len(factors) > 2
+    return long and scope.alone(einsum) and scope.regroups(einsum)
 
 
 def _path_from(order: Order, einsum: Einsum, pair: tuple[int, int], scope: Scope) -> Path:
