@@ -144,7 +144,11 @@ class Accesses(Indices):
         value = self.simd.splat(value, self.lanes)
         remaining = self.remaining(at)
         if offset.lane == str(found.dtype.itemsize):
-            self.simd.store(place, value, remaining, isinstance(found, Scratch) and found.split)
+            if isinstance(found, Scratch):
+                count = None if found.whole else remaining
+                self.simd.store(place, value, count, found.split)
+            else:
+                self.simd.store(place, value, remaining)
             return
         factor = self.simd.spread("i64", offset.lane, self.lanes)
         offsets = self.b.pure(f"mul {typed('i64', self.lanes)} {self.iota()}, {factor}")
