@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from einloom.api import einsum, einsum_path
-    from einloom.compiler import compile, evaluate, parse, rewrite
+    from einloom.compiler import compile, evaluate, grad, parse, rewrite
     from einloom.executable import Executable
     from einloom.expression import ContractExpression, contract_expression
     from einloom.frontend.handles import Tensor, sizes, tensors, variables
@@ -29,6 +29,7 @@ _HOMES = {
     "einsum_path": "einloom.api",
     "compile": "einloom.compiler",
     "evaluate": "einloom.compiler",
+    "grad": "einloom.compiler",
     "parse": "einloom.compiler",
     "rewrite": "einloom.compiler",
     "Executable": "einloom.executable",
@@ -63,6 +64,7 @@ __all__ = [
     "einsum_path",
     "evaluate",
     "fallbacks",
+    "grad",
     "operator",
     "ops",
     "parse",

@@ -19,7 +19,7 @@ import numpy as np
 
 from . import partitions
 from .cascade import Cascade
-from .dtypes import F32, DType, of_numpy
+from .dtypes import DType, of_numpy
 from .einsum import (
     PLACES,
     Access,
@@ -299,7 +299,8 @@ def _applied(
             stored = convert(np.asarray(value), parameter.dtype)
             given[parameter.name] = stored.astype(parameter.dtype.compute.numpy, copy=False)
             types[parameter.name] = parameter.dtype
-    inside = replace(point, dtypes=types, given=given, product=(op.body, F32))
+    computed = strong(expr_dtype(op.body, types)).compute
+    inside = replace(point, dtypes=types, given=given, product=(op.body, computed))
     return _value(op.body, inside)
 
 
