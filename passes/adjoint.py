@@ -10,19 +10,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from ..ir import partitions
 from ..ir.cascade import Cascade, TensorDecl
-from ..ir.dtypes import DType
-from ..ir.einsum import Access, Einsum, Expr, Map, Reduce, UserOperator, walk
-from ..ir.errors import PassError, UnsupportedError
+from ..ir.einsum import Access, Einsum, Expr, Reduce
+from ..ir.errors import UnsupportedError
 from ..ir.infer import infer_dtypes
-from ..ir.lift import lift
 from ..ir.ranks import RankExpr
 from ..ir.scans import Scan, axis_of, stages
 from ..ir.verify import verify
 from .derivatives import ONE, ZERO, plus
+from .differentiable import check, needed_for, prepared, reached_from
 from .pullback import Contribution, Writer, points_of, pullback, reversed_index
-from .rewrites.plain import Plain
 from .scatter import Part, Ranks, moved, moved_access, scatter
 
 
@@ -37,9 +34,8 @@ def adjoint(cascade: Cascade, wrt: Sequence[str]) -> Cascade:
         UnsupportedError: an Einsum has no derivative here.
         OperandError: the dtype of an input is not known.
     """
-    dtypes = infer_dtypes(cascade, {})
-    _check(cascade, wrt, dtypes)
-    cascade = _prepared(cascade, wrt)
+    check(cascade, wrt)
+    cascade = prepared(cascade, wrt)
     maker = _Adjoint(cascade, wrt)
     for stage in reversed(stages(cascade)):
         if isinstance(stage, Scan):
@@ -47,83 +43,6 @@ def adjoint(cascade: Cascade, wrt: Sequence[str]) -> Cascade:
         elif stage.name in maker.active:
             maker.einsum(stage)
     return verify(maker.finish())
-
-
-def _check(cascade: Cascade, wrt: Sequence[str], dtypes: dict[str, DType]) -> None:
-    inputs = [decl.name for decl in cascade.inputs]
-    for name in wrt:
-        if name not in inputs:
-            raise PassError(
-                f"{name} is not an input of {cascade.name}",
-                deduced=(f"inputs: {', '.join(map(str, cascade.inputs))}",),
-            )
-        if not dtypes[name].is_inexact:
-            raise PassError(
-                f"{name} is {dtypes[name]}, so nothing is differentiable by it",
-                hint="floating and complex inputs have cotangents; others are constants",
-            )
-    if not wrt or len(set(wrt)) < len(wrt):
-        raise PassError("wrt= names one input or more, each once")
-    if not any(dtypes[name].is_inexact for name in cascade.outputs):
-        raise PassError(f"no output of {cascade.name} is floating or complex")
-
-
-def _reached(cascade: Cascade, wrt: Sequence[str]) -> set[str]:
-    """The tensors that depend on the inputs `wrt`; those of a scan on one another."""
-    reached, before = set(wrt), -1
-    while len(reached) != before:
-        before = len(reached)
-        for einsum in cascade.einsums:
-            if any(access.tensor in reached for access in einsum.reads()):
-                reached.add(einsum.name)
-    return reached
-
-
-def _needed(einsums: Sequence[Einsum], outputs: Sequence[str]) -> set[str]:
-    """The tensors that the outputs are made of."""
-    needed, before = set(outputs), -1
-    while len(needed) != before:
-        before = len(needed)
-        for einsum in reversed(einsums):
-            if einsum.name in needed:
-                needed.update(access.tensor for access in einsum.reads())
-    return needed
-
-
-def _prepared(cascade: Cascade, wrt: Sequence[str]) -> Cascade:
-    """Without what is unused, partitions, operators of the text's own, and inner reductions."""
-    needed = _needed(cascade.einsums, cascade.outputs)
-    einsums = tuple(einsum for einsum in cascade.einsums if einsum.name in needed)
-    cascade = replace(cascade, einsums=einsums)
-    own = any(
-        isinstance(node, Map | Reduce) and isinstance(node.op, UserOperator)
-        for einsum in einsums
-        for node in walk(einsum.expr)
-    )
-    cascade = Plain()(cascade) if own else partitions.expand(cascade)
-    reached = _reached(cascade, wrt)
-    names, dtypes = cascade.names(), infer_dtypes(cascade, {})
-    flat: list[Einsum] = []
-    for einsum in cascade.einsums:
-        if einsum.name not in reached:
-            flat.append(einsum)
-            continue
-        _check_bits(einsum, reached)
-        made, rest = lift(einsum, lambda node: True, names, dtypes)
-        flat += [*made, rest]
-    return replace(cascade, einsums=tuple(flat))
-
-
-def _check_bits(einsum: Einsum, reached: set[str]) -> None:
-    for node in walk(einsum.expr):
-        if isinstance(node, Map) and node.op == "bitcast" and node.dtype and node.dtype.is_inexact:
-            reads = {inner.tensor for inner in walk(node) if isinstance(inner, Access)}
-            if reads & reached:
-                raise UnsupportedError(
-                    f"{einsum.name} makes floating values of bits, which has no derivative",
-                    span=node.span or einsum.span,
-                    hint="give the values a formula, or leave what they depend on out of wrt=",
-                )
 
 
 class _Adjoint:
@@ -136,7 +55,7 @@ class _Adjoint:
         names = cascade.names()
         ranks = Ranks(cascade.ranks, names)
         self.writer = Writer(list(cascade.einsums), names, dict(self.dtypes), ranks)
-        reached = _reached(cascade, wrt)
+        reached = reached_from(cascade, wrt)
         self.active = {name for name in reached if self.dtypes[name].is_inexact}
         self.extents = cascade.extents()
         self.parts: dict[str, list[Part]] = {}
@@ -161,7 +80,7 @@ class _Adjoint:
                 left = self.writer.ranks.axes(self.extents[name])
                 self.writer.define(Access(output, left), ZERO, dtype=self.dtypes[name])
         outputs = tuple(self.outputs.values())
-        needed = _needed(self.writer.einsums, outputs)
+        needed = needed_for(self.writer.einsums, outputs)
         return replace(
             self.cascade,
             name=self.writer.name(f"{self.cascade.name}_grad"),
