@@ -1,8 +1,8 @@
 """The derivatives of the elementwise operators: what a cotangent of the value gives the operands.
 
 A cotangent of a complex z = x + iy is dL/dx - i dL/dy, so that products and analytic functions
-need no conjugation. Where there is a choice, the first operand takes all: of two equal operands of
-max or min, of a zero divisor nothing is said. relu and abs have the derivative 0 at 0.
+need no conjugation. Of equal operands of max or min the first takes all; relu and abs have the
+derivative 0 at 0.
 
     zero      comparisons, bit operators, sign, round, floor, ceil, floordiv: constant between jumps
     refused   sign of complex numbers; bitcast to floats of what depends on `wrt` (see adjoint.py)
