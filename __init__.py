@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from einloom.api import einsum, einsum_path
-    from einloom.compiler import compile, cost, evaluate, parse, rewrite
+    from einloom.compiler import compile, cost, evaluate, grad, parse, rewrite
     from einloom.executable import Executable
     from einloom.expression import ContractExpression, contract_expression
     from einloom.frontend.handles import Tensor, sizes, tensors, variables
@@ -30,6 +30,7 @@ _HOMES = {
     "compile": "einloom.compiler",
     "cost": "einloom.compiler",
     "evaluate": "einloom.compiler",
+    "grad": "einloom.compiler",
     "parse": "einloom.compiler",
     "rewrite": "einloom.compiler",
     "Executable": "einloom.executable",
@@ -65,6 +66,7 @@ __all__ = [
     "einsum_path",
     "evaluate",
     "fallbacks",
+    "grad",
     "operator",
     "ops",
     "parse",

@@ -212,6 +212,42 @@ def _extents_of(cascade: Cascade, shapes: Mapping[str, Any]) -> dict[str, int]:
     return sizes
 
 
+def grad(
+    cascade: str | Cascade | Traced, /, wrt: str | Sequence[str], *, dtypes: Any = None
+) -> Cascade:
+    """The adjoint of a Cascade: from a cotangent for each output to one for each of `wrt`.
+
+    Args:
+        cascade: a Cascade, its text, or a traced function.
+        wrt: the inputs to differentiate by, a name or several; floating or complex.
+        dtypes: those of inputs that do not declare theirs, as `compile` takes them.
+
+    Returns:
+        A Cascade of the same inputs and, unless the one output is a scalar, of a cotangent `Y_bar`
+        for each output Y; its outputs are `X_bar` for each X of `wrt`. It is differentiated
+        in turn, compiled and printed as any other.
+
+    Raises:
+        PassError: `wrt` names no input, or one of integers; a dtype is not known.
+        UnsupportedError: an Einsum has no derivative here; the message says which, and why.
+
+    >>> print(grad("cascade f(A[I]: f32, B[I]: f32) -> Y { Y = A[i] * B[i] }", wrt="A"))
+    cascade f_grad(A[I]: f32, B[I]: f32) -> A_bar {
+      A_bar[i] = B[i]
+    }
+    """
+    from einloom.passes.adjoint import adjoint
+
+    cascade = _as_cascade(cascade)
+    if dtypes is not None:
+        names = [decl.name for decl in cascade.inputs]
+        given = _dtypes_in_order(dtypes, names, len(names))
+        cascade = CascadeTemplate(cascade)(None, given)
+    if not isinstance(wrt, str) and not isinstance(wrt, Sequence):
+        raise OperandError(f"wrt= is a name or a list of names, not {wrt!r}")
+    return adjoint(cascade, (wrt,) if isinstance(wrt, str) else tuple(wrt))
+
+
 def as_pipeline(
     passes: str | Pipeline | None,
     optimize: Optimize = "auto",
