@@ -11,7 +11,7 @@ from ...ir.cascade import Cascade
 from ...ir.dtypes import DType
 from ...ir.einsum import Access, Coordinate, Einsum, Expr, Literal, Map, Reduce
 from ...ir.ranks import RankExpr
-from ..rewrite import Scope, reads
+from ..scope import Scope, reads
 from .polynomial import Polynomial, total
 
 
