@@ -13,10 +13,10 @@ from ..ir.errors import PassError
 from .analysis.cost import cost
 from .base import Pass
 from .registry import pass_class
-from .rewrite import Scope
 from .rewrites.nesting import Denest, Inline, Nest
 from .rewrites.order import NOMINAL
 from .rewrites.share import Dead, Key, Share, normal, redirected
+from .scope import Scope
 
 #: What a Cascade is judged by: flops, then elements written, then the number of Einsums.
 Cost: TypeAlias = tuple[int, int, int]

@@ -11,7 +11,7 @@ from ...ir.cascade import Cascade
 from ...ir.dtypes import DType
 from ...ir.einsum import Access, Coordinate, Einsum, Expr, Literal, Map, Reduce
 from ...ir.ranks import Quotient, RankExpr
-from ..rewrite import Scope
+from ..scope import Scope
 from .polynomial import Polynomial, total
 
 

@@ -13,7 +13,8 @@ from ...ir.einsum import Access, Einsum
 from ...ir.errors import PassError
 from ...ir.ranks import RankExpr
 from ..base import Pass
-from ..rewrite import Scope, factors_of, product, sum_order
+from ..rewrite import factors_of, product, sum_order
+from ..scope import Scope
 
 
 def adjoint(einsum: Einsum, operand: int, cotangent: str, name: str) -> Einsum:

@@ -12,7 +12,6 @@ from ...ir.einsum import Access, Einsum, Expr, Literal, Map, Reduce, free_variab
 from ...ir.infer import expr_dtype, strong
 from ...ir.ranks import RankExpr
 from ..rewrite import (
-    Scope,
     distinct,
     has_law,
     named,
@@ -23,6 +22,7 @@ from ..rewrite import (
     sum_order,
     with_body,
 )
+from ..scope import Scope
 
 
 @rule

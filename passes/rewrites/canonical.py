@@ -11,7 +11,8 @@ from dataclasses import replace
 
 from ...ir.einsum import Access, Einsum
 from ...ir.ranks import RankExpr
-from ..rewrite import Scope, named, product, rule, substitute
+from ..rewrite import named, product, rule, substitute
+from ..scope import Scope
 
 
 @rule

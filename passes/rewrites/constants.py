@@ -13,7 +13,8 @@ from ...ir.errors import OperandError
 from ...ir.infer import expr_dtype, strong
 from ...ir.interpreter import convert
 from ...ir.operators import OPERATORS, in_table, is_chain
-from ..rewrite import Scope, rule
+from ..rewrite import rule
+from ..scope import Scope
 from .delta import is_value
 
 

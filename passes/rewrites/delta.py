@@ -24,7 +24,6 @@ from ...ir.operators import Number, Semiring, value_in
 from ...ir.ranks import RankExpr
 from ..base import Pass
 from ..rewrite import (
-    Scope,
     distinct,
     factors_of,
     named,
@@ -35,6 +34,7 @@ from ..rewrite import (
     substitute,
     sum_order,
 )
+from ..scope import Scope
 
 
 def literal_in(value: Number, dtype: DType) -> Literal:

@@ -13,7 +13,8 @@ from ...ir.einsum import Access, Einsum, Literal, Map
 from ...ir.infer import expr_dtype, strong
 from ...ir.operators import Number
 from ...ir.ranks import RankExpr
-from ..rewrite import Scope, distinct, named, product, rule, substitute
+from ..rewrite import distinct, named, product, rule, substitute
+from ..scope import Scope
 
 
 @dataclass(frozen=True, slots=True)

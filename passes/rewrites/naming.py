@@ -13,7 +13,8 @@ from ...ir.einsum import Access, Coordinate, Einsum, Expr, Map, rewrite_leaves
 from ...ir.errors import PassError
 from ...ir.ranks import RankExpr
 from ..base import Pass
-from ..rewrite import Scope, distinct, has_law, rename, rewrite_at, rule, with_body
+from ..rewrite import distinct, has_law, rename, rewrite_at, rule, with_body
+from ..scope import Scope
 
 
 @dataclass(frozen=True, slots=True)

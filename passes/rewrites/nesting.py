@@ -30,7 +30,6 @@ from ...ir.ranks import RankExpr
 from ...ir.verify import MAX_DEPTH
 from ..base import Pass
 from ..rewrite import (
-    Scope,
     distinct,
     factors_of,
     in_range,
@@ -42,6 +41,7 @@ from ..rewrite import (
     with_body,
     without_unread,
 )
+from ..scope import Scope
 from .order import check_path, contracted
 
 
@@ -178,8 +178,7 @@ def _inline(made: Pass, tensor: str | None, cascade: Cascade, into: _Inlining) -
     if tensor is not None and not inlined:
         raise PassError(
             f"{made.name} cannot put {tensor} into any of its readers",
-            hint="see `python -c 'import einloom as el; "
-            f'help(el.available_passes()["{made.name}"])\'` for its condition',
+            hint=f"see help(einloom.available_passes()['{made.name}']) for its condition",
         )
     if not inlined:
         return cascade

@@ -17,7 +17,8 @@ from ...ir.dtypes import DType
 from ...ir.einsum import Access, Einsum, Expr, Literal, free_variables
 from ...ir.errors import OperandError
 from ...ir.operators import OPERATORS, Semiring, value_in
-from ..rewrite import Scope, distinct, has_law, named, operands, product, rule
+from ..rewrite import distinct, has_law, named, operands, product, rule
+from ..scope import Scope
 from .delta import is_value, unit
 
 

@@ -12,7 +12,8 @@ from ...ir.cascade import Cascade
 from ...ir.einsum import Access, Einsum
 from ...ir.errors import ArgumentError, OperandError, PassError, PathError
 from ..base import Pass
-from ..rewrite import Scope, named, product
+from ..rewrite import named, product
+from ..scope import Scope
 
 #: Positions to contract at each step; they leave the list of operands and the result joins its end.
 Path: TypeAlias = tuple[tuple[int, ...], ...]

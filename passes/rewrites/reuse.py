@@ -13,7 +13,8 @@ from ...ir.cascade import Cascade
 from ...ir.einsum import Access, Einsum
 from ...ir.errors import PassError
 from ..base import Pass
-from ..rewrite import Scope, named, product, sum_order
+from ..rewrite import named, product, sum_order
+from ..scope import Scope
 from .order import NOMINAL, Node, Order, Path, contracted, path_steps
 from .share import Key, Share, normal
 from .slices import Slice

@@ -19,7 +19,8 @@ from ...ir.einsum import (
 )
 from ...ir.ranks import RankExpr
 from ..base import Pass
-from ..rewrite import Scope, has_law, without_unread
+from ..rewrite import has_law, without_unread
+from ..scope import Scope
 
 #: Equal keys: equal Einsums, up to the names of variables and the order of the output's axes.
 Key: TypeAlias = tuple[object, ...]

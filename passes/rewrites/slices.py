@@ -15,7 +15,8 @@ from ...ir.errors import PassError
 from ...ir.operators import identity_of
 from ...ir.ranks import RankExpr, Term, affine
 from ..base import Pass
-from ..rewrite import Scope, distinct, has_law, named, rewrite_at, substitute
+from ..rewrite import distinct, has_law, named, rewrite_at, substitute
+from ..scope import Scope
 from .delta import literal_in
 
 

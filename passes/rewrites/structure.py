@@ -6,7 +6,8 @@ The laws are those of *The Syntax and Semantics of einsum* (arXiv 2509.20020), b
 from __future__ import annotations
 
 from ...ir.einsum import Access, Einsum
-from ..rewrite import Scope, distinct, named, product, rule
+from ..rewrite import distinct, named, product, rule
+from ..scope import Scope
 
 
 @rule

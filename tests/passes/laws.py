@@ -14,8 +14,8 @@ from einloom.ir.dtypes import DTYPES
 from einloom.ir.infer import infer_sizes
 from einloom.ir.operators import SEMIRINGS, reduction_name
 from einloom.ir.printer import print_number
-from einloom.passes.rewrite import Scope
 from einloom.passes.rewrites.delta import literal_in
+from einloom.passes.scope import Scope
 
 from ..cascades import Array, array
 

@@ -22,8 +22,9 @@ from einloom.ir.ranks import RankExpr, Term
 from einloom.ir.verify import verify
 from einloom.passes.base import Pipeline
 from einloom.passes.registry import available_passes, default_pipeline
-from einloom.passes.rewrite import Rewrite, Scope, rule
+from einloom.passes.rewrite import Rewrite, rule
 from einloom.passes.rewrites.canonical import diagonal, presum, squeeze
+from einloom.passes.scope import Scope
 
 from ..cascades import Sample, access, assert_close, classic, generals, products
 from ..support import Golden
