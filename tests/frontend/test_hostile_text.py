@@ -57,6 +57,10 @@ HOSTILE = {
     "nul": body("Y[i] = A[i]\0"),
     "surrogates": body("Y[i] = A[i] \ud800"),
     "a circle of ranks": body("ranks " + ",".join(f"N{n} = N{(n + 1) % 999}" for n in range(999))),
+    "operators that double": "".join(
+        f"op f{n + 1}(a) = f{n}(f{n}(a))\n" if n else "op f1(a) = a + a\n" for n in range(60)
+    )
+    + "cascade c(A[I]) -> Y { Y[i] = f60(A[i]) }",
     "a product of ranks": body(
         "ranks B0 = 2, " + ",".join(f"B{n + 1} = B{n}*B{n}" for n in range(99)) + "\n  Y[b0] = b0+"
     ),
