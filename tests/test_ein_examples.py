@@ -129,8 +129,8 @@ def conv2d(rng: np.random.Generator, *sizes: int) -> Case:
 def linear_attention(rng: np.random.Generator, p: int, m: int, e: int, f: int) -> Case:
     q, k, v = normal(rng, p, e), normal(rng, m, e), normal(rng, m, f)
     q8, k8, v8 = wide(q, k, v)
-    q8, k8 = (np.where(x > 0, x + 1, np.exp(x)) for x in (q8, k8))
-    weights = q8 @ k8.T
+    phi: list[Array] = [np.where(x > 0, x + 1, np.exp(x)) for x in (q8, k8)]
+    weights: Array = phi[0] @ phi[1].T
     return {"Q": q, "K": k, "V": v}, {"AV": weights / weights.sum(1, keepdims=True) @ v8}
 
 
@@ -263,9 +263,10 @@ def products_of_two() -> tuple[Array, Array, Array]:
     parity: list[tuple[Array, Array]] = []
     signs = np.array(list(itertools.product((0.0, 1.0, -1.0), repeat=4)))[1:]
     for a, b in itertools.product(signs, signs):
-        product = np.outer(a, b).ravel()
-        known = any(abs(abs(product) - abs(old)).max() == 0 for old in span)
-        if not known and abs(span.T @ np.linalg.lstsq(span.T, product)[0] - product).max() < 1e-9:
+        product: Array = np.outer(a, b).ravel()
+        known = any(np.array_equal(abs(product), abs(old)) for old in span)
+        made = span.T @ np.linalg.lstsq(span.T, product)[0]
+        if not known and np.allclose(made, product, rtol=0, atol=1e-9):
             parity.append((a, b))
         if len(parity) == 2:
             break
@@ -276,7 +277,8 @@ def products_of_two() -> tuple[Array, Array, Array]:
         targets[i, k, np.ravel_multi_index((2 * i + j, 2 * j + k), (4, 4))] = 1
     # By Strassen's products alone, so that every one of these is missed where it is lost.
     w = np.zeros((2, 2, len(u)))
-    w[:, :, :7] = (targets.reshape(4, 16) @ np.linalg.pinv(span[:7])).reshape(2, 2, 7)
+    first: Any = np.linalg.pinv(span[:7])
+    w[:, :, :7] = np.einsum("iks,sr->ikr", targets, first)
     return u, v, w
 
 
@@ -284,7 +286,7 @@ def products_of_two() -> tuple[Array, Array, Array]:
 def strassen(rng: np.random.Generator, x: int, y: int, z: int, lost: int) -> Case:
     a, b = normal(rng, 2, 2, x, y, dtype="f8"), normal(rng, 2, 2, y, z, dtype="f8")
     u, v, w = products_of_two()
-    products = np.einsum("rij,rkl->ijklr", u, v).reshape(16, -1)
+    products: Array = np.einsum("rij,rkl->ijklr", u, v).reshape(16, -1)
     checks = np.linalg.svd(products)[2][np.linalg.matrix_rank(products) :]
     given = {"A": a, "B": b, "U": u, "V": v, "W": w, "H": checks, "LOST": np.int64(lost)}
     return given, {"C": np.einsum("ijxy,jkyz->ikxz", a, b)}
@@ -293,7 +295,7 @@ def strassen(rng: np.random.Generator, x: int, y: int, z: int, lost: int) -> Cas
 @example((1, 1, 1, 1), (3, 4, 5, 2))
 def mttkrp(rng: np.random.Generator, i: int, j: int, k: int, r: int) -> Case:
     x, b, c = (normal(rng, *s, dtype="f8") for s in ((i, j, k), (j, r), (k, r)))
-    khatri_rao = (b[:, None] * c[None]).reshape(j * k, r)
+    khatri_rao: Array = (b[:, None] * c[None]).reshape(j * k, r)
     return {"X": x, "B": b, "C": c}, {"Y": x.reshape(i, j * k) @ khatri_rao}
 
 
@@ -301,9 +303,11 @@ def mttkrp(rng: np.random.Generator, i: int, j: int, k: int, r: int) -> Case:
 def tucker(rng: np.random.Generator, *sizes: int) -> Case:
     a, b, c, i, j, k = sizes
     g, u, v, w = (normal(rng, *s, dtype="f8") for s in ((a, b, c), (i, a), (j, b), (k, c)))
-    core = g.reshape(a, b * c)
+    core: Array = g.reshape(a, b * c)
+    kron: Any = np.kron
+    both = kron(v, w)
     return {"G": g, "U": u, "V": v, "W": w}, {
-        "X": (u @ core @ np.kron(v, w).T).reshape(i, j, k),
+        "X": np.reshape(u @ core @ both.T, (i, j, k)),
     }
 
 
@@ -322,14 +326,14 @@ def lmul(rng: np.random.Generator, i: int, j: int, k: int) -> Case:
     a[0, 0] = 0
 
     def times(x: Array, y: Array) -> Array:
+        where: Any = np.where
         frexp: Any = np.frexp
         (p, e), (q, d) = (frexp(abs(z.astype("f8"))) for z in (x, y))
         part: Array = (2 * p - 1) + (2 * q - 1) + 1 / 16
-        carried: Array = np.where(
-            part < 1, 1 + part, 2 * part
-        )  # what runs over adds to the exponent
+        # What runs over adds to the exponent.
+        carried = where(part < 1, 1 + part, 2 * part)
         scale = np.exp2(e + d - 2.0)
-        return np.where((x == 0) | (y == 0), 0, np.sign(x) * np.sign(y) * carried * scale)
+        return where((x == 0) | (y == 0), 0, np.sign(x) * np.sign(y) * carried * scale)
 
     return {"A": a, "B": b}, {"C": times(a[:, :, None], b[None]).sum(1)}
 

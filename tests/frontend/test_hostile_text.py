@@ -81,6 +81,12 @@ def test_parentheses_nest_without_end() -> None:
     assert nested == parse_cascade(body("Y[i] = A[i]"))
 
 
+def test_a_chain_of_aliases_is_as_long_as_you_like() -> None:
+    chain = ", ".join(f"R{n + 1} = R{n}" for n in range(2000))
+    text = f"cascade f(X[R0]) -> Y {{ ranks {chain}\n  Y[r2000] = X[r2000]\n}}"
+    assert len(parse_cascade(text).ranks) == 2001
+
+
 def test_a_chain_is_as_long_as_you_like() -> None:
     (einsum,) = parse_cascade(body("Y[i] = A[i]" + " + A[i]" * MANY)).einsums
     assert isinstance(einsum.expr, Map)
