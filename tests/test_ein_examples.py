@@ -260,12 +260,13 @@ def products_of_two() -> tuple[Array, Array, Array]:
         for pair in f"{ours}|{theirs}".split("|")
     ]
     span: Array = np.array([np.outer(*pair).ravel() for pair in pairs])
+    linalg: Any = np.linalg
     parity: list[tuple[Array, Array]] = []
     signs = np.array(list(itertools.product((0.0, 1.0, -1.0), repeat=4)))[1:]
     for a, b in itertools.product(signs, signs):
         product: Array = np.outer(a, b).ravel()
         known = any(np.array_equal(abs(product), abs(old)) for old in span)
-        made = span.T @ np.linalg.lstsq(span.T, product)[0]
+        made = span.T @ linalg.lstsq(span.T, product)[0]
         if not known and np.allclose(made, product, rtol=0, atol=1e-9):
             parity.append((a, b))
         if len(parity) == 2:
@@ -277,7 +278,7 @@ def products_of_two() -> tuple[Array, Array, Array]:
         targets[i, k, np.ravel_multi_index((2 * i + j, 2 * j + k), (4, 4))] = 1
     # By Strassen's products alone, so that every one of these is missed where it is lost.
     w = np.zeros((2, 2, len(u)))
-    first: Any = np.linalg.pinv(span[:7])
+    first = linalg.pinv(span[:7])
     w[:, :, :7] = np.einsum("iks,sr->ikr", targets, first)
     return u, v, w
 
