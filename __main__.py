@@ -14,6 +14,7 @@ from einloom.ir.errors import ArgumentError, EinloomError
 
 if TYPE_CHECKING:
     from einloom.executable import Executable
+    from einloom.ir.cascade import Cascade
 
 #: What `compile` writes: the suffix that `Executable.save` goes by, and the backend it comes from.
 EMIT = {
@@ -135,7 +136,7 @@ def _executable(options: argparse.Namespace, backend: str) -> Executable:
 
     words = ("semiring", "notation", "optimize", "name")
     return compile(
-        _source(options.what),
+        _what(options.what),
         backend=backend,
         passes=options.passes,
         shapes=_shapes(options.shapes),
@@ -144,16 +145,24 @@ def _executable(options: argparse.Namespace, backend: str) -> Executable:
     )
 
 
-def _source(what: str) -> str:
-    """Subscripts and cascade text as they are; the contents of a file; `-` is standard input."""
+def _what(what: str) -> str | Cascade:
+    """Subscripts and cascade text as they are; what a file says; `-` is standard input.
+
+    A file's cascade is read here, so that what it uses is found beside it.
+    """
     if what == "-":
         return sys.stdin.read()
     if "{" in what or not (what.endswith(".ein") or os.sep in what):
         return what
     try:
-        return Path(what).read_text("utf-8")
+        text = Path(what).read_text("utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise ArgumentError(f"cannot read {what}: {_reason(error)}") from None
+    if "{" not in text:
+        return text
+    from einloom.frontend.parser import parse_cascade
+
+    return parse_cascade(text, what, os.path.dirname(what))
 
 
 def _listed(text: str | None) -> str | list[str] | dict[str, str] | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import typing
 from collections.abc import Sequence
 
-from ..ir.einsum import Expr, Law, Literal, Op, Parameter, UserOperator
+from ..ir.einsum import Expr, Law, Literal, Map, Op, Parameter, Reduce, UserOperator, walk
 from ..ir.errors import ResolveError
 from ..ir.laws import refute_operator, refute_semiring
 from ..ir.operators import OPERATORS, REDUCTIONS, Number, Semiring, identity_of, user_semiring
@@ -16,6 +16,9 @@ from .syntax import LawItem, Name, OperatorItem, SemiringItem, ungroup
 
 _LAWS: tuple[Law, ...] = typing.get_args(Law)
 _VALUED = ("identity", "distributes_over", "inverse")
+
+#: How many nodes an operator may have, written out: one that applies another twice doubles it.
+_MOST = 10_000
 
 
 def resolve_operator(item: OperatorItem, library: Library) -> UserOperator:
@@ -38,6 +41,12 @@ def resolve_operator(item: OperatorItem, library: Library) -> UserOperator:
         )
     scope = Scope(frozenset(), dict.fromkeys(names, 0), frozenset(names), PLAIN, library)
     body = resolve_expr(item.body, scope)
+    if _written_out(body, {}) > _MOST:
+        raise ResolveError(
+            f"{name}, written out, has more than {_MOST} operators",
+            span=item.name.span,
+            hint="give its parts names: an Einsum for each",
+        )
     laws, valued = _laws(item, scope)
     if (laws or valued) and len(names) != 2:
         raise ResolveError(f"{name} has laws, so it takes two operands", span=item.name.span)
@@ -63,6 +72,19 @@ def resolve_operator(item: OperatorItem, library: Library) -> UserOperator:
             hint="leave it out: rewrites rely on what is claimed",
         )
     return made
+
+
+def _written_out(expr: Expr, known: dict[int, int]) -> int:
+    """The nodes of an expression and of the operators that it applies; `known` of each by id."""
+    count = 0
+    for node in walk(expr):
+        count += 1
+        if isinstance(node, Map | Reduce) and isinstance(node.op, UserOperator):
+            op = node.op
+            if id(op) not in known:
+                known[id(op)] = _written_out(op.body, known)
+            count += known[id(op)]
+    return count
 
 
 def _laws(item: OperatorItem, scope: Scope) -> tuple[set[str], dict[str, list[Syntax]]]:

@@ -91,19 +91,27 @@ class _Sizes:
         for term in size.terms:
             product: Polynomial = {(): term.coefficient}
             for name in term.sizes:
-                product = _times(product, self._rank(name))
+                known = self._known.get(name)
+                product = _times(product, self._rank(name) if known is None else known)
             for names, coefficient in product.items():
                 total[names] = total.get(names, 0) + coefficient
         return {names: coefficient for names, coefficient in total.items() if coefficient}
 
     def _rank(self, name: str) -> Polynomial:
-        if name not in self._known:
-            self._known[name] = {(name,): 1}  # what a circle finds
-            shape = self._shapes.get(name)
-            if isinstance(shape, int):
-                self._known[name] = {(): shape} if shape else {}
-            elif shape is not None:
-                self._known[name] = self.expand(shape)
+        """What a rank is, worked out after those that it is made of: a chain may be long."""
+        waiting = [(name, False)]
+        while waiting:
+            rank, ready = waiting.pop()
+            shape = self._shapes.get(rank)
+            if ready and isinstance(shape, RankExpr):
+                self._known[rank] = self.expand(shape)
+            elif isinstance(shape, int):
+                self._known[rank] = {(): shape} if shape else {}
+            elif rank not in self._known:
+                self._known[rank] = {(rank,): 1}  # what a circle finds
+                if shape is not None:
+                    waiting.append((rank, True))
+                    waiting += ((other, False) for other in shape.sizes())
         return self._known[name]
 
     def number(self, size: RankExpr) -> int | None:

@@ -3,9 +3,10 @@
     X[0]   = ...        its starts: a number on the left, below the lag
     X[v+c] = ...        its step, of lag c: extent V+c, for every v in order
 
-Einsums that need one another to advance make one Scan, together with those between them that do not
-step themselves: at each v they are evaluated in the order of text. A read of one of its tensors
-is at `v+d`, where d is no more than what is there by then; or at a start.
+Einsums that need one another to advance make one Scan, together with those that do not step
+themselves but stand above its last step and read what it makes: at each v they are evaluated in the
+order of text. A read of one of its tensors is at `v+d`, where d is no more than what is there by
+then; or at a start.
 """
 
 from __future__ import annotations
@@ -168,9 +169,16 @@ def _components(einsums: Sequence[Einsum]) -> list[int]:
                 if not _is_other_start(einsums[maker], access):
                     graph.add_edge(number, maker)
     found = [0] * len(einsums)
+    last: list[int] = []
     for label, component in enumerate(networkx.strongly_connected_components(graph)):
+        last.append(max(component))
         for number in component:
             found[number] = label
+    for number in range(len(einsums)):
+        # What reads a scan above its end cannot wait for it, so it advances with it.
+        ends = {found[maker] for maker in graph.successors(number) if last[found[maker]] > number}
+        if einsums[number].step is None and last[found[number]] == number and len(ends) == 1:
+            found[number] = ends.pop()
     return found
 
 

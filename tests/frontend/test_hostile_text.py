@@ -57,6 +57,10 @@ HOSTILE = {
     "nul": body("Y[i] = A[i]\0"),
     "surrogates": body("Y[i] = A[i] \ud800"),
     "a circle of ranks": body("ranks " + ",".join(f"N{n} = N{(n + 1) % 999}" for n in range(999))),
+    "operators that double": "".join(
+        f"op f{n + 1}(a) = f{n}(f{n}(a))\n" if n else "op f1(a) = a + a\n" for n in range(60)
+    )
+    + "cascade c(A[I]) -> Y { Y[i] = f60(A[i]) }",
     "a product of ranks": body(
         "ranks B0 = 2, " + ",".join(f"B{n + 1} = B{n}*B{n}" for n in range(99)) + "\n  Y[b0] = b0+"
     ),
@@ -75,6 +79,12 @@ def test_an_error_comes_soon(name: str) -> None:
 def test_parentheses_nest_without_end() -> None:
     nested = parse_cascade(body("Y[i] = " + "(" * MANY + "A[i]" + ")" * MANY))
     assert nested == parse_cascade(body("Y[i] = A[i]"))
+
+
+def test_a_chain_of_aliases_is_as_long_as_you_like() -> None:
+    chain = ", ".join(f"R{n + 1} = R{n}" for n in range(2000))
+    text = f"cascade f(X[R0]) -> Y {{ ranks {chain}\n  Y[r2000] = X[r2000]\n}}"
+    assert len(parse_cascade(text).ranks) == 2001
 
 
 def test_a_chain_is_as_long_as_you_like() -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from einloom.frontend.parser import parse_cascade
 from einloom.ir.cascade import Cascade, TensorDecl
 from einloom.ir.dtypes import F16, F32, I32
 from einloom.ir.einsum import Access, Coordinate, Einsum, Expr, Literal, Map, Reduce
@@ -281,3 +282,26 @@ def test_a_gather_from_nothing_gives_nothing() -> None:
     c = verify(Cascade("c", ranks, inputs, (Einsum(read("Y", "ij"), gather),), ("Y",)))
     found = evaluate(c, {"A": np.zeros((0, 3)), "X": np.zeros(3, np.int64)})["Y"]
     assert found.shape == (3, 0)
+
+
+def test_what_reads_a_scan_above_its_end_advances_with_it() -> None:
+    text = """
+    cascade f(A[V,N]: f64) -> I, G, Y {
+      ranks M = N
+      D[0,n]         = 0
+      F[v,n], I[v,n] = max[m] (D[v,m] + A[v,m] * n)
+      G[v]           = max[n] F[v,n]
+      D[v+1,n]       = F[v,n]
+      Y[n]           = D[V,n]
+    }"""
+    a = np.array([[1.0, 3.0], [2.0, -5.0]])
+    state, places, largest = np.zeros(2), list[Any](), list[Any]()
+    for row in a:
+        weights = state + row * np.arange(2.0)[:, None]
+        places.append(weights.argmax(1))
+        state = weights.max(1)
+        largest.append(state.max())
+    found = evaluate(parse_cascade(text), {"A": a})
+    np.testing.assert_array_equal(found["I"], places)
+    np.testing.assert_array_equal(found["G"], largest)
+    np.testing.assert_array_equal(found["Y"], state)
