@@ -91,8 +91,9 @@ def test_it_means_the_same(kind: str, backend: str) -> None:
         arrays = made(cascade, sizes)
         want = el.evaluate(cascade, keep=cascade.outputs, **arrays)
         written = el.evaluate(Plain()(cascade), keep=cascade.outputs, **arrays)
-        got = f(**arrays)
-        found = dict(zip(cascade.outputs, got if isinstance(got, tuple) else (got,), strict=True))
+        got: Any = f(**arrays)
+        several: tuple[Any, ...] = got if len(cascade.outputs) > 1 else (got,)
+        found = dict(zip(cascade.outputs, several, strict=True))
         for name in cascade.outputs:
             for other in (written[name], np.asarray(found[name])):
                 assert other.dtype == want[name].dtype
