@@ -25,7 +25,6 @@ TOKENS = {
     "$END": "close the cascade with `}`",
     "LBRACE": "a cascade has one pair of braces, around its Einsums",
     "RBRACE": "the Einsum before it is not finished",
-    "LATER": "a statement begins on a line of its own",
 }
 
 _HEADER = "a cascade begins `cascade name(A[I,J]: f32, B[J,K]: f32) -> Y {`"
@@ -34,6 +33,9 @@ _HEADER = "a cascade begins `cascade name(A[I,J]: f32, B[J,K]: f32) -> Y {`"
 def _body(*statements: str) -> tuple[str, ...]:
     return tuple(f"cascade f(A[I,J]) -> Y {{\n{statement}\n}}" for statement in statements)
 
+
+#: Comparisons are told from other operators by the parser itself.
+CHAINED = "comparisons do not chain: write (a < b) & (b < c)"
 
 #: For cascade text: what to do -> texts that go wrong so.
 CASCADE = {
@@ -67,9 +69,7 @@ CASCADE = {
         *("Y[i] = exp(+A[i])", "Y[i] = -+A[i]", "Y[i] = A[i] where +i", "Y[i] = 1 < +1"),
     ),
     "a reduction applies to what follows: write `sum[j] (-A[j])`": _body("Y = sum[j] ~A[j]"),
-    "comparisons do not chain: write (a < b) & (b < c)": _body(
-        "Y[i] = A[i] < A[i] < A[i]", "Y[i] = A[i] where 0 < i < 2"
-    ),
+    CHAINED: _body("Y[i] = A[i] < A[i] < A[i]", "Y[i] = A[i] where 0 < i < 2"),
     "write & | ~ for and, or, not; * between factors": _body(
         *("Y[i] = A[i] and A[i]", "Y[i] = 2 A[i]", "Y[i] = i j", "Y[i] = (A[i]) (A[i])"),
         *("Y[i] = not A[i]", "Y[i] = exp(A[i]) A[i]", "Y[i] = (A[i]) 2", "Y[i] = 2 (A[i])"),

@@ -6,6 +6,7 @@ comes after them is recursive, so deeper than MAX_DEPTH is an error here.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from functools import cache
 from itertools import groupby
@@ -15,6 +16,7 @@ import lark
 
 from ..ir.cascade import Cascade
 from ..ir.errors import ParseError
+from ..ir.printer import PRECEDENCE
 from ..ir.source import Source, Span
 from ..ir.verify import MAX_DEPTH
 from . import hints
@@ -87,6 +89,7 @@ def parse_file(source: Source) -> File:
     Raises:
         ParseError: it is not in the grammar, or nested too deeply.
     """
+    _check_brackets(source)
     parser = _lark("cascade.lark", "start")
     builder = cast("Any", _Builder(source))
     try:
@@ -96,6 +99,21 @@ def parse_file(source: Source) -> File:
     except lark.exceptions.VisitError as error:
         raise error.orig_exc from None
     return file
+
+
+#: More brackets inside one another than any text needs; each costs the parser some time.
+_MOST_OPEN = 20_000
+
+
+def _check_brackets(source: Source) -> None:
+    depth = 0
+    for found in re.finditer(r"[(\[)\]]", source.text):
+        depth += 1 if found[0] in "([" else -1
+        if depth > _MOST_OPEN:
+            raise ParseError(
+                f"more than {_MOST_OPEN:,} brackets are open",
+                span=Span(source, found.start(), found.end()),
+            )
 
 
 def read_terms(text: str, notation: str) -> list[list[str]]:
@@ -297,17 +315,46 @@ class _Builder(lark.visitors.Transformer_NonRecursive[lark.Token, Program]):
         return Prefix(str(symbol), arg, self._span(meta))
 
     def expr(self, meta: Any, children: list[Any]) -> Expr:
+        """Operands and the operators between them, grouped by how tightly these bind."""
+        operands: list[Expr] = children[::2]
+        tokens: list[lark.Token] = children[1::2]
+        self._check_comparisons(tokens)
+        for level in sorted({PRECEDENCE[token] for token in tokens}, reverse=True):
+            operands, tokens = self._grouped(operands, tokens, level)
+        return operands[0]
+
+    def _grouped(
+        self, operands: list[Expr], tokens: list[lark.Token], level: int
+    ) -> tuple[list[Expr], list[lark.Token]]:
+        """Each run of operators of one level made one operand; what binds less is left."""
+        made, left = [operands[0]], list[lark.Token]()
+        run: list[tuple[lark.Token, Expr]] = []
+        for token, operand in zip(tokens, operands[1:], strict=True):
+            if PRECEDENCE[token] == level:
+                run.append((token, operand))
+                continue
+            made[-1] = self._folded(made[-1], run)
+            run = []
+            made.append(operand)
+            left.append(token)
+        made[-1] = self._folded(made[-1], run)
+        return made, left
+
+    def _folded(self, first: Expr, run: list[tuple[lark.Token, Expr]]) -> Expr:
         """A run of operators that bind alike, from the left; a run of one symbol is a chain."""
-        first: Expr = children[0]
-        for symbol, run in groupby(zip(children[1::2], children[2::2], strict=True), _symbol):
-            operands = [operand for _, operand in run]
+        for symbol, pairs in groupby(run, _symbol):
+            operands = [operand for _, operand in pairs]
             chain = [operands] if symbol in _CHAINS else [[operand] for operand in operands]
             for rest in chain:
                 span = Span(self.source, first.span.start, rest[-1].span.stop)
                 first = Infix(symbol, (first, *rest), span)
         return first
 
-    disjunction = exclusive = conjunction = shift = sum = product = expr
+    def _check_comparisons(self, tokens: list[lark.Token]) -> None:
+        found = [token for token in tokens if token.type == "COMPARISON"]
+        if len(found) > 1:
+            second = self._name(found[1])
+            raise ParseError(f"unexpected {second.text!r}", span=second.span, hint=hints.CHAINED)
 
 
 def _symbol(pair: tuple[lark.Token, Expr]) -> str:

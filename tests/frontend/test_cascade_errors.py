@@ -82,7 +82,6 @@ MISTAKES: dict[str, tuple[str, ...]] = {
                 "R[0] = 0\n  R[i+1] = R[i+1] + B[i]\n  Y = 1",
                 "R[0] = 0\n  R[i+1] = R[I-1-i]\n  Y = 1",
                 "R[0] = 0\n  R[i+1] = Q[i]\n  Q[i] = R[i]\n  Y = 1",
-                "R[0] = 0\n  Y[i] = R[i]\n  R[i+1] = R[i]",
                 "R[0,i] = 0\n  R[i+1,i] = R[i,i]\n  Y = 1",
                 "R[0] = 0\n  C[i] = R[j]\n  R[i+1] = C[i]\n  Y = 1",
                 "R[0] = 0\n  Q[0] = 0\n  R[i+1] = Q[i]\n  Q[j+1] = R[j]\n  Y = 1",
