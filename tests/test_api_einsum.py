@@ -354,3 +354,11 @@ def run_all(work: Callable[[int], None], count: int) -> None:
         thread.start()
     for thread in threads:
         thread.join()
+
+
+def test_nothing_to_do_is_done_at_once() -> None:
+    """However many coordinates there are of one rank, if there are none of another."""
+    tall = np.empty((2**40, 0))
+    assert el.einsum("ij,ij->", tall, tall) == 0
+    assert el.einsum("ij,j->", tall, np.empty(0)) == 0
+    assert el.einsum("ij,k->jk", tall.T, np.empty(0)).shape == (2**40, 0)
