@@ -139,7 +139,8 @@ class _Writer:
         found = self._new(einsum.name, einsum.free)
         place = Map("select", (hit, Coordinate(node.variables[0]), nowhere))
         self._add(Einsum(found, Reduce("min", node.variables, place), where=where, span=span))
-        shown = Map("select", (Map("eq", (found, nowhere)), Literal(-1), found))
+        none = Literal(-1) if einsum.otherwise is None else einsum.otherwise
+        shown = Map("select", (Map("eq", (found, nowhere)), none, found))
         self._add(replace(einsum, expr=shown, where=None, otherwise=None))
 
     # ---- reductions by operators of the text's own

@@ -114,6 +114,19 @@ def test_a_fold_over_several_variables_must_be_associative() -> None:
     assert el.evaluate(text, A=np.ones((2, 3))) == 6
 
 
+@pytest.mark.parametrize("backend", ["numpy", "llvm"])
+def test_what_is_the_place_of_nothing(backend: str) -> None:
+    text = """cascade f(A[I,K]: f32) -> Y, Z {
+      Y[i] = argmax[k] A[i,k] where A[i,k] > 0 else 7
+      Z[i] = argmin[k] A[i,k] where A[i,k] > 0
+    }"""
+    for a in (np.array([[-1, 2], [-1, -2], [np.nan, 0]], "f4"), np.zeros((3, 0), "f4")):
+        want = el.evaluate(text, A=a)
+        y, z = el.compile(text, backend=backend)(a)
+        assert y.tolist() == want["Y"].tolist() == ([1, 7, 7] if a.size else [7, 7, 7])
+        assert z.tolist() == want["Z"].tolist() == ([1, -1, -1] if a.size else [-1, -1, -1])
+
+
 def test_an_operator_that_grows_too_long() -> None:
     lines = ["op f0(a) = a + a"] + [f"op f{n}(a) = f{n - 1}(f{n - 1}(a))" for n in range(1, 5)]
     text = "\n".join([*lines, "cascade g(A[I]: f64) -> Y { Y[i] = f4(A[i]) }"])

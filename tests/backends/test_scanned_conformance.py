@@ -1,0 +1,63 @@
+"""Scans, partitions, places and operators of the text's own mean the same wherever they run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+
+import einloom as el
+from einloom.ir import interpreter
+from einloom.ir.cascade import Cascade
+from einloom.ir.infer import infer_sizes
+from einloom.passes.registry import default_pipeline
+from einloom.passes.rewrites.plain import Plain
+
+from ..generated import examples
+from ..scanned import Written, written
+
+
+def evaluated(case: Written, cascade: Cascade) -> Mapping[str, Any]:
+    """The outputs by the interpreter."""
+    return interpreter.evaluate(cascade, case.arrays)
+
+
+def assert_same(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
+    for name, want in wanted.items():
+        assert np.asarray(found[name]).dtype == want.dtype, name
+        np.testing.assert_array_equal(found[name], want, err_msg=name)
+
+
+@pytest.mark.parametrize("backend", ["numpy", "llvm"])
+@examples(60)
+@given(case=written())
+def test_a_backend_equals_the_interpreter(backend: str, case: Written) -> None:
+    cascade = el.parse(case.text)
+    before = el.fallbacks()
+    # What is not finite tells in which order it is multiplied and added.
+    compiled = el.compile(cascade, backend=backend, optimize=False if case.special else "auto")
+    got: Any = compiled(**case.arrays)
+    several: tuple[Any, ...] = got if len(cascade.outputs) > 1 else (got,)
+    assert_same(dict(zip(cascade.outputs, several, strict=True)), evaluated(case, cascade))
+    assert el.fallbacks() == before
+
+
+@examples(60)
+@given(written())
+def test_the_passes_keep_the_meaning(case: Written) -> None:
+    cascade = el.parse(case.text)
+    wanted = evaluated(case, cascade)
+    optimize = False if case.special else "auto"
+    plain = Plain()(cascade)
+    assert_same(evaluated(case, plain), wanted)
+    sizes = infer_sizes(plain, {name: array.shape for name, array in case.arrays.items()})
+    sized = replace(
+        plain, ranks=tuple(replace(rank, shape=sizes[rank.name]) for rank in plain.ranks)
+    )
+    for each in (cascade, plain, sized):
+        rewritten = default_pipeline(optimize).run(each)[0]
+        assert_same(evaluated(case, rewritten), wanted)
