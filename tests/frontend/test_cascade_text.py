@@ -17,6 +17,8 @@ from einloom.ir.operators import INFIX, OPERATORS, REDUCTIONS
 from einloom.ir.ranks import Rank, RankExpr
 from einloom.ir.source import Span
 
+from ..support import ROOT
+
 RNG = np.random.default_rng(0)
 
 ATTENTION = """
@@ -361,3 +363,9 @@ def test_a_later_tensor_has_the_ranks_of_its_left_side() -> None:
 def test_broadcast_axes() -> None:
     cascade = parse_cascade("cascade f(A[1,J], B[J]) -> Y { Y[j] = A[0,j] * B[j] }")
     assert cascade.inputs[0].extents[0] == RankExpr((), 1)
+
+
+def test_the_page_has_the_grammar() -> None:
+    page = (ROOT / "docs" / "language.md").read_text("utf-8")
+    grammar = (ROOT / "frontend" / "cascade.lark").read_text("utf-8")
+    assert f"```lark\n{grammar}```" in page
