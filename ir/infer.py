@@ -317,6 +317,19 @@ def strong(found: DType | Number) -> DType:
     return found if isinstance(found, DType) else of_numpy(np.asarray(found).dtype)
 
 
+def otherwise_as(dtype: DType, otherwise: Literal) -> Expr:
+    """What a filter's `else` says as an operand beside values of a dtype, which it does not widen.
+
+    As the filter's it is converted to the dtype of the output, whatever it is.
+    """
+    value = otherwise.value
+    if dtype.is_inexact and not isinstance(value, complex):
+        return otherwise
+    if dtype.is_integer and type(value) is int and 0 <= value < 2**7:
+        return otherwise
+    return Map("cast", (otherwise,), dtype)
+
+
 def expr_dtype(expr: Expr, dtypes: Mapping[str, DType | Number]) -> DType | Number:
     """The dtype of an expression; for a literal its number, which is weak.
 

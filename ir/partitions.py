@@ -8,10 +8,11 @@ output is the semiring's zero there.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from .cascade import Cascade
+from .dtypes import DType
 from .einsum import (
     Access,
     Coordinate,
@@ -22,7 +23,7 @@ from .einsum import (
     Reduce,
     rewrite_leaves,
 )
-from .infer import known_dtypes
+from .infer import known_dtypes, otherwise_as
 from .lift import lift
 from .ranks import Partition, RankExpr
 
@@ -40,7 +41,7 @@ def expand(cascade: Cascade) -> Cascade:
         made, rest = lift(
             einsum, lambda node: any(v.upper() in parts for v in node.variables), names, dtypes
         )
-        einsums += (_guarded(each, partitions) for each in (*made, rest))
+        einsums += (_guarded(each, partitions, dtypes) for each in (*made, rest))
     return replace(cascade, einsums=tuple(einsums), partitions=())
 
 
@@ -59,24 +60,27 @@ def _is_even(partition: Partition, cascade: Cascade) -> bool:
     )
 
 
-def _guarded(einsum: Einsum, partitions: Sequence[Partition]) -> Einsum:
+def _guarded(
+    einsum: Einsum, partitions: Sequence[Partition], dtypes: Mapping[str, DType]
+) -> Einsum:
     bound = set(einsum.free)
     if isinstance(einsum.expr, Reduce):
         bound |= set(einsum.expr.variables)
     for partition in partitions:
         if all(part.lower() in bound for part in partition.parts):
-            einsum = _guarded_by(einsum, partition)
+            einsum = _guarded_by(einsum, partition, dtypes)
     return einsum
 
 
-def _guarded_by(einsum: Einsum, partition: Partition) -> Einsum:
+def _guarded_by(einsum: Einsum, partition: Partition, dtypes: Mapping[str, DType]) -> Einsum:
     inside = Map("lt", (_as_expr(partition.coordinate), Coordinate(partition.rank)))
     expr, where, otherwise = einsum.expr, einsum.where, einsum.otherwise
     if isinstance(expr, Reduce):
         where = inside if where is None else Map("and", (where, inside))
     else:
         if where is not None and otherwise is not None:
-            expr = Map("select", (where, expr, otherwise))
+            beside = otherwise_as(dtypes[einsum.name], otherwise)
+            expr = Map("select", (where, expr, beside))
         where, otherwise = inside, Literal(einsum.ring.zero)
     expr = rewrite_leaves(expr, lambda leaf: _filled(leaf, partition))
     where = rewrite_leaves(where, lambda leaf: _filled(leaf, partition))

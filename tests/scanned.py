@@ -68,7 +68,7 @@ class _Writer:
             "r": draw(st.integers(1, 3)),
         }
         self.part = draw(st.integers(1, 4))
-        self.parted = False
+        self.parted = self.aliased = False
 
     def text(self) -> Written:
         draw = self.draw
@@ -82,6 +82,8 @@ class _Writer:
         )
         some = draw(st.lists(st.sampled_from(self.names), unique=True, max_size=3))
         outputs = [*some, *(name for name in self.names[-1:] if name not in some)]
+        if self.aliased:
+            self.ranks.append("K = I")
         ranks = [f"ranks {', '.join(self.ranks)}"] if self.ranks else []
         if self.parted:
             ranks.append("partition M -> M1, M0")
@@ -171,7 +173,7 @@ class _Writer:
         """A filter or none; what is else if there `must` be an else."""
         if not self.maybe(3):
             return ""
-        otherwise = f" else {self.one((0, 7, -1))}" if must or self.maybe() else ""
+        otherwise = f" else {self.one((0, 7, -1, 0.5))}" if must or self.maybe() else ""
         return f" where {self.condition(bound)}{otherwise}"
 
     def fold(self) -> str:
@@ -201,6 +203,11 @@ class _Writer:
             if number and middle:
                 there.append(f"{middle}[{','.join(bound)}]")
             value = f"{at(name, 'v')} {self.one('+-')} {self.expr(bound, 2, there)}"
+            if free and self.maybe(3):
+                op = self.one(("max", "sum", "argmax", "argmin"))
+                other = at(name, "v").replace("i", "k")
+                value += f" + {op}[k] ({other} + B[k])"
+                self.aliased = True
             if len(names) == 2:
                 value += f" + {at(names[1 - number], 'v')}"
             if number and middle and self.maybe():
@@ -221,8 +228,13 @@ class _Writer:
                 self.ranks.append(self.one(("M % M0 == 0", f"M % {self.part} == 0")))
         free = ["i"] if self.maybe(3) else []
         both = ["m1", "m0", *free]
-        kind = self.draw(st.integers(0, 4))
-        if kind == 0:
+        kind = self.draw(st.integers(0, 5))
+        if kind == 5:
+            name, read = self.new(), "X[m1*M0+m0]"
+            self.lines.append(f"{name}[0] = {self.one((0, 1))}")
+            self.lines.append(f"{name}[m1+1] = {name}[m1] + {self.fold()}[m0] {read}")
+            self.define([], f"{name}[M1]")
+        elif kind == 0:
             read = f"X[m1*M0+m0]{' * B[i]' if free else ''}"
             self.define(["m1", *free], read + self.one(("", " over max_plus", " over tropic")))
         elif kind == 1:

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from ...ir import partitions
 from ...ir.cascade import Cascade, fresh_name
-from ...ir.dtypes import DType
+from ...ir.dtypes import I64, DType
 from ...ir.einsum import (
     PLACES,
     Access,
@@ -22,10 +22,11 @@ from ...ir.einsum import (
     walk,
 )
 from ...ir.errors import UnsupportedError
-from ...ir.infer import einsum_dtype, expr_dtype, known_dtypes, strong
+from ...ir.infer import einsum_dtype, expr_dtype, known_dtypes, otherwise_as, strong
 from ...ir.lift import lift
 from ...ir.operators import identity_of, laws_of
 from ...ir.ranks import RankExpr
+from ...ir.scans import Scan, stages
 from ..base import Pass
 
 #: The largest i64: what no coordinate is.
@@ -51,7 +52,8 @@ class Plain(Pass):
     text's own needs its `associative`.
 
     Raises:
-        UnsupportedError: such a reduction is not associative, or an operator's body grows too long.
+        UnsupportedError: such a reduction is not associative, or is of what a scan makes in each
+            of its steps; an operator's body grows too long.
     """
 
     name: ClassVar[str] = "plain"
@@ -88,12 +90,27 @@ class _Writer:
         self.einsums: list[Einsum] = []
         self.names = cascade.names()
         self.dtypes: dict[str, DType] = known_dtypes(cascade)
+        self.scans = {
+            einsum.name: {member.name for member in stage.members}
+            for stage in stages(cascade)
+            if isinstance(stage, Scan)
+            for einsum in stage.members
+        }
 
     def write(self, einsum: Einsum) -> None:
         made, rest = lift(
             einsum, lambda node: _is_own(node.op) or node.op in PLACES, self.names, self.dtypes
         )
+        inside = set(self.scans.get(einsum.name, ()))
         for each in (*made, rest):
+            if inside.intersection(access.tensor for access in each.reads()):
+                inside.add(each.name)
+                if isinstance(each.expr, Reduce) and isinstance(each.expr.op, UserOperator):
+                    raise UnsupportedError(
+                        f"{einsum.name} is reduced by {each.expr.op} in each step of a scan",
+                        span=each.expr.span or einsum.span,
+                        hint="in a scan, only operators of the language reduce what it makes",
+                    )
             self._write(each)
 
     def _write(self, einsum: Einsum) -> None:
@@ -139,7 +156,9 @@ class _Writer:
         found = self._new(einsum.name, einsum.free)
         place = Map("select", (hit, Coordinate(node.variables[0]), nowhere))
         self._add(Einsum(found, Reduce("min", node.variables, place), where=where, span=span))
-        none = Literal(-1) if einsum.otherwise is None else einsum.otherwise
+        none: Expr = Literal(-1)
+        if einsum.otherwise is not None:
+            none = otherwise_as(I64, einsum.otherwise)
         shown = Map("select", (Map("eq", (found, nowhere)), none, found))
         self._add(replace(einsum, expr=shown, where=None, otherwise=None))
 
@@ -168,7 +187,9 @@ class _Writer:
         self._add(Einsum(step, following, dtype=dtype, span=einsum.span))
         total: Expr = end
         if where is not None and einsum.otherwise is not None:
-            total = Map("select", (ever, end, einsum.otherwise))
+            total = Map("select", (ever, end, otherwise_as(dtype, einsum.otherwise)))
+        if dtype != self.dtypes[einsum.name]:
+            total = Map("cast", (total,), self.dtypes[einsum.name])
         self._add(replace(einsum, expr=total, where=None, otherwise=None))
 
     def _scanned(self, einsum: Einsum, variable: str) -> tuple[Access, Access, Access, Access]:

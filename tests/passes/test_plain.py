@@ -127,6 +127,55 @@ def test_what_is_the_place_of_nothing(backend: str) -> None:
         assert z.tolist() == want["Z"].tolist() == ([1, -1, -1] if a.size else [-1, -1, -1])
 
 
+@pytest.mark.parametrize("backend", ["numpy", "llvm"])
+@pytest.mark.parametrize("dtype", ["?", "u1", "i8", "f2", "f4"])
+@pytest.mark.parametrize("otherwise", ["7", "-1", "300", "0.5", "true"])
+@pytest.mark.parametrize(
+    "line",
+    [
+        "Y = argmax[m] X[m] where X[m] > 9",
+        "Y = last[m] X[m] where X[m] > 9",
+        "Y[m1,m0] = X[m1*M0+m0] where X[m1*M0+m0] > 1",
+    ],
+)
+def test_what_is_else_does_not_widen(line: str, otherwise: str, dtype: str, backend: str) -> None:
+    text = f"""{OPS}cascade f(X[M]) -> Y {{
+      ranks M0 = 2
+      partition M -> M1, M0
+      {line} else {otherwise}
+    }}"""
+    x = np.array([1, 2, 0]).astype(dtype)
+    want = el.evaluate(text, X=x)
+    found = np.asarray(el.compile(text, backend=backend)(x))
+    assert found.dtype == want.dtype
+    assert found.tolist() == want.tolist()
+
+
+def test_a_fold_is_of_its_own_type() -> None:
+    text = OPS + "cascade f(X[M]) -> Y { Y = last[m] X[m] }"
+    x = np.array([1, 2, 0], "f2")
+    for found in (
+        el.compile(text)(x),
+        el.evaluate(Plain()(parse(text.replace("]) ->", "]: f16) ->"))), X=x),
+    ):
+        assert found.dtype == np.float16
+        assert found == 2
+
+
+def test_a_fold_of_what_a_scan_makes() -> None:
+    text = f"""{OPS}cascade f(A[V,I]: f64) -> Y {{
+      ranks K = I
+      Y[0,i] = 1
+      Y[v+1,i] = A[v,i] + last[k] Y[v,k]
+    }}"""
+    assert el.evaluate(text, A=np.ones((1, 2))).tolist() == [[1, 1], [2, 2]]
+    with pytest.raises(UnsupportedError, match="in each step of a scan"):
+        Plain()(parse(text))
+    apart = parse(text.replace("last[k] Y[v,k]", "last[k] A[v,k] + Y[v,i]"))
+    found = el.compile(apart)(np.array([[3.0, 4.0]]))
+    assert found.tolist() == [[1, 1], [8, 9]]
+
+
 def test_an_operator_that_grows_too_long() -> None:
     lines = ["op f0(a) = a + a"] + [f"op f{n}(a) = f{n - 1}(f{n - 1}(a))" for n in range(1, 5)]
     text = "\n".join([*lines, "cascade g(A[I]: f64) -> Y { Y[i] = f4(A[i]) }"])
