@@ -57,6 +57,11 @@ _TAKEN = frozenset(
         """,
     )
 )
+# And families of names: types, and the macros of <stdint.h>, <math.h> and this header itself.
+_FAMILIES = re.compile(
+    r"\w+_t|\w+_packed|EINLOOM_\w+|einloom_\w+|U?INT\w*_(MAX|MIN|C|WIDTH)|[A-Z]+_(MAX|MIN)"
+    r"|M_[A-Z0-9]+|FP_\w+|FLT_\w+|DBL_\w+|HUGE_VAL\w?|NAN|INFINITY"
+)
 _IDENTIFIER = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 
 
@@ -64,7 +69,7 @@ def c_name(name: str, otherwise: str = "einsum") -> str:
     """A name as C can have it: `otherwise` if it has other letters, with a `_` if it is taken."""
     if not _IDENTIFIER.fullmatch(name):
         return otherwise
-    return f"{name}_" if name in _TAKEN else name
+    return f"{name}_" if name in _TAKEN or _FAMILIES.fullmatch(name) else name
 
 
 def packed_name(program: LoopProgram) -> str:

@@ -275,6 +275,7 @@ def size_of(rank: str) -> RankExpr:
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_any_name_makes_a_valid_header(language: str, tmp_path: Path) -> None:
     names = ["double", "I", "template", "größe", "α", "β", "params", "data", "size_N", "A_strides"]
+    names += ["int64_t", "namespace_packed", "EINLOOM_OK", "einloom_c64", "INT64_MAX"]
     ranks = ["N", "NULL", "Ä", "Ö"]
     sizes = [Size(rank, ArrayAxis("I", axis)) for axis, rank in enumerate(ranks)]
     derived = RankExpr((Term(2, ("N", "Ä")), Term(-1, ("Ö",))), 3)
