@@ -76,25 +76,25 @@ def llvm() -> Any:
 @cache
 def host() -> Target:
     """This machine."""
-    identity = _identity()
-    key = key_of("host", *identity) if identity else None
-    if key is not None:
-        record = current().load(key)
-        fields = record.decode().split("\n") if record is not None else []
-        if len(fields) == 5:
-            triple, cpu, features, bits, versions = fields
-            return Target(triple, cpu, features, int(bits), versions)
-    with LOCK:
+    with LOCK:  # also held while llvmlite is imported, which a child could not go on with
+        identity = _identity()
+        key = key_of("host", *identity) if identity else None
+        if key is not None:
+            record = current().load(key)
+            fields = record.decode().split("\n") if record is not None else []
+            if len(fields) == 5:
+                triple, cpu, features, bits, versions = fields
+                return Target(triple, cpu, features, int(bits), versions)
         binding = llvm()
         found = _probed(
             binding.get_process_triple(),
             binding.get_host_cpu_name(),
             binding.get_host_cpu_features().flatten(),
         )
-    if key is not None:
-        fields = [found.triple, found.cpu, found.features, str(found.vector_bits), found.llvm]
-        current().store(key, "\n".join(fields).encode())
-    return found
+        if key is not None:
+            fields = [found.triple, found.cpu, found.features, str(found.vector_bits), found.llvm]
+            current().store(key, "\n".join(fields).encode())
+        return found
 
 
 @cache
