@@ -202,7 +202,7 @@ class Executable:
         return type(self), (self._template, self.pipeline, self.backend, None, self._dtypes)
 
     def _positional(self, arrays: Sequence[Any], named: Mapping[str, Any]) -> tuple[Any, ...]:
-        names = [decl.name for decl in self.cascade.inputs]
+        names = [decl.name for decl in self._template(None, self._dtypes).inputs]
         given = dict(zip(names, arrays, strict=False))
         for name, array in named.items():
             if name not in names:

@@ -274,7 +274,8 @@ class _Writer:
             ring = self.one(("tropic", "owned"))
             self.define(free, f"{'Z[m,i]' if free else 'X[m]'} * {self.leaf(bound)} over {ring}")
         elif kind == 2:
-            self.define([], f"{self.one(('last', 'most'))}[m,i] ({self.expr(['m', 'i'])})")
+            # Not `most`, which is not associative beside NaN.
+            self.define([], f"last[m,i] ({self.expr(['m', 'i'])})")
         else:
             op = self.one(("last", "most", "plus"))
             self.define(free, f"{op}[m] ({self.expr(bound)}){self.where(bound)}")

@@ -61,3 +61,10 @@ def test_the_passes_keep_the_meaning(case: Written) -> None:
     for each in (cascade, plain, sized):
         rewritten = default_pipeline(optimize).run(each)[0]
         assert_same(evaluated(case, rewritten), wanted)
+
+
+@pytest.mark.parametrize("backend", ["numpy", "llvm"])
+def test_inputs_by_name_of_dtypes_that_are_not_declared(backend: str) -> None:
+    text = "cascade f(X[M], J[I]) -> Y { Y[i] = X[J[i]] }"
+    found = el.compile(text, backend=backend)(X=np.array([1.0, 2.0]), J=np.array([1, 0]))
+    assert found.tolist() == [2, 1]
