@@ -415,5 +415,5 @@ class _Parser:
         for mark in ("elements", "("):
             self._expect(mark)
         elements = self._index_list(")")
-        padded, split, whole = map(self._accept, ("padded", "split", "whole"))
-        return Scratch(name, self.dtypes[name], strides, elements, padded, split, whole)
+        padded = self._accept("padded")
+        return Scratch(name, self.dtypes[name], strides, elements, padded, self._accept("split"))

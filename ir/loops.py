@@ -67,9 +67,7 @@ class Scratch:
 
     `strides` are in elements, one for each index. `padded`: it is made up of whole tiles, so that
     reading a tile of it beyond the operand's range is harmless. `split`: each vector of a complex
-    buffer holds its real parts and then its imaginary ones. `whole`: what is written to it are
-    whole vectors, 0 in the lanes that are out of range; what memory held before, a denormal
-    number say, would take many times as long to multiply.
+    buffer holds its real parts and then its imaginary ones.
     """
 
     name: str
@@ -78,7 +76,6 @@ class Scratch:
     elements: tuple[RankExpr, ...]
     padded: bool = False
     split: bool = False
-    whole: bool = False
 
     @property
     def unit(self) -> int | None:
@@ -87,7 +84,7 @@ class Scratch:
 
     def __str__(self) -> str:
         strides, elements = (", ".join(map(str, given)) for given in (self.strides, self.elements))
-        flags = " padded" * self.padded + " split" * self.split + " whole" * self.whole
+        flags = " padded" * self.padded + " split" * self.split
         return f"{self.name}: {self.dtype} strides ({strides}) elements ({elements}){flags}"
 
 

@@ -144,11 +144,7 @@ class Accesses(Indices):
         value = self.simd.splat(value, self.lanes)
         remaining = self.remaining(at)
         if offset.lane == str(found.dtype.itemsize):
-            if isinstance(found, Scratch):
-                count = None if found.whole else remaining
-                self.simd.store(place, value, count, found.split)
-            else:
-                self.simd.store(place, value, remaining)
+            self.simd.store(place, value, remaining, isinstance(found, Scratch) and found.split)
             return
         factor = self.simd.spread("i64", offset.lane, self.lanes)
         offsets = self.b.pure(f"mul {typed('i64', self.lanes)} {self.iota()}, {factor}")

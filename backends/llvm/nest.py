@@ -24,7 +24,7 @@ from ...ir.loop_nodes import (
     Store,
     walk,
 )
-from ...ir.loops import LoopProgram, Nest, Scratch
+from ...ir.loops import LoopProgram, Nest
 from ...ir.ranks import RankExpr
 from .access import Accesses
 from .builder import Builder, OpenLoop, Phi, Scope
@@ -310,12 +310,6 @@ class NestWriter:
         for name in axes:
             del self.accesses.variables[name]
 
-    def _writes_whole(self, body: tuple[Statement, ...]) -> bool:
-        """Whether all that is written takes vectors that are out of range as well."""
-        stores = [s for s in walk(body) if isinstance(s, Store)]
-        buffers = [self.accesses.buffers[store.buffer] for store in stores]
-        return all(isinstance(buffer, Scratch) and buffer.whole for buffer in buffers)
-
     def _strips(self, axes: dict[str, TileVariable], body: tuple[Statement, ...]) -> None:
         """The body for a tile that is not full, one vector at a time."""
         wide = next((name for name, axis in axes.items() if axis.vector and axis.count > 1), None)
@@ -325,8 +319,7 @@ class NestWriter:
         axis = axes[wide]
         total = str(axis.count * self.lanes)
         room = axis.room or total
-        length = total if self._writes_whole(body) else self.b.minimum(total, room)
-        loop = self.b.begin_loop(length, str(self.lanes))
+        loop = self.b.begin_loop(self.b.minimum(total, room), str(self.lanes))
         name = wide + "'v"
         opened = self._open(name, axis.start, loop, body)
         left = self.b.sub(room, loop.counter)

@@ -107,7 +107,7 @@ class Blocking:
         )
         split = self.dtype.kind == "complex"
         strides = (per_column, *in_order(layout))
-        scratch = Scratch(name, self.dtype, strides, elements, padded=True, split=split, whole=True)
+        scratch = Scratch(name, self.dtype, strides, elements, padded=True, split=split)
         tile = variable(self.vector + "'")
         indices = (
             minus(tile, variable(self.vector + "''")),
