@@ -163,8 +163,7 @@ class NestWriter:
                 rest = (LoopNest(loops[end:], body),) if end < len(loops) else body
                 self._tile(loops[number:end], rest)
                 break
-            inner = loops[number + 1 :] if number == 0 else ()
-            opened.append(self._open(loop.variable, loop.start, self._loop_of(loop, inner), body))
+            opened.append(self._open(loop.variable, loop.start, self._loop_of(loop), body))
         else:
             self._block(body)
         for handle in reversed(opened):
@@ -177,14 +176,8 @@ class NestWriter:
             self.accesses.variables[loop.variable] = OdometerVariable(odometer, number)
         return replace(self._carry(odometer.loop, body), last=odometer.before_end)
 
-    def _loop_of(self, loop: Loop, inner: tuple[Loop, ...]) -> OpenLoop:
-        """The loop; it goes nowhere if one of the loops directly inside does not."""
+    def _loop_of(self, loop: Loop) -> OpenLoop:
         length, step = self._length(loop), self.accesses.number(loop.step)
-        for other in () if loop.once else inner:
-            fixed = not any((*other.start.variables(), *other.stop.variables()))
-            if other.kind == "serial" and not other.once and fixed:
-                nothing = self.b.compare("sle", self._length(other), "0")
-                length = self.b.pure(f"select i1 {nothing}, i64 0, i64 {length}")
         return self.b.begin_loop(length, step, loop.once)
 
     def _length(self, loop: Loop) -> str:
