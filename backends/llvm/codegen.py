@@ -47,6 +47,7 @@ def _entry(program: LoopProgram, bits: int, declared: dict[str, str]) -> str:
     _guard(program, b, indices)
     for check in program.checks:
         _check(b, indices, check.index, check.extent, check.over)
+    _leave_if_empty(program, b, indices)
     table = "null"
     if program.scratch:
         table = b.pure(f"alloca [{len(program.scratch)} x ptr], align 8")
@@ -179,6 +180,21 @@ def _guard(program: LoopProgram, b: Builder, indices: Indices) -> None:
         at += len(buffer.extents)
     if broken:
         b.leave(broken, 1)
+
+
+def _leave_if_empty(program: LoopProgram, b: Builder, indices: Indices) -> None:
+    """Status 0 if no output has an element: intermediates may be large all the same."""
+    empty = "true"
+    for buffer in program.outputs:
+        none = "false"
+        for extent in buffer.extents:
+            if extent.constant is None:
+                zero = b.compare("eq", indices.number(extent), "0")
+                none = zero if none == "false" else b.pure(f"or i1 {none}, {zero}")
+        if none == "false":
+            return
+        empty = none if empty == "true" else b.pure(f"and i1 {empty}, {none}")
+    b.leave(empty, 0)
 
 
 def _check(

@@ -60,9 +60,16 @@ class NestWriter:
         self.values = Values(self.accesses)
         self.nest = nest
         self._vector_registers = 32 if bits == 512 else 16
+        self._pointless: dict[str, str] = {}  # rank: whether a space that it is in has no point
 
     def body(self) -> list[str]:
         """The lines of the function, up to its return."""
+        for rank, space in _spaces(self.nest).items():
+            tests = [self.b.compare("eq", self.accesses.size(other), "0") for other in space]
+            empty = tests[0]
+            for test in tests[1:]:
+                empty = self.b.pure(f"or i1 {empty}, {test}")
+            self._pointless[rank] = empty
         self._block(self.nest.body)
         return ["entry:", *self.b.scopes[0].lines, "  ret i32 0"]
 
@@ -189,7 +196,10 @@ class NestWriter:
         return self.b.minimum(self._beyond(loop.stop, loop.start), *limits)
 
     def _beyond(self, bound: RankExpr, start: RankExpr) -> str:
-        return self.b.sub(self.accesses.number(bound), self.accesses.number(start))
+        end = self.accesses.number(bound)
+        if bound.rank in self._pointless:
+            end = self.b.pure(f"select i1 {self._pointless[bound.rank]}, i64 0, i64 {end}")
+        return self.b.sub(end, self.accesses.number(start))
 
     def _open(
         self, variable: str, start: RankExpr, loop: OpenLoop, body: tuple[Statement, ...]
@@ -319,6 +329,26 @@ class NestWriter:
         strip = TileVariable(RankExpr.of_variable(name), True, 1, left)
         self._inside({**axes, wide: strip}, body)
         self._close(opened)
+
+
+def _spaces(nest: Nest) -> dict[str, tuple[str, ...]]:
+    """The ranks of more than one that make up a space together: the output's, a reduction's.
+
+    If one is empty then so is the space, and the others, however long, need not be gone through.
+    """
+    spaces: set[tuple[str, ...]] = set()
+    for statement in walk(nest.body):
+        if isinstance(statement, Begin):
+            spaces.add(statement.over)
+        elif isinstance(statement, Store) and statement.buffer == nest.name:
+            plain = [index.variable for index in statement.indices if index.variable]
+            spaces.add(tuple(dict.fromkeys(name.upper() for name in plain if "'" not in name)))
+    found: dict[str, tuple[str, ...]] = {}
+    shared: set[str] = set()  # by sums of unlike spaces: the one may have points and the other none
+    for space in spaces:
+        shared |= found.keys() & set(space)
+        found |= dict.fromkeys(space, space)
+    return {r: s for r, s in sorted(found.items()) if len(s) > 1 and r not in shared}
 
 
 def _many(loops: tuple[Loop, ...]) -> int:
