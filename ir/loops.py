@@ -65,9 +65,9 @@ class Buffer:
 class Scratch:
     """A buffer of the program's own, of the least of `elements` elements.
 
-    `strides` are in elements, one for each index. `padded`: it is made up of whole tiles, so that
-    reading a tile of it beyond the operand's range is harmless. `split`: each vector of a complex
-    buffer holds its real parts and then its imaginary ones.
+    `strides` are in elements, one for each index. `padded`: it is made up of whole tiles, which are
+    read whole, beyond the operand's range too. `split`: each vector of a complex buffer holds its
+    real parts and then its imaginary ones.
     """
 
     name: str

@@ -42,12 +42,16 @@ class OdometerVariable:
 
 @dataclass(frozen=True, slots=True)
 class TileVariable:
-    """start + 0, 1, ... : `count` elements (unroll) or vectors; `room` elements are in range."""
+    """start + 0, 1, ... : `count` elements (unroll) or vectors; `room` elements are in range.
+
+    `cut`: it is a part of the schedule's tile, so that beyond its room padding may end as well.
+    """
 
     start: RankExpr
     vector: bool
     count: int
     room: str | None
+    cut: bool = False
 
 
 @dataclass(slots=True)
@@ -160,7 +164,7 @@ class Indices:
                     into.lane = self.b.add(into.lane, factor)
                     continue
                 coordinate += lane
-            if into.clamped and variable.room is not None and coordinate:
+            if (into.clamped or variable.cut) and variable.room is not None and coordinate:
                 last = self.b.sub(variable.room, "1")
                 factor = self.b.mul(factor, self.b.minimum(str(coordinate), last))
             else:

@@ -10,6 +10,10 @@ for packing straight from strided tensors: TBLIS, arXiv 1607.00291):
 
 k' is the beginning of a piece of k, j'' and i'' that of a block of columns and rows, j' and i' that
 of a tile. The sums of a piece go on from where the output has those of the pieces before.
+
+The register tile reads whole tiles, the last one too. What a tile holds beyond the operand takes no
+part in any result, but it is zero: a processor can take a hundred times longer over a denormal
+number, and what memory held before, an address for example, often is one.
 """
 
 from __future__ import annotations
@@ -17,7 +21,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from ...ir.dtypes import DType
-from ...ir.loop_nodes import Load, Loop, LoopNest, Store
+from ...ir.loop_nodes import Load, Loop, LoopNest, Number, Store
 from ...ir.loops import Scratch
 from ...ir.ranks import RankExpr
 from .pack import Copy, copy_loops, source_of
@@ -116,11 +120,23 @@ class Blocking:
             minus(variable(self.vector), tile),
         )
         store = Store(name, indices, source_of(self.block.columns, source, self.dtype))
-        return Copy(scratch, Load(name, indices, self.dtype), self._column_copy(store))
+        beyond = Loop(self.vector, size(self.vector), plus(tile, self.width))
+        zeros = self._zeros(store, beyond, self.vector)
+        tiles = self._tiles(self.vector, self.wide, self.width)
+        loops = LoopNest((tiles,), (zeros, self._column_copy(store)))
+        return Copy(scratch, Load(name, indices, self.dtype), (loops,))
+
+    def _zeros(self, store: Store, beyond: Loop, vector: str) -> LoopNest:
+        """Zeros in place of what is stored, in the part of a tile that is beyond the operand."""
+        loops = [beyond, *self.reduction()]
+        at = next(n for n, loop in enumerate(loops) if loop.variable == vector)
+        loops[at], inner = tiled(loops[at], LANES_EXPR, "vector", "'t")
+        return LoopNest((*loops, inner), (replace(store, value=Number(0, self.dtype)),))
 
     def _column_copy(self, store: Store) -> LoopNest:
+        """One tile of columns."""
         along = self.block.columns.unit
-        loops = [self._tiles(self.vector, self.wide, self.width)]
+        loops: list[Loop] = []
         tiles: list[Loop] = []
         for loop in self.reduction():
             if loop.variable == along:
@@ -157,4 +173,9 @@ class Blocking:
         ranges[self.rows] = Loop(self.rows, first, plus(first, self.tall), (size(self.rows),))
         store = Store(name, indices, source_of(reading, source, self.dtype))
         copy = copy_loops(reading.unit, names, last, ranges, store, vectors=4)
-        return Copy(scratch, Load(name, indices, self.dtype), copy)
+        rest = number(self.schedule.row_count - 1)
+        beyond = Loop(
+            self.rows, size(self.rows), plus(size(self.rows), rest), (plus(first, self.tall),)
+        )
+        zeros = self._zeros(store, beyond, last)
+        return Copy(scratch, Load(name, indices, self.dtype), (zeros, copy))

@@ -156,7 +156,7 @@ class NestLowering:
             copy = moved(name, reading, schedule.vector, *types)
             scratch.append(copy.scratch)
             staged[reading.access] = copy.load
-            body.append(copy.loops)
+            body += copy.loops
         if schedule.block is not None:
             body += self._blocked(schedule, schedule.block, staged, scratch)
         else:
@@ -211,8 +211,8 @@ class NestLowering:
         total, indices = self._total(blocking.vector, scratch)
         tile = self._partial_sum(typing, total, indices, blocking)
         inner = LoopNest(blocking.inner_loops(), tile)
-        middle = LoopNest(blocking.middle_loops(), (rows.loops, inner))
-        yield LoopNest(blocking.outer_loops(), (panel.loops, middle))
+        middle = LoopNest(blocking.middle_loops(), (*rows.loops, inner))
+        yield LoopNest(blocking.outer_loops(), (*panel.loops, middle))
         if total != self.einsum.name:
             yield self._from_total(total, indices, blocking.vector)
 

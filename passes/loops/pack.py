@@ -20,7 +20,7 @@ class Copy:
 
     scratch: Scratch
     load: Load
-    loops: LoopNest
+    loops: tuple[LoopNest, ...]
 
 
 def source_of(reading: Reading, source: DType, dtype: DType) -> Value:
@@ -38,7 +38,7 @@ def moved(name: str, reading: Reading, vector: str, dtype: DType, source: DType)
     store = Store(name, indices, source_of(reading, source, dtype))
     ranges = {v: full_loop(v) for v in names}
     loops = copy_loops(reading.unit, names, vector, ranges, store, vectors=2)
-    return Copy(scratch, Load(name, indices, dtype), loops)
+    return Copy(scratch, Load(name, indices, dtype), (loops,))
 
 
 def copy_loops(

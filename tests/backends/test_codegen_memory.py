@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import ctypes
 import mmap
+import platform
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
 
 import ml_dtypes
 import numpy as np
 import pytest
 
+from einloom.backends.llvm import elf, runtime
+from einloom.backends.llvm.target import host
 from einloom.frontend.subscripts import parse_subscripts, to_cascade
 from einloom.ir.cascade import Cascade, TensorDecl
 from einloom.ir.dtypes import of_numpy
@@ -19,6 +23,7 @@ from einloom.ir.einsum import Access, Coordinate, Einsum, Literal, Map, Reduce
 from einloom.ir.interpreter import evaluate
 from einloom.ir.ranks import Rank, RankExpr, Term
 from einloom.passes.loops.lower import LIMITS
+from einloom.passes.loops.schedule import Limits
 
 from ..cascades import classic
 from .native import TINY, WIDTHS, Array, Native, empty_outputs, run, sized
@@ -46,11 +51,74 @@ class Guarded:
         return found
 
 
+class Poisoned:
+    """A malloc whose memory is full of numbers that no arithmetic takes without raising a flag."""
+
+    FE_INVALID = 1
+
+    def __init__(self) -> None:
+        self.libc: Any = ctypes.CDLL(None)
+        self.libc.malloc.restype = ctypes.c_void_p
+        self.libm: Any = ctypes.CDLL("libm.so.6")
+        self.asked = 0
+        prototype = ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.c_size_t)
+        self.function: Any = prototype(self._malloc)
+        self.number = 0
+
+    def _malloc(self, size: int) -> int:
+        block: int = self.libc.malloc(ctypes.c_size_t(size))
+        words = (ctypes.c_uint64 * (size // 8)).from_address(block)
+        words[:] = [self.number] * len(words)
+        self.asked += 1
+        return block
+
+    def _resolve(self, symbol: str) -> int | None:
+        if symbol == "malloc":
+            return ctypes.cast(self.function, ctypes.c_void_p).value
+        return runtime.address_of(symbol)
+
+    def flags(self, native: Native, arrays: dict[str, Array], number: int) -> int:
+        """Whether the code computes with what memory held before: the flag that it leaves."""
+        image = runtime.emit(native.ir, host(), "object")
+        native.code = elf.load(image, native.program.name, self._resolve)
+        self.number = number
+        self.libm.feclearexcept(self.FE_INVALID)
+        assert native(arrays) == 0
+        return int(self.libm.fetestexcept(self.FE_INVALID))
+
+
 def reversed_axes(array: Array) -> Array:
     return array[tuple(slice(None, None, -1) for _ in array.shape)]
 
 
 SUBSCRIPTS = ["ij,jk->ik", "ij,kj->ik", "ij->ji", "ij,ij->ij", "ij->i", "ij->j", "ii->i", "ij,ji->"]
+
+
+@pytest.mark.skipif(
+    not elf.works_here() or platform.machine() != "x86_64", reason="glibc's numbers of the flags"
+)
+@pytest.mark.parametrize("bits", WIDTHS)
+@pytest.mark.parametrize("dtype", ["f4", "c16"])
+@pytest.mark.parametrize("subscripts", ["ij,jk->ik", "ij,kj->ik", "ji,jk->ik", "ijl,jlk->ik"])
+@pytest.mark.parametrize("limits", [TINY, replace(TINY, wide=4, tall=32)], ids=["tile", "tiles"])
+def test_nothing_is_computed_with_what_memory_held(
+    subscripts: str, dtype: str, bits: int, limits: Limits
+) -> None:
+    """The parts of packed tiles beyond the operands are read, so they are written: as zeros."""
+    sizes = {"i": 13, "j": 21, "k": 37, "l": 3}
+    terms = subscripts.partition("->")[0].split(",")
+    arrays: dict[str, Array] = {
+        name: np.ones([sizes[letter] for letter in term], dtype)
+        for name, term in zip("AB", terms, strict=True)
+    }
+    cascade = sized(classic_named(subscripts, arrays), arrays)
+    arrays |= empty_outputs(cascade)
+    native = Native(cascade, arrays, bits, limits)
+    poisoned = Poisoned()
+    signalling = 0x7FA000007FA00000 if dtype in ("f4", "c8") else 0x7FF4000000000000
+    assert any(scratch.padded for scratch in native.program.scratch)
+    assert not poisoned.flags(native, arrays, signalling)
+    assert poisoned.asked
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="mprotect through libc")
