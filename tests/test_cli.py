@@ -405,7 +405,8 @@ def test_two_kernels_in_one_program(tmp_path: Path) -> None:
         '#include "product.h"\n#include "total.h"\n'
         "int main(void) {\n"
         "  float a[4] = {1, 2, 3, 4}, b[4] = {1, 0, 0, 1}, c[4], sum;\n"
-        "  if (product(a, 0, b, 0, c, 0, 2, 2, 2) || total(c, 0, &sum, 2, 2)) return 2;\n"
+        "  if (einloom_product(a, 0, b, 0, c, 0, 2, 2, 2)) return 2;\n"
+        "  if (einloom_total(c, 0, &sum, 2, 2)) return 3;\n"
         "  return sum == 10 ? 0 : 1;\n}\n"
     )
     built = ["gcc", "main.c", "product.o", "total.o", "-lm", "-o", "main"]

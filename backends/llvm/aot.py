@@ -10,7 +10,7 @@ from tempfile import TemporaryDirectory
 
 from ...ir.errors import UnsupportedError
 from .cache import write_atomically
-from .header import header, packed_name
+from .header import header
 from .kernel import LlvmKernel
 from .runtime import complete, emit
 from .target import host, named
@@ -51,9 +51,7 @@ def save(kernel: LlvmKernel, path: str | PathLike[str], *, cpu: str | None = Non
         write_atomically(path, header(kernel.program).encode())
         return
     target = host() if cpu is None else named(cpu)
-    # In a file the entry has the name that the header calls it by.
-    entry = packed_name(kernel.program)
-    text = kernel.source_for(target.vector_bits).replace(f"@{kernel.program.name}(", f"@{entry}(")
+    text = kernel.source_for(target.vector_bits)
     if suffix == ".ll":
         write_atomically(path, complete(text, target).encode())
     elif suffix == ".s":

@@ -1,6 +1,6 @@
 """LoopProgram -> LLVM IR text.
 
-    define i32 @NAME(ptr %params, ptr %data)
+    define i32 @packed_einloom_NAME(ptr %params, ptr %data)
 
 `params` is an array of i64: the size of each of `program.sizes` in order, then the byte strides of
 each input's axes, then those of each output's. `data` is an array of pointers: inputs, outputs.
@@ -22,6 +22,11 @@ from .simd import Simd
 _ALIGNMENT = 64
 
 
+def entry_name(program: LoopProgram) -> str:
+    """The name of the function that is called: none of C's, whatever the program's name is."""
+    return f"packed_einloom_{program.name}"
+
+
 def generate(program: LoopProgram, vector_bits: int) -> str:
     """The program's LLVM IR, for vectors of 512, 256 or 128 bits.
 
@@ -31,7 +36,8 @@ def generate(program: LoopProgram, vector_bits: int) -> str:
     functions: list[str] = []
     for number, nest in enumerate(program.nests):
         lines = NestWriter(program, nest, vector_bits, declared).body()
-        head = f"define internal i32 @{program.name}.{number}(ptr %params, ptr %data, ptr %scratch)"
+        name = f"{entry_name(program)}.{number}"
+        head = f"define internal i32 @{name}(ptr %params, ptr %data, ptr %scratch)"
         functions.append("\n".join([f"; {nest.name}", f"{head} #0 {{", *lines, "}"]))
     functions.append(_entry(program, vector_bits, declared))
     attributes = f'nounwind "prefer-vector-width"="{vector_bits}"'
@@ -86,7 +92,7 @@ def _entry(program: LoopProgram, bits: int, declared: dict[str, str]) -> str:
         declared["free"] = "declare void @free(ptr)"
     lines += [f"  call void @free(ptr {block})" for block in memory]
     lines += ["  ret i32 %status", "}"]
-    return "\n".join([f"define i32 @{program.name}(ptr %params, ptr %data) #0 {{", *lines])
+    return "\n".join([f"define i32 @{entry_name(program)}(ptr %params, ptr %data) #0 {{", *lines])
 
 
 def _coordinate_numbers(program: LoopProgram) -> list[tuple[int, str]]:
@@ -116,7 +122,7 @@ class _Flow:
     """The blocks that call nests one after another, until one gives a status that is not 0."""
 
     def __init__(self, program: LoopProgram, arguments: str) -> None:
-        self.name = program.name
+        self.name = entry_name(program)
         self.arguments = arguments
         self.lines: list[str] = []
         self.sources: list[str] = []  # the status with which each block goes to the end

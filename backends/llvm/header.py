@@ -1,4 +1,10 @@
-"""The C header that goes with a kernel's object: a typed function around the packed entry."""
+"""The C header that goes with a kernel's object: a typed function around the packed entry.
+
+A tensor, a rank or a cascade may have any name, one that C, its library or this header uses too. So
+each bears a mark here, and no two kinds the same one: `einloom_f` is the function of a cascade f,
+`A_data` and `A_strides` are a tensor A, `size_I` a rank I; types begin with `Einloom`, macros with
+`EINLOOM_`, and the packed entry (codegen.py) with neither.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +13,7 @@ import re
 from ...ir.dtypes import DType
 from ...ir.loops import ArrayAxis, Buffer, LoopProgram
 from ...ir.ranks import Quotient, RankExpr
+from .codegen import entry_name
 
 #: dtype -> (C type, the lines that define it)
 _TYPES: dict[str, tuple[str, str]] = {
@@ -16,65 +23,31 @@ _TYPES: dict[str, tuple[str, str]] = {
     "f32": ("float", ""),
     "f64": ("double", ""),
     "f16": (
-        "einloom_f16",
+        "EinloomF16",
         """\
 #if defined(__GNUC__) && defined(__FLT16_MAX__)
-__extension__ typedef _Float16 einloom_f16;
+__extension__ typedef _Float16 EinloomF16;
 #else
-typedef uint16_t einloom_f16; /* the bits of an IEEE binary16 */
+typedef uint16_t EinloomF16; /* the bits of an IEEE binary16 */
 #endif""",
     ),
-    "bf16": ("einloom_bf16", "typedef uint16_t einloom_bf16; /* the upper half of a float */"),
+    "bf16": ("EinloomBF16", "typedef uint16_t EinloomBF16; /* the upper half of a float */"),
     **{
         name: (
-            f"einloom_{name}",
+            f"Einloom{name.upper()}",
             f"""\
 #ifdef __cplusplus
 #include <complex>
-typedef std::complex<{part}> einloom_{name};
+typedef std::complex<{part}> Einloom{name.upper()};
 #else
-typedef {part} _Complex einloom_{name};
+typedef {part} _Complex Einloom{name.upper()};
 #endif""",
         )
         for name, part in (("c64", "float"), ("c128", "double"))
     },
 }
 
-# What C or C++ gives a meaning of its own to, and what their headers define as macros (`I`).
-_TAKEN = frozenset(
-    re.findall(
-        r"\w+",
-        """
-    alignas alignof and and_eq asm assert auto bitand bitor bool break case catch char char8_t
-    char16_t char32_t class co_await co_return co_yield compl complex concept const const_cast
-    consteval constexpr constinit continue decltype default delete do double dynamic_cast else
-    enum errno explicit export extern false float for friend goto if imaginary inline int linux
-    long mutable namespace new noexcept not not_eq nullptr operator or or_eq private protected
-    public register reinterpret_cast requires restrict return short signed sizeof static
-    static_assert static_cast stderr stdin stdout struct switch template this thread_local throw
-    true try typedef typeid typename typeof typeof_unqual union unix unsigned using virtual void
-    volatile wchar_t while xor xor_eq EOF I NULL params data
-        """,
-    )
-)
-# And families of names: types, and the macros of <stdint.h>, <math.h> and this header itself.
-_FAMILIES = re.compile(
-    r"\w+_t|\w+_packed|EINLOOM_\w+|einloom_\w+|U?INT\w*_(MAX|MIN|C|WIDTH)|[A-Z]+_(MAX|MIN)"
-    r"|M_[A-Z0-9]+|FP_\w+|FLT_\w+|DBL_\w+|HUGE_VAL\w?|NAN|INFINITY"
-)
 _IDENTIFIER = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
-
-
-def c_name(name: str, otherwise: str = "einsum") -> str:
-    """A name as C can have it: `otherwise` if it has other letters, with a `_` if it is taken."""
-    if not _IDENTIFIER.fullmatch(name):
-        return otherwise
-    return f"{name}_" if name in _TAKEN or _FAMILIES.fullmatch(name) else name
-
-
-def packed_name(program: LoopProgram) -> str:
-    """The symbol of a kernel in an object file."""
-    return f"{c_name(program.name)}_packed"
 
 
 def header(program: LoopProgram) -> str:
@@ -83,14 +56,13 @@ def header(program: LoopProgram) -> str:
     Its function takes, for each tensor, a pointer and its strides in elements (none for a tensor
     without axes), and then the size of each rank.
     """
-    name = c_name(program.name)
-    guard = f"EINLOOM_{name.upper()}_H"
+    name = f"einloom_{program.name}"
+    guard = f"EINLOOM_{program.name}_H"
     buffers = (*program.inputs, *program.outputs)
     given = [size.name for size in program.sizes if isinstance(size.source, ArrayAxis)]
-    names = [c_name(buffer.name, "T") for buffer in buffers]
-    names = _distinct([*names, *(_size_name(size.name) for size in program.sizes)])
-    tensors = names[: len(buffers)]
-    sizes = dict(zip((s.name for s in program.sizes), names[len(buffers) :], strict=True))
+    tensors = _distinct([_stem(buffer.name, "T") for buffer in buffers])
+    ranks = _distinct([_stem(size.name, "R") for size in program.sizes])
+    sizes = {size.name: f"size_{r}" for size, r in zip(program.sizes, ranks, strict=True)}
     derived = [
         _derived(sizes[size.name], size.source, sizes)
         for size in program.sizes
@@ -111,6 +83,7 @@ def header(program: LoopProgram) -> str:
 /* {name}: made by einloom. Compile with the object file of the same kernel, and -lm.
 
 {_description(program, tensors, sizes)}
+   X_data: the elements of X.
    X_strides: the distance in elements from one coordinate to the next, for each axis of X; it may
    be 0 or negative. NULL means that X is dense and row-major (C order). An output overlaps no
    input. The function keeps no state: threads may call it at the same time.
@@ -133,15 +106,15 @@ def header(program: LoopProgram) -> str:
 {"".join(definitions)}#ifdef __cplusplus
 extern "C"
 #endif
-int32_t {packed_name(program)}(const int64_t *params, const void *const *data);
+int32_t {entry_name(program)}(const int64_t *params, const void *const *data);
 
 static inline int {name}(
     {indent.join(arguments) or "void"}) {{
   {"".join(derived)}/* the sizes, then the stride in bytes of each axis */
   const int64_t params[] = {{
     {indent.join([*parameters, "0"])}}};
-  const void *const data[] = {{{", ".join([*tensors, "0"])}}};
-  return {packed_name(program)}(params, data);
+  const void *const data[] = {{{", ".join([*(f"{tensor}_data" for tensor in tensors), "0"])}}};
+  return {entry_name(program)}(params, data);
 }}
 
 #endif
@@ -161,7 +134,7 @@ def _description(program: LoopProgram, tensors: list[str], sizes: dict[str, str]
 
 
 def _arguments(tensor: str, buffer: Buffer, *, is_input: bool) -> list[str]:
-    pointer = f"{'const ' * is_input}{_TYPES[buffer.dtype.name][0]} *{tensor}"
+    pointer = f"{'const ' * is_input}{_TYPES[buffer.dtype.name][0]} *{tensor}_data"
     if not buffer.extents:
         return [pointer]
     return [pointer, f"const int64_t *{tensor}_strides /* [{len(buffer.extents)}] or NULL */"]
@@ -211,8 +184,9 @@ def _in_parentheses(expression: str) -> str:
     return f"({expression})" if " " in expression else expression
 
 
-def _size_name(rank: str) -> str:
-    return f"size_{rank}" if _IDENTIFIER.fullmatch(rank) else "size_R"
+def _stem(name: str, otherwise: str) -> str:
+    """A name as C can have it: `otherwise` if it has other letters."""
+    return name if _IDENTIFIER.fullmatch(name) else otherwise
 
 
 def _definition(dtype: DType) -> str:
@@ -222,14 +196,12 @@ def _definition(dtype: DType) -> str:
 
 
 def _distinct(names: list[str]) -> list[str]:
-    """The names, numbered where they are the same, or where one is another's strides."""
-    taken: set[str] = set()
+    """The names, numbered where they are the same."""
     found: list[str] = []
     for name in names:
         number, distinct = 0, name
-        while taken & {distinct, f"{distinct}_strides"}:
+        while distinct in found or (number and distinct in names):
             number += 1
             distinct = f"{name}{number}"
-        taken |= {distinct, f"{distinct}_strides"}
         found.append(distinct)
     return found

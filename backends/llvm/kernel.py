@@ -11,7 +11,7 @@ from ...ir.errors import ArgumentError, InternalError, OutOfMemoryError, RankErr
 from ...ir.loops import ArrayAxis, Buffer, LoopProgram
 from ..base import Array, Call
 from .arrays import REFUSED, WRONG_COUNT, call_of
-from .codegen import generate
+from .codegen import entry_name, generate
 from .runtime import emit, load
 from .target import host
 
@@ -74,7 +74,7 @@ class LlvmKernel:
         strides = [stride for array in arrays.values() for stride in array.strides]
         points = prod(sizes[size.name] for size in program.sizes)
         return call_of(
-            load(self.source, program.name),
+            load(self.source, entry_name(program)),
             (*sizes.values(), *strides),
             inputs,
             outputs,

@@ -14,16 +14,11 @@ from ...ir.einsum import Access, Einsum, Expr, Reduce, children
 from ...ir.errors import UnsupportedError
 from ...ir.infer import infer_dtypes
 from ...ir.loops import ArrayAxis, Buffer, Check, LoopProgram, Nest, Scratch, Size, Sweep
-from ...ir.operators import OPERATORS
 from ...ir.ranks import RankExpr, Term, affine
 from ...ir.scans import Scan, at, stages
 from .nest import NestLowering
 from .point import Storage
 from .schedule import Limits
-
-#: Names that a C program, or the code itself, has other uses for.
-_TAKEN = frozenset(OPERATORS) | frozenset(("main", "malloc", "free", "memcpy", "hypot", "fmod"))
-
 
 #: Fits the caches of today's processors.
 LIMITS = Limits()
@@ -102,9 +97,8 @@ def _lowered(
 
 
 def _symbol(name: str) -> str:
-    """The name of the function: C's own names get an underscore more, other letters a number."""
-    name = re.sub(r"[^A-Za-z0-9_]", lambda found: f"u{ord(found.group()):x}", name) or "cascade"
-    return name + "_" if name in _TAKEN else name
+    """The name in ASCII: other letters become their numbers."""
+    return re.sub(r"[^A-Za-z0-9_]", lambda found: f"u{ord(found.group()):x}", name) or "cascade"
 
 
 def product(extents: Sequence[RankExpr]) -> RankExpr:

@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from einloom.backends.llvm.codegen import generate
+from einloom.backends.llvm.codegen import entry_name, generate
 from einloom.backends.llvm.elf import Code
 from einloom.backends.llvm.runtime import load
 from einloom.backends.llvm.target import host
@@ -74,7 +74,7 @@ class Native:
         dtypes = {decl.name: of_numpy(arrays[decl.name].dtype) for decl in cascade.inputs}
         self.program: LoopProgram = lower(cascade, dtypes, layouts, limits)
         self.ir = generate(self.program, bits)
-        self.code: Code = load(self.ir, self.program.name)
+        self.code: Code = load(self.ir, entry_name(self.program))
 
     def __call__(self, arrays: Mapping[str, Array]) -> int:
         """Runs on arrays of the program's buffers; gives the status."""

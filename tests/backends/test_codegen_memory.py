@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from einloom.backends.llvm import elf, runtime
+from einloom.backends.llvm.codegen import entry_name
 from einloom.backends.llvm.target import host
 from einloom.frontend.subscripts import parse_subscripts, to_cascade
 from einloom.ir.cascade import Cascade, TensorDecl
@@ -80,7 +81,7 @@ class Poisoned:
     def flags(self, native: Native, arrays: dict[str, Array], number: int) -> int:
         """Whether the code computes with what memory held before: the flag that it leaves."""
         image = runtime.emit(native.ir, host(), "object")
-        native.code = elf.load(image, native.program.name, self._resolve)
+        native.code = elf.load(image, entry_name(native.program), self._resolve)
         self.number = number
         self.libm.feclearexcept(self.FE_INVALID)
         assert native(arrays) == 0

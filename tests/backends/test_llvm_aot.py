@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import einloom
 from einloom.backends.base import Array
 from einloom.backends.llvm import aot, header, target
 from einloom.backends.llvm.kernel import LlvmKernel
@@ -50,7 +51,7 @@ def program_text(kernel: LlvmKernel, sizes: Mapping[str, int], language: str) ->
     arguments += [
         str(sizes[size.name]) for size in kernel.program.sizes if isinstance(size.source, ArrayAxis)
     ]
-    lines.append(f"const int status = {kernel.program.name}({', '.join(arguments)});")
+    lines.append(f"const int status = einloom_{kernel.program.name}({', '.join(arguments)});")
     for number, buffer in list(enumerate(buffers))[len(kernel.program.inputs) :]:
         count = int(np.prod([extent.value(sizes) for extent in buffer.extents]))
         lines.append(f"fwrite(t{number}, {buffer.dtype.itemsize}, {count}, stdout);")
@@ -180,9 +181,9 @@ int main(void) {
   for (int i = 0; i < 6; ++i) for (int k = 0; k < 7; ++k) y[i][k] = -1;
   /* rows of a backwards, of b the same one each time, of y every second one */
   const int64_t as[] = {-8, 1}, bs[] = {0, 1}, ys[] = {14, 1}, across[] = {1, 8};
-  if (matmul(a[0], across, b[0], 0, y[0], 0, 2, 3, 5) != EINLOOM_STRIDES) return 90;
+  if (einloom_matmul(a[0], across, b[0], 0, y[0], 0, 2, 3, 5) != EINLOOM_STRIDES) return 90;
   for (int i = 0; i < 6; ++i) for (int k = 0; k < 7; ++k) if (y[i][k] != -1) return 91;
-  if (matmul(&a[2][0], as, b[1], bs, y[0], ys, 3, 3, 5) != EINLOOM_OK) return 92;
+  if (einloom_matmul(&a[2][0], as, b[1], bs, y[0], ys, 3, 3, 5) != EINLOOM_OK) return 92;
   for (int i = 0; i < 6; ++i)
     for (int k = 0; k < 7; ++k) {
       float want = 0;
@@ -215,8 +216,9 @@ def test_two_kernels_in_one_program(tmp_path: Path) -> None:
         aot.save(kernel, tmp_path / f"{name}.o")
     (tmp_path / "main.c").write_text(
         '#include "first.h"\n#include "second.h"\nint main(void) {\n'
-        "  einloom_c64 a = 3, b = 4, y = 0, z = 0;\n"
-        "  if (first(&a, 0, &b, 0, &y, 0, 1, 1, 1) || second(&a, 0, &b, 0, &z, 1)) return 1;\n"
+        "  EinloomC64 a = 3, b = 4, y = 0, z = 0;\n"
+        "  if (einloom_first(&a, 0, &b, 0, &y, 0, 1, 1, 1)) return 1;\n"
+        "  if (einloom_second(&a, 0, &b, 0, &z, 1)) return 2;\n"
         "  return y != 12 || z != 12;\n}\n"
     )
     command = [*LANGUAGES["C99"], "main.c", "first.o", "second.o", "-lm", "-o", "main"]
@@ -230,7 +232,7 @@ def test_the_shared_object_is_loaded_as_it_is(tmp_path: Path) -> None:
     a, y = np.arange(12.0).reshape(3, 4), np.zeros(3)
     parameters = (ctypes.c_int64 * 5)(*a.shape, *a.strides, *y.strides)
     data = (ctypes.c_void_p * 2)(a.ctypes.data, y.ctypes.data)
-    assert ctypes.CDLL(str(tmp_path / "rows.so")).rows_packed(parameters, data) == 0
+    assert ctypes.CDLL(str(tmp_path / "rows.so")).packed_einloom_rows(parameters, data) == 0
     np.testing.assert_array_equal(y, a.sum(axis=1))
 
 
@@ -247,7 +249,7 @@ def test_the_object_defines_one_symbol_and_needs_only_libc(
         ["nm", "-g", tmp_path / "chain.o"], check=True, capture_output=True, text=True
     ).stdout
     symbols = re.findall(r"([A-Za-z]) (\w+)$", listing, re.MULTILINE)
-    assert [name for kind, name in symbols if kind != "U"] == ["chain_packed"]
+    assert [name for kind, name in symbols if kind != "U"] == ["packed_einloom_chain"]
     needed = {name for kind, name in symbols if kind == "U"}
     assert needed <= {"malloc", "free", "memcpy", "memset", "memmove", "_GLOBAL_OFFSET_TABLE_"}
 
@@ -256,12 +258,11 @@ def test_llvm_ir_and_assembly(tmp_path: Path) -> None:
     kernel = kernel_of("ij->ji", ["f32"], name="flip")
     aot.save(kernel, tmp_path / "flip.ll")
     text = (tmp_path / "flip.ll").read_text()
-    assert "@flip_packed(" in text
+    assert "@packed_einloom_flip(" in text
     assert "target triple" in text
-    assert "@flip(" in kernel.source
     aot.save(kernel, tmp_path / "flip.s")
-    assert "flip_packed:" in (tmp_path / "flip.s").read_text()
-    assert "flip:" in kernel.asm
+    assert "packed_einloom_flip:" in (tmp_path / "flip.s").read_text()
+    assert "packed_einloom_flip:" in kernel.asm
 
 
 # ---- headers
@@ -289,7 +290,7 @@ def test_any_name_makes_a_valid_header(language: str, tmp_path: Path) -> None:
         *((), (), ()),
     )
     text = header.header(program)
-    value = "2 * size_N1 * size_R - 1 * size_R1 + 3"
+    value = "2 * size_N * size_R - 1 * size_R1 + 3"
     assert f"const int64_t size_M = ({value}) < 0 ? 0 : {value};" in text
     (tmp_path / "a.h").write_text(text)
     suffix = "c" if language == "C99" else "cc"
@@ -299,11 +300,54 @@ def test_any_name_makes_a_valid_header(language: str, tmp_path: Path) -> None:
     subprocess.run(command, cwd=tmp_path, check=True)
 
 
+#: Names that C, its library, LLVM or the header itself has other uses for.
+USED = re.findall(
+    r"\w+",
+    """
+    int64_t EINLOOM_OK EINLOOM_f_H EinloomC64 einloom_f packed_einloom_f f f_packed F c64 INT64_MAX
+    M_PI NAN I NULL main double template params data memset memcpy malloc free fma fmod hypot
+    expf sinh printf j0 y1 gamma index read llvm
+    """,
+)
+
+
+@needs_gcc
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_cascades_and_tensors_named_as_something_else_is(language: str, tmp_path: Path) -> None:
+    suffix = "c" if language == "C99" else "cc"
+    includes = ["complex.h", "math.h", "stdio.h", "stdlib.h", "string.h", "unistd.h"]
+    calls: list[str] = []
+    objects: list[str] = []
+    for number, name in enumerate(USED):
+        # The output is named as the cascade, the input as the next one.
+        tensor = USED[number - 1]
+        text = f"cascade {name}({tensor}[N,M]: f32) -> {name} {{ {name}[n] = {tensor}[n,m] }}"
+        f = einloom.compile(text)
+        np.testing.assert_array_equal(f(np.ones((5, 3), np.float32)), np.full(5, 3))
+        f.save(tmp_path / f"{number}.h")
+        f.save(tmp_path / f"{number}.o")
+        includes.append(f"{number}.h")
+        objects.append(f"{number}.o")
+        calls.append(f"if (einloom_{name}(x, 0, y, 0, 5, 3) || y[4] != 3) return {number + 1};")
+    lines = [f'#include "{include}"' for include in includes]
+    body = "\n  ".join(["float x[15], y[5];", "for (int i = 0; i < 15; ++i) x[i] = 1;", *calls])
+    lines.append(f"int main(void) {{\n  {body}\n  return 0;\n}}\n")
+    (tmp_path / f"main.{suffix}").write_text("\n".join(lines))
+    command = [*LANGUAGES[language], f"main.{suffix}", *objects, "-lm", "-o", "all"]
+    subprocess.run(command, cwd=tmp_path, check=True)
+    assert subprocess.run([tmp_path / "all"], check=False).returncode == 0
+
+
 def test_the_header_says_what_is_what() -> None:
     text = header.header(kernel_of("ij,jk->ik", ["f32", "f32"], name="matmul").program)
     assert "input A: [size_I, size_J], f32; stride 1 on axis 1" in text
     assert "output Y: [size_I, size_K], f32; stride 1 on axis 1" in text
-    for argument in ("const float *A,", "float *Y,", "int64_t size_I,", "const int64_t *A_strides"):
+    for argument in (
+        "const float *A_data,",
+        "float *Y_data,",
+        "int64_t size_I,",
+        "const int64_t *A_strides",
+    ):
         assert argument in text
 
 
@@ -352,4 +396,4 @@ def test_without_a_linker_there_is_no_shared_object(
 def test_a_linker_alone_will_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shutil, "which", {"ld": shutil.which("ld")}.get)
     aot.save(kernel_of("i->", ["f32"], name="total"), tmp_path / "total.so")
-    assert hasattr(ctypes.CDLL(str(tmp_path / "total.so")), "total_packed")
+    assert hasattr(ctypes.CDLL(str(tmp_path / "total.so")), "packed_einloom_total")

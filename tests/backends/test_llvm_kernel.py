@@ -30,6 +30,7 @@ def kernel_with(
     monkeypatch: pytest.MonkeyPatch, text: str, name: str, unit: int | None = None
 ) -> LlvmKernel:
     """A kernel of two inputs and an output of extent N, with this code."""
+    text = text.replace(f"@{name}(", f"@packed_einloom_{name}(")
     monkeypatch.setattr(module, "_generated", lambda program, bits: text)  # pyright: ignore[reportUnknownArgumentType, reportUnknownLambdaType]
     a, b, y = (Buffer(tensor, (N,), F32, unit) for tensor in "ABY")
     check = Check(RankExpr((), 1), N, ())
@@ -39,7 +40,7 @@ def kernel_with(
 
 def test_one_kernel_for_all_shapes_and_strides(monkeypatch: pytest.MonkeyPatch) -> None:
     kernel = kernel_with(monkeypatch, ADD, "add")
-    assert kernel.source == ADD
+    assert kernel.source == ADD.replace("@add(", "@packed_einloom_add(")
     assert "add:" in kernel.asm
     for count in (0, 1, 7):
         for step in (1, 2, -1):
@@ -101,7 +102,7 @@ def test_a_call_refuses_what_it_was_not_bound_to(monkeypatch: pytest.MonkeyPatch
 
 def test_sizes_may_follow_from_sizes(monkeypatch: pytest.MonkeyPatch) -> None:
     text = """
-define i32 @sizes(ptr %params, ptr %data) {
+define i32 @packed_einloom_sizes(ptr %params, ptr %data) {
   %m.p = getelementptr i64, ptr %params, i64 1
   %m = load i64, ptr %m.p
   %y = load ptr, ptr %data
