@@ -2,7 +2,8 @@
 
 A row gives the operator's name, its infix symbol if it has one, its formula, the identity of a
 reduction by it, and its laws. The *formula* is NumPy text over the operands `a`, `b`, `c`; it is
-the operator's definition: the interpreter evaluates it and the NumPy backend prints it.
+the operator's definition: the interpreter evaluates it and the NumPy backend prints it. Where NumPy
+refuses signed integers, they have a formula of their own.
 """
 
 from __future__ import annotations
@@ -40,11 +41,20 @@ class Operator:
     laws: frozenset[Law] = frozenset()
     distributes_over: frozenset[str] = frozenset()
     reduction: str | None = None  # the reduction's name where it is not the operator's own
+    on_signed: str | None = None  # the formula on integers whose common type is a signed one
 
     @property
     def reference(self) -> Callable[..., Any]:
         """The operator on NumPy arrays and scalars: its formula, as a function."""
-        return _function(self.formula, self.arity)
+        if self.on_signed is None:
+            return _function(self.formula, self.arity)
+        return lambda *args: _function(self.formula_on(*args), self.arity)(*args)
+
+    def formula_on(self, *operands: Any) -> str:
+        """The formula for such operands: arrays, NumPy dtypes or Python numbers."""
+        if self.on_signed is None or any(np.result_type(o).kind not in "biu" for o in operands):
+            return self.formula
+        return self.on_signed if np.result_type(*operands).kind == "i" else self.formula
 
     @property
     def reducible(self) -> bool:
@@ -87,7 +97,16 @@ _ROWS = (
     Operator("max", 2, "np.maximum(a, b)", None, -INF, _CAI, frozenset({"min"})),
     Operator("min", 2, "np.minimum(a, b)", None, INF, _CAI, frozenset({"max"})),
     Operator("logaddexp", 2, "np.logaddexp(a, b)", None, -INF, _CA),
-    Operator("pow", 2, "np.power(a, b)"),
+    # 1 / a**-b, cut to an integer: 0 unless a is 1 or -1.
+    Operator(
+        "pow",
+        2,
+        "np.power(a, b)",
+        on_signed="np.power("
+        "np.where(np.less(b, 0), np.equal(np.abs(a), 1) * a, a), "
+        "np.where(np.less(b, 0), 2 - b % 2, b)"
+        ").astype(np.result_type(a, b))",
+    ),
     Operator("exp", 1, "np.exp(a)"),
     Operator("exp2", 1, "np.exp2(a)"),
     Operator("expm1", 1, "np.expm1(a)"),

@@ -112,7 +112,7 @@ class Math:
         return self.choose(of, lanes, by_zero, ratio, found)
 
     def integer_power(self, dtype: DType, values: Sequence[str], lanes: int) -> str:
-        """base ** exponent, wrapping; 0 for a negative exponent, which NumPy refuses."""
+        """base ** exponent, wrapping; what is left of 1 / base ** -exponent if that is negative."""
         of = element(dtype)
         name = f"einloom.pow.{dtype}"
         signed = dtype.kind == "signed"
@@ -148,12 +148,18 @@ def _loop_over_lanes(helper: str, name: str, of: str, lanes: int, arity: int) ->
 
 
 def _integer_power(name: str, of: str, signed: bool) -> str:
-    refused = f"icmp slt {of} %n, 0" if signed else "icmp eq i1 true, false"
+    negative = f"icmp slt {of} %n, 0" if signed else "icmp eq i1 true, false"
     return f"""define internal {of} @{name}({of} %x, {of} %n) {{
-  %refused = {refused}
-  br i1 %refused, label %none, label %begin
-none:
-  ret {of} 0
+  %negative = {negative}
+  br i1 %negative, label %quotient, label %begin
+quotient:
+  %is_one = icmp eq {of} %x, 1
+  %is_minus_one = icmp eq {of} %x, -1
+  %flips = trunc {of} %n to i1
+  %alone = select i1 %flips, {of} -1, {of} 1
+  %whole = select i1 %is_minus_one, {of} %alone, {of} 0
+  %q = select i1 %is_one, {of} 1, {of} %whole
+  ret {of} %q
 begin:
   br label %next
 next:

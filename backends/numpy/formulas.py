@@ -109,7 +109,8 @@ def _apply(
         return Value(text, axes, dtype, atom=False, call=call)
     call = _call(operator, args, places)
     texts = [_argument(arg, place) for arg, place in zip(args, places, strict=True)]
-    text = re.sub(r"\b[abc]\b", lambda found: texts["abc".index(found[0])], operator.formula)
+    formula = _formula(operator, args)
+    text = re.sub(r"\b[abc]\b", lambda found: texts["abc".index(found[0])], formula)
     return Value(text, axes, dtype, call=call)
 
 
@@ -117,7 +118,7 @@ def _call(
     operator: Operator, args: Sequence[Value], places: Sequence[Sequence[str | None]]
 ) -> str | None:
     """The operator as a call of a ufunc, if its formula is one."""
-    plain = _CALL.fullmatch(operator.formula)
+    plain = _CALL.fullmatch(_formula(operator, args))
     if plain is None or not isinstance(getattr(np, plain[1]), np.ufunc):
         return None
     texts = [_argument(arg, place) for arg, place in zip(args, places, strict=True)]
@@ -130,7 +131,12 @@ def _argument(arg: Value, place: Sequence[str | None]) -> str:
     return f"np.asarray({text}, object)" if arg.dtype.kind == "object" and not arg.axes else text
 
 
-def duplicates(op: str) -> bool:
+def _formula(operator: Operator, args: Sequence[Value]) -> str:
+    known = (arg.dtype.numpy if arg.number is None else arg.number for arg in args)
+    return operator.formula_on(*known)
+
+
+def duplicates(op: str, args: Sequence[Value]) -> bool:
     """Whether the formula writes an operand twice, so that it should be a name."""
-    formula = OPERATORS[op].formula
+    formula = _formula(OPERATORS[op], args)
     return any(len(re.findall(rf"\b{letter}\b", formula)) > 1 for letter in "abc")

@@ -140,7 +140,7 @@ class EinsumEmitter:
             dtype = self._chain_dtype(expr)
             args = [arg if arg.weak else cast(arg, dtype) for arg in args]
         op = in_table(expr.op)
-        if duplicates(op):
+        if duplicates(op, args):
             args = [self._bound(arg) for arg in args]
         if len(args) > _CHAIN:
             args = [self._folded_chain(op, args[:-_CHAIN]), *args[-_CHAIN:]]
