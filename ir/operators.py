@@ -113,7 +113,7 @@ _ROWS = (
     Operator("log", 1, "np.log(a)"),
     Operator("log1p", 1, "np.log1p(a)"),
     Operator("sqrt", 1, "np.sqrt(a)"),
-    Operator("rsqrt", 1, "np.reciprocal(np.sqrt(a))"),
+    Operator("rsqrt", 1, "np.true_divide(1, np.sqrt(a))"),
     Operator("tanh", 1, "np.tanh(a)"),
     Operator("sigmoid", 1, "np.exp(-np.logaddexp(0, np.negative(a)))"),
     Operator(

@@ -165,12 +165,35 @@ class Complex:
         of, lanes = element(a.dtype), a.lanes
         zero = self.simd.constant(0, a.dtype, lanes)
         found = self._libm("cpow", (a, b))
+        found = self._whole_power(a, b, found)
         defined = self._line("fcmp ogt", of, lanes, b.parts[0], zero.parts[0])
         nan = self.simd.constant(complex("nan+nanj"), a.dtype, lanes)
         of_zero = self.simd.choose(defined, zero, nan)
         found = self.simd.choose(self._compare("eq", a, zero), of_zero, found)
         one = self.simd.constant(1, a.dtype, lanes)
         return self.simd.choose(self._compare("eq", b, zero), one, found)
+
+    def _whole_power(self, a: Vec, b: Vec, otherwise: Vec) -> Vec:
+        """a ** b by products for whole numbers below 100, as NumPy, which is what is exact."""
+        of, lanes = element(a.dtype), a.lanes
+        zero = self.simd.constant(0, a.dtype, lanes)
+        exponent, imaginary = b.parts
+        size = self.simd.intrinsic("fabs", of, lanes, exponent)
+        whole = self.simd.intrinsic("trunc", of, lanes, exponent)
+        tests = [
+            self._line("fcmp oeq", of, lanes, imaginary, zero.parts[0]),
+            self._line("fcmp olt", of, lanes, size, self._number(100.0, a)),
+            self._line("fcmp oeq", of, lanes, exponent, whole),
+        ]
+        small = self._line("and", "i1", lanes, tests[0], tests[1])
+        small = self._line("and", "i1", lanes, small, tests[2])
+        count = self.simd.choose(small, b, zero)
+        name = f"einloom.products.{of}"
+        self.simd.declared.setdefault(name, _products(name, of))
+        found = self._in_lanes(name, (a, count), wide=of)
+        inverse = self._divide(self.simd.constant(1, a.dtype, lanes), found)
+        negative = self._line("fcmp olt", of, lanes, exponent, zero.parts[0])
+        return self.simd.choose(small, self.simd.choose(negative, inverse, found), otherwise)
 
     def _composed(self, op: str, a: Vec) -> Vec:
         of, lanes, dtype = element(a.dtype), a.lanes, a.dtype
@@ -197,14 +220,18 @@ class Complex:
 
     def _libm(self, name: str, args: Sequence[Vec]) -> Vec:
         """A complex function of the C library, computed in c128, in each lane."""
+        pairs = ", ".join(["double, double"] * len(args))
+        self.simd.declared[name] = f"declare {{ double, double }} @{name}({pairs})"
+        return self._in_lanes(name, args, wide="double")
+
+    def _in_lanes(self, name: str, args: Sequence[Vec], wide: str) -> Vec:
+        """A function of single complex numbers whose parts are `wide`, in each lane."""
         a = args[0]
         of, lanes = element(a.dtype), a.lanes
         type = typed(of, lanes)
-        helper = f"einloom.{name}.{of}.{lanes}"
-        pairs = ", ".join(["double, double"] * len(args))
-        self.simd.declared[name] = f"declare {{ double, double }} @{name}({pairs})"
+        helper = f"einloom.lanes.{name}.{of}.{lanes}"
         if helper not in self.simd.declared:
-            self.simd.declared[helper] = _loop_over_lanes(helper, name, of, lanes, len(args))
+            self.simd.declared[helper] = _loop_over_lanes(helper, name, of, wide, lanes, len(args))
         operands = ", ".join(f"{type} {part}" for arg in args for part in arg.parts)
         both = f"{{ {type}, {type} }}"
         result = self.b.pure(f"call {both} @{helper}({operands})")
@@ -216,7 +243,62 @@ def _pairs(args: Sequence[Vec]) -> list[tuple[str, ...]]:
     return list(zip(*(arg.parts for arg in args), strict=True))
 
 
-def _loop_over_lanes(helper: str, name: str, of: str, lanes: int, arity: int) -> str:
+def _products(name: str, of: str) -> str:
+    """a ** |n|, n whole, in NumPy's order of products; n is the real part of the second operand."""
+
+    def product(into: str, x: str, y: str) -> str:
+        return f"""\
+  %{into}.a = fmul {of} %{x}r, %{y}r
+  %{into}.b = fmul {of} %{x}i, %{y}i
+  %{into}.c = fmul {of} %{x}r, %{y}i
+  %{into}.d = fmul {of} %{x}i, %{y}r
+  %{into}r = fsub {of} %{into}.a, %{into}.b
+  %{into}i = fadd {of} %{into}.c, %{into}.d"""
+
+    def returned(x: str) -> str:
+        both = f"{{ {of}, {of} }}"
+        return f"""\
+  %{x}.s = insertvalue {both} poison, {of} %{x}r, 0
+  %{x}.t = insertvalue {both} %{x}.s, {of} %{x}i, 1
+  ret {both} %{x}.t"""
+
+    return f"""define internal {{ {of}, {of} }} @{name}({of} %ar, {of} %ai, {of} %nr, {of} %ni) {{
+  %n = fptosi {of} %nr to i64
+  switch i64 %n, label %many [ i64 1, label %one
+                               i64 2, label %two
+                               i64 3, label %three ]
+one:
+{returned("a")}
+two:
+{product("w", "a", "a")}
+{returned("w")}
+three:
+{product("v", "a", "a")}
+{product("u", "a", "v")}
+{returned("u")}
+many:
+  %m = call i64 @llvm.abs.i64(i64 %n, i1 false)
+  br label %next
+next:
+  %tr = phi {of} [1.0, %many], [%kr, %next]
+  %ti = phi {of} [0.0, %many], [%ki, %next]
+  %pr = phi {of} [%ar, %many], [%qr, %next]
+  %pi = phi {of} [%ai, %many], [%qi, %next]
+  %e = phi i64 [%m, %many], [%f, %next]
+  %odd = trunc i64 %e to i1
+{product("x", "t", "p")}
+  %kr = select i1 %odd, {of} %xr, {of} %tr
+  %ki = select i1 %odd, {of} %xi, {of} %ti
+{product("q", "p", "p")}
+  %f = lshr i64 %e, 1
+  %more = icmp ne i64 %f, 0
+  br i1 %more, label %next, label %done
+done:
+{returned("k")}
+}}"""
+
+
+def _loop_over_lanes(helper: str, name: str, of: str, wide: str, lanes: int, arity: int) -> str:
     type = typed(of, lanes)
     given = range(2 * arity)
     both = f"{{ {type}, {type} }}"
@@ -227,16 +309,15 @@ def _loop_over_lanes(helper: str, name: str, of: str, lanes: int, arity: int) ->
     for n in given:
         lines.append(f"  %q{n} = getelementptr {of}, ptr %p{n}, i64 %i")
         lines.append(f"  %x{n} = load {of}, ptr %q{n}")
-        if of == "float":
-            lines.append(f"  %w{n} = fpext float %x{n} to double")
-    wide = "w" if of == "float" else "x"
-    operands = ", ".join(f"double %{wide}{n}" for n in given)
-    lines.append(f"  %y = call {{ double, double }} @{name}({operands})")
+        if of != wide:
+            lines.append(f"  %w{n} = fpext {of} %x{n} to {wide}")
+    operands = ", ".join(f"{wide} %{'x' if of == wide else 'w'}{n}" for n in given)
+    lines.append(f"  %y = call {{ {wide}, {wide} }} @{name}({operands})")
     for n in (0, 1):
-        lines.append(f"  %y{n} = extractvalue {{ double, double }} %y, {n}")
-        if of == "float":
-            lines.append(f"  %z{n} = fptrunc double %y{n} to float")
-        lines.append(f"  store {of} %{'z' if of == 'float' else 'y'}{n}, ptr %q{n}")
+        lines.append(f"  %y{n} = extractvalue {{ {wide}, {wide} }} %y, {n}")
+        if of != wide:
+            lines.append(f"  %z{n} = fptrunc {wide} %y{n} to {of}")
+        lines.append(f"  store {of} %{'y' if of == wide else 'z'}{n}, ptr %q{n}")
     lines += [
         "  %j = add i64 %i, 1",
         f"  %more = icmp ult i64 %j, {lanes}",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import ml_dtypes
@@ -275,3 +276,24 @@ def test_a_sum_keeps_the_sign_of_zero() -> None:
     cascade = Cascade("f", (Rank("I"), Rank("J")), (decl,), (einsum,), ("Y",))
     assert np.signbit(run(cascade, {"A": values})[1]["Y"]).all()
     assert not np.signbit(run(cascade, {"A": values[:, :0]})[1]["Y"]).any()
+
+
+@pytest.mark.parametrize("bits", WIDTHS)
+@pytest.mark.parametrize("dtype", ["c64", "c128"])
+def test_whole_powers_of_complex_numbers_are_numpys_to_the_bit(dtype: str, bits: int) -> None:
+    parts = [0, -0.0, 1, -1, np.inf, -np.inf, np.nan, 1e30, 3.42, 1e-30, 300]
+    exponents = [1, 2, 3, 4, 5, 31, -1, -2, -3, -7, 0]
+    kind = DTYPES[dtype]
+    points = [(complex(x, y), n) for x in parts for y in parts for n in exponents]
+    cascade, arrays = elementwise([(Map("pow", ()), [kind, kind]), (Map("rsqrt", ()), [kind])])
+    cascade = replace(cascade, ranks=(Rank("I", len(points)),))
+    first, second, third = arrays
+    arrays = {
+        first: np.array([point for point, _ in points], kind.numpy),
+        second: np.array([exponent for _, exponent in points], kind.numpy),
+        third: np.zeros(len(points), kind.numpy),
+    }
+    status, found = run(cascade, arrays, bits)
+    assert status == 0
+    for name, wanted in evaluate(sized(cascade, arrays), arrays).items():
+        np.testing.assert_array_equal(found[name], wanted)
