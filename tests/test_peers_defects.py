@@ -93,3 +93,36 @@ def test_a_sum_of_small_integers_does_not_depend_on_the_order(backend: str) -> N
     for optimize in (False, "greedy", [(0, 1), (0, 1)], [(1, 2), (0, 1)]):
         found = el.einsum("ij,jk,kl->il", a, a, x, optimize=optimize, backend=backend)
         assert found.tolist() == [[40_000.0, 40_000.0]] * 2
+
+
+def test_bools_count_where_the_result_is_a_number(backend: str) -> None:
+    """With a path NumPy combines the diagonal of bools by `or` before it meets the floats."""
+    a, x = np.ones((2, 3, 3), bool), np.ones((3, 3, 3))
+    for optimize in (False, True, "greedy", ("greedy", 100)):
+        assert el.einsum("jii,kkk->j", a, x, optimize=optimize, backend=backend).tolist() == [9, 9]
+
+
+def test_a_result_without_axes_does_not_depend_on_the_path(backend: str) -> None:
+    """np.einsum(..., optimize=True) gives an array of no axes, np.einsum a scalar."""
+    a, b = np.ones((2, 2, 2)), np.ones((2, 2))
+    for optimize in (False, True, ("greedy", 100)):
+        assert type(el.einsum("jki,ii->", a, b, optimize=optimize, backend=backend)) is np.float64
+
+
+def test_an_unsafe_dtype_does_not_depend_on_the_path_or_on_a_view(backend: str) -> None:
+    """NumPy casts a longdouble where it has a path, and looks away where it gives a view."""
+    x, a = np.ones((2, 2), np.longdouble), np.ones((2, 2))
+    for optimize in (False, "greedy"):
+        with pytest.raises(TypeError, match="cast"):
+            el.einsum("ij,jk->ik", x, x, dtype="f4", optimize=optimize, backend=backend)
+    with pytest.raises(TypeError, match="cast"):
+        el.einsum("ij->ji", a, dtype="f4", backend=backend)
+    assert el.einsum("ij->ji", a, dtype="f4", casting="unsafe", backend=backend).dtype == "f4"
+
+
+def test_a_path_finder_that_does_not_exist_is_refused(backend: str) -> None:
+    """NumPy does not look at optimize= where there are two operands."""
+    a = np.ones((2, 2))
+    for text, count in (("ij,jk->ik", 2), ("ij,jk,kl->il", 3)):
+        with pytest.raises(KeyError, match="nonsense"):
+            el.einsum(text, *[a] * count, optimize="nonsense", backend=backend)
