@@ -11,23 +11,19 @@ from typing import cast
 
 from ...ir.dtypes import BOOL, C64, I64
 from ...ir.loop_nodes import Load, Value
-from ...ir.loops import LoopProgram, Scratch
+from ...ir.loops import Scratch
 from ...ir.ranks import RankExpr
-from .index import Indices, Offset, Point
+from .index import Indices, Offset, Point, Tables
 from .simd import Place, Simd, Vec, element, typed
 
 
 class Accesses(Indices):
     """The buffers of one nest, as seen from inside its loops."""
 
-    def __init__(self, simd: Simd, program: LoopProgram, lanes: int) -> None:
-        super().__init__(simd, program, lanes)
+    def __init__(self, simd: Simd, tables: Tables, lanes: int) -> None:
+        super().__init__(simd, tables, lanes)
         self.floors: dict[str, int] = {}  # of a buffer that is written: see Place
         self.versions: dict[str, int] = {}
-        self._checked = {check.index for check in program.checks}
-        for name in program.coordinates:  # an index inside a sweep has the coordinate as a size
-            place = {name.rstrip("'").lower(): RankExpr.of_size(name)}
-            self._checked |= {check.index.substitute(place) for check in program.checks}
 
     # ---- loads and stores
 
@@ -62,7 +58,7 @@ class Accesses(Indices):
 
     def _sure(self, indices: Mapping[int, RankExpr]) -> bool:
         """Whether no index has to be checked: then it is inside even where nothing is read."""
-        return not any(index in self._checked for index in indices.values())
+        return not any(index in self.tables.checked for index in indices.values())
 
     def load(
         self,

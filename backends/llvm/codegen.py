@@ -15,7 +15,7 @@ from ...ir.loop_nodes import LANES
 from ...ir.loops import LoopProgram, Scratch, Sweep
 from ...ir.ranks import RankExpr
 from .builder import Builder
-from .index import Indices
+from .index import Indices, Tables
 from .nest import NestWriter, lanes_of
 from .simd import Simd
 
@@ -34,22 +34,23 @@ def generate(program: LoopProgram, vector_bits: int) -> str:
     """
     declared: dict[str, str] = {}
     functions: list[str] = []
+    tables = Tables(program)
     for number, nest in enumerate(program.nests):
-        lines = NestWriter(program, nest, vector_bits, declared).body()
+        lines = NestWriter(tables, nest, vector_bits, declared).body()
         name = f"{entry_name(program)}.{number}"
         head = f"define internal i32 @{name}(ptr %params, ptr %data, ptr %scratch)"
         functions.append("\n".join([f"; {nest.name}", f"{head} #0 {{", *lines, "}"]))
-    functions.append(_entry(program, vector_bits, declared))
+    functions.append(_entry(program, tables, vector_bits, declared))
     attributes = f'nounwind "prefer-vector-width"="{vector_bits}"'
     texts = [*declared.values(), *functions, f"attributes #0 = {{ {attributes} }}"]
     return "\n\n".join(texts) + "\n"
 
 
-def _entry(program: LoopProgram, bits: int, declared: dict[str, str]) -> str:
+def _entry(program: LoopProgram, tables: Tables, bits: int, declared: dict[str, str]) -> str:
     """The function that is called: guards, checks, scratch memory, then each nest."""
     b = Builder()
     simd = Simd(b, bits, declared)
-    indices = Indices(simd, program, 1)
+    indices = Indices(simd, tables, 1)
     _guard(program, b, indices)
     for check in program.checks:
         _check(b, indices, check.index, check.extent, check.over)
@@ -59,8 +60,8 @@ def _entry(program: LoopProgram, bits: int, declared: dict[str, str]) -> str:
         table = b.pure(f"alloca [{len(program.scratch)} x ptr], align 8")
     memory: list[str] = []
     failed = "false"
+    lanes = max((lanes_of(nest, bits) for nest in program.nests), default=0)
     for number, scratch in enumerate(program.scratch):
-        lanes = max(lanes_of(nest, bits) for nest in program.nests)
         block = simd.call("ptr", "malloc", ("i64", _bytes(b, indices, scratch, lanes)), pure=False)
         memory.append(block)
         missing = b.here(f"icmp eq ptr {block}, null")
@@ -79,7 +80,9 @@ def _entry(program: LoopProgram, bits: int, declared: dict[str, str]) -> str:
     first = "br label %stage0"
     if failed != "false":
         first = f"br i1 {failed}, label %end, label %stage0"
-    places = {name: b.gep(params, str(8 * n)) for n, name in _coordinate_numbers(program)}
+    places = {
+        name: b.gep(params, str(8 * tables.size_numbers[name])) for name in program.coordinates
+    }
     lines = ["entry:", *b.scopes[0].lines, f"  {first}"]
     for number, (stage, limit) in enumerate(zip(program.stages, limits, strict=True)):
         after = f"stage{number + 1}" if number + 1 < len(program.stages) else "end"
@@ -95,23 +98,15 @@ def _entry(program: LoopProgram, bits: int, declared: dict[str, str]) -> str:
     return "\n".join([f"define i32 @{entry_name(program)}(ptr %params, ptr %data) #0 {{", *lines])
 
 
-def _coordinate_numbers(program: LoopProgram) -> list[tuple[int, str]]:
-    """Where in the nests' parameters each sweep's coordinate is: after what the caller gives."""
-    buffers = (*program.inputs, *program.outputs)
-    given = len(program.sizes) + sum(len(buffer.extents) for buffer in buffers)
-    return list(enumerate(program.coordinates, given))
-
-
 def _with_coordinates(program: LoopProgram, b: Builder, indices: Indices) -> str:
     """What the nests get as their parameters: a copy with room for coordinates, if there are any.
 
     The caller's own are shared by all threads.
     """
-    numbers = _coordinate_numbers(program)
-    if not numbers:
+    given, more = indices.tables.given, len(program.coordinates)
+    if not more:
         return "%params"
-    given = numbers[0][0]
-    copy = b.pure(f"alloca [{given + len(numbers)} x i64], align 8")
+    copy = b.pure(f"alloca [{given + more} x i64], align 8")
     for number in range(given):
         value = indices.parameter(number)
         b.do(f"store i64 {value}, ptr {b.gep(copy, str(8 * number))}, align 8")

@@ -71,31 +71,44 @@ class Offset:
     lane: str = "0"
 
 
+class Tables:
+    """Where a program's parameters and buffers are found: one for all of its nests."""
+
+    def __init__(self, program: LoopProgram) -> None:
+        self.buffers: dict[str, Buffer | Scratch] = {}
+        self.bases: dict[str, tuple[str, int]] = {}  # the table of pointers, and which
+        self.first_stride: dict[str, int] = {}
+        self.size_numbers = {size.name: n for n, size in enumerate(program.sizes)}
+        self.checked = {check.index for check in program.checks}
+        at = len(program.sizes)
+        for number, buffer in enumerate((*program.inputs, *program.outputs)):
+            self.buffers[buffer.name] = buffer
+            self.bases[buffer.name] = ("%data", number)
+            self.first_stride[buffer.name] = at
+            at += len(buffer.extents)
+        self.given = at  # what the caller gives; then each sweep's coordinate
+        for number, name in enumerate(program.coordinates, at):
+            self.size_numbers[name] = number
+            # An index inside a sweep has the coordinate as a size.
+            place = {name.rstrip("'").lower(): RankExpr.of_size(name)}
+            self.checked |= {check.index.substitute(place) for check in program.checks}
+        for number, scratch in enumerate(program.scratch):
+            self.buffers[scratch.name] = scratch
+            self.bases[scratch.name] = ("%scratch", number)
+
+
 class Indices:
     """The sizes, strides and variables of one nest, as seen from inside its loops."""
 
-    def __init__(self, simd: Simd, program: LoopProgram, lanes: int) -> None:
+    def __init__(self, simd: Simd, tables: Tables, lanes: int) -> None:
         self.simd = simd
         self.b: Builder = simd.b
         self.lanes = lanes
         self.variables: dict[str, SerialVariable | TileVariable | OdometerVariable] = {}
         self.axes: dict[str, TileVariable] = {}  # the register tile's, outermost first
-        self.buffers: dict[str, Buffer | Scratch] = {}
-        self._bases: dict[str, tuple[str, int]] = {}  # the table of pointers, and which
-        self._first_stride: dict[str, int] = {}
+        self.tables = tables
+        self.buffers = tables.buffers
         self._sizes: dict[str, str] = {LANES: str(lanes)}
-        self._size_numbers = {size.name: n for n, size in enumerate(program.sizes)}
-        at = len(program.sizes)
-        for number, buffer in enumerate((*program.inputs, *program.outputs)):
-            self.buffers[buffer.name] = buffer
-            self._bases[buffer.name] = ("%data", number)
-            self._first_stride[buffer.name] = at
-            at += len(buffer.extents)
-        for number, name in enumerate(program.coordinates, at):
-            self._size_numbers[name] = number
-        for number, scratch in enumerate(program.scratch):
-            self.buffers[scratch.name] = scratch
-            self._bases[scratch.name] = ("%scratch", number)
 
     # ---- sizes, strides and bases: numbers that no loop changes
 
@@ -107,7 +120,7 @@ class Indices:
     def size(self, name: str) -> str:
         """The size of a rank, as far as this nest has collapsed it."""
         if name not in self._sizes:
-            self._sizes[name] = self.parameter(self._size_numbers[name])
+            self._sizes[name] = self.parameter(self.tables.size_numbers[name])
         return self._sizes[name]
 
     def resize(self, name: str, value: str) -> None:
@@ -122,11 +135,11 @@ class Indices:
             return self.b.mul(self.number(found.strides[axis]), itemsize)
         if found.unit == axis:
             return itemsize
-        return self.parameter(self._first_stride[buffer] + axis)
+        return self.parameter(self.tables.first_stride[buffer] + axis)
 
     def base(self, buffer: str) -> str:
         """The address of the first element."""
-        table, number = self._bases[buffer]
+        table, number = self.tables.bases[buffer]
         where = self.b.gep(table, str(8 * number))
         return self.b.pure(f"load ptr, ptr {where}, align 8")
 

@@ -24,11 +24,11 @@ from ...ir.loop_nodes import (
     Store,
     walk,
 )
-from ...ir.loops import LoopProgram, Nest
+from ...ir.loops import Nest
 from ...ir.ranks import RankExpr
 from .access import Accesses
 from .builder import Builder, OpenLoop, Phi, Scope
-from .index import OdometerVariable, SerialVariable, TileVariable
+from .index import OdometerVariable, SerialVariable, Tables, TileVariable
 from .odometer import Odometer
 from .simd import Simd, Vec, element, typed
 from .values import Values
@@ -50,13 +50,11 @@ class _Opened:
 class NestWriter:
     """Writes the body of a nest's function."""
 
-    def __init__(
-        self, program: LoopProgram, nest: Nest, bits: int, declared: dict[str, str]
-    ) -> None:
+    def __init__(self, tables: Tables, nest: Nest, bits: int, declared: dict[str, str]) -> None:
         self.b = Builder()
         self.simd = Simd(self.b, bits, declared)
         self.lanes = lanes_of(nest, bits)
-        self.accesses = Accesses(self.simd, program, self.lanes)
+        self.accesses = Accesses(self.simd, tables, self.lanes)
         self.values = Values(self.accesses)
         self.nest = nest
         self._vector_registers = 32 if bits == 512 else 16
