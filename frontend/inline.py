@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from ..ir.cascade import Cascade, TensorDecl, fresh_name
-from ..ir.einsum import Access, Coordinate, Einsum, Expr, Map, Reduce, rewrite_leaves
+from ..ir.einsum import Access, Coordinate, Einsum, Expr, rebind, rewrite_leaves
 from ..ir.errors import RankError, ResolveError
 from ..ir.ranks import Partition, Quotient, Rank, RankExpr
 from . import syntax
@@ -224,16 +224,7 @@ class _Renamer:
 
     def expr(self, expr: Expr) -> Expr:
         renamed = rewrite_leaves(expr, self._leaf)
-        return self._bound(renamed)
-
-    def _bound(self, expr: Expr) -> Expr:
-        """The expression with the variables of its reductions renamed as well."""
-        if isinstance(expr, Map):
-            return replace(expr, args=tuple(map(self._bound, expr.args)))
-        if isinstance(expr, Reduce):
-            variables = tuple(self.variables.get(v, v) for v in expr.variables)
-            return replace(expr, variables=variables, expr=self._bound(expr.expr))
-        return expr
+        return rebind(renamed, lambda bound: tuple(self.variables.get(v, v) for v in bound))
 
     def _leaf(self, leaf: Access | Coordinate) -> Expr:
         if isinstance(leaf, Access):

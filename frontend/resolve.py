@@ -321,7 +321,7 @@ def _output(target: Declaration, scope: Scope, steps: Collection[str]) -> Access
     indices: list[RankExpr] = []
     for written in target.bracket.indices:
         index = resolve_index(written, scope)
-        if not isinstance(index, RankExpr) or not _may_stand_left(index):
+        if not isinstance(index, RankExpr) or not index.is_left:
             raise ResolveError(
                 "an index on the left is a variable, a number, or a scan's step `v+1`",
                 span=written.span,
@@ -341,11 +341,6 @@ def _output(target: Declaration, scope: Scope, steps: Collection[str]) -> Access
             )
         indices.append(index)
     return Access(name, tuple(indices), None, target.span)
-
-
-def _may_stand_left(index: RankExpr) -> bool:
-    bare = RankExpr(index.terms)
-    return index.offset >= 0 and (not index.terms or bare.variable is not None)
 
 
 def _steps(target: Declaration) -> bool:

@@ -30,7 +30,10 @@ from .expr import (
     children,
     free_variables,
     implies,
+    index_value,
+    rebind,
     rewrite_leaves,
+    substitute,
     walk,
 )
 from .operators import SEMIRINGS, Semiring
@@ -55,7 +58,10 @@ __all__ = [
     "children",
     "free_variables",
     "implies",
+    "index_value",
+    "rebind",
     "rewrite_leaves",
+    "substitute",
     "walk",
 ]
 

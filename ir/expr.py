@@ -12,12 +12,12 @@ expression means the same wherever it stands.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal as OneOf
 from typing import TypeAlias
 
-from .dtypes import DType, Number
+from .dtypes import I64, DType, Number
 from .ranks import RankExpr
 from .source import Span
 
@@ -59,6 +59,12 @@ class Access:
         """The rank variables in the indices, in order, possibly repeated."""
         for index in self.indices:
             yield from index.variables()
+
+    def substitute(self, values: Mapping[str, RankExpr]) -> Access:
+        """The Access at these values of some variables, inside gathers too; itself if none is."""
+        indices = tuple(index.substitute(values) for index in self.indices)
+        same = all(new is old for new, old in zip(indices, self.indices, strict=True))
+        return self if same else replace(self, indices=indices)
 
     @property
     def plain(self) -> tuple[str, ...] | None:
@@ -234,4 +240,43 @@ def rewrite_leaves(expr: Expr, leaf: Callable[[Access | Coordinate], Expr]) -> E
     if isinstance(expr, Reduce):
         inner = rewrite_leaves(expr.expr, leaf)
         return expr if inner is expr.expr else replace(expr, expr=inner)
+    return expr
+
+
+def substitute(expr: Expr, values: Mapping[str, RankExpr]) -> Expr:
+    """The expression at these values of some variables, none of which it reduces over."""
+
+    def leaf(node: Access | Coordinate) -> Expr:
+        if isinstance(node, Access):
+            return node.substitute(values)
+        return index_value(values[node.name]) if node.name in values else node
+
+    return rewrite_leaves(expr, leaf)
+
+
+def index_value(index: RankExpr) -> Expr:
+    """The value of an index as an expression, an i64 as a coordinate is."""
+    terms: list[Expr] = []
+    for term in index.terms:
+        factors: list[Expr] = [] if term.coefficient == 1 else [Literal(term.coefficient)]
+        factors += [Coordinate(name) for name in (term.variable, *term.sizes) if name is not None]
+        terms.append(factors[0] if len(factors) == 1 else Map("mul", tuple(factors)))
+    if not terms:
+        return Map("cast", (Literal(index.offset),), I64)
+    if index.offset:
+        terms.append(Literal(index.offset))
+    return terms[0] if len(terms) == 1 else Map("add", tuple(terms))
+
+
+def rebind(expr: Expr, change: Callable[[tuple[str, ...]], tuple[str, ...]]) -> Expr:
+    """The expression with what every Reduce inside binds changed; itself if nothing is."""
+    if isinstance(expr, Reduce):
+        variables, inner = change(expr.variables), rebind(expr.expr, change)
+        if variables == expr.variables and inner is expr.expr:
+            return expr
+        return replace(expr, variables=variables, expr=inner)
+    if isinstance(expr, Map):
+        args = tuple(rebind(arg, change) for arg in expr.args)
+        same = all(new is old for new, old in zip(args, expr.args, strict=True))
+        return expr if same else replace(expr, args=args)
     return expr

@@ -21,6 +21,7 @@ from .einsum import (
     Literal,
     Map,
     Reduce,
+    index_value,
     rewrite_leaves,
 )
 from .infer import known_dtypes, otherwise_as
@@ -73,7 +74,7 @@ def _guarded(
 
 
 def _guarded_by(einsum: Einsum, partition: Partition, dtypes: Mapping[str, DType]) -> Einsum:
-    inside = Map("lt", (_as_expr(partition.coordinate), Coordinate(partition.rank)))
+    inside = Map("lt", (index_value(partition.coordinate), Coordinate(partition.rank)))
     expr, where, otherwise = einsum.expr, einsum.where, einsum.otherwise
     if isinstance(expr, Reduce):
         where = inside if where is None else Map("and", (where, inside))
@@ -85,17 +86,6 @@ def _guarded_by(einsum: Einsum, partition: Partition, dtypes: Mapping[str, DType
     expr = rewrite_leaves(expr, lambda leaf: _filled(leaf, partition))
     where = rewrite_leaves(where, lambda leaf: _filled(leaf, partition))
     return replace(einsum, expr=expr, where=where, otherwise=otherwise)
-
-
-def _as_expr(index: RankExpr) -> Expr:
-    """An index expression as an expression of coordinates."""
-    terms: list[Expr] = []
-    for term in index.terms:
-        factors: list[Expr] = [Coordinate(rank) for rank in term.sizes]
-        if term.variable is not None:
-            factors.insert(0, Coordinate(term.variable))
-        terms.append(factors[0] if len(factors) == 1 else Map("mul", tuple(factors)))
-    return terms[0] if len(terms) == 1 else Map("add", tuple(terms))
 
 
 def _filled(leaf: Access | Coordinate, partition: Partition) -> Access | Coordinate:

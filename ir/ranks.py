@@ -61,6 +61,12 @@ class RankExpr:
         return None
 
     @property
+    def is_left(self) -> bool:
+        """Whether it may stand on the left: a variable, a number, or a scan's step `v+c`."""
+        bare = RankExpr(self.terms).variable
+        return self.offset >= 0 and (bare is not None or not self.terms)
+
+    @property
     def rank(self) -> str | None:
         """The rank `R` if the expression is exactly the size `R`."""
         if self.offset == 0 and len(self.terms) == 1:

@@ -11,12 +11,12 @@ then; or at a start.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 from .cascade import Cascade
-from .einsum import Access, Coordinate, Einsum, Expr, rewrite_leaves
+from .einsum import Access, Einsum, substitute
 from .errors import VerifyError
 from .ranks import RankExpr
 
@@ -264,30 +264,10 @@ def _check_read(scan: Scan, position: int, access: Access) -> None:
 
 def at(einsum: Einsum, variable: str, name: str) -> Einsum:
     """A member of a scan where it stands now: its variable is the size `name`, a number."""
-    place = RankExpr.of_size(name)
-
-    def leaf(node: Access | Coordinate) -> Expr:
-        if isinstance(node, Access):
-            return _access_at(node, {variable: place})
-        return replace(node, name=name) if node.name == variable else node
-
-    output = _access_at(einsum.output, {variable: place})
-    where = None if einsum.where is None else rewrite_leaves(einsum.where, leaf)
-    return replace(einsum, output=output, expr=rewrite_leaves(einsum.expr, leaf), where=where)
-
-
-def _access_at(access: Access, places: dict[str, RankExpr]) -> Access:
-    indices = tuple(
-        index.substitute(places) if isinstance(index, RankExpr) else _access_at(index, places)
-        for index in access.indices
+    place = {variable: RankExpr.of_size(name)}
+    return replace(
+        einsum,
+        output=einsum.output.substitute(place),
+        expr=substitute(einsum.expr, place),
+        where=None if einsum.where is None else substitute(einsum.where, place),
     )
-    return replace(access, indices=indices)
-
-
-def members(stages: Sequence[Stage]) -> Iterator[Einsum]:
-    """Every Einsum, in the order in which it is evaluated."""
-    for stage in stages:
-        if isinstance(stage, Scan):
-            yield from stage.members
-        else:
-            yield stage

@@ -231,7 +231,7 @@ def _verify_new_name(name: str, taken: Iterable[str], ranks: set[str], span: Spa
 def _verify_einsum(einsum: Einsum, arity: dict[str, int], ranks: set[str]) -> None:
     output = einsum.output
     for index in output.indices:
-        if not isinstance(index, RankExpr) or not _may_stand_left(index):
+        if not isinstance(index, RankExpr) or not index.is_left:
             _fail(f"the left index {_show(index)} is not a variable", output.span)
     if output.fill is not None:
         _fail(f"{output.tensor} has a fill on the left", output.span)
@@ -254,15 +254,6 @@ def _verify_einsum(einsum: Einsum, arity: dict[str, int], ranks: set[str]) -> No
         _fail(f"the `else` of {einsum.name} has no `where`", einsum.span)
     if einsum.otherwise is not None:
         _verify_literal(einsum.otherwise, einsum.span)
-
-
-def _may_stand_left(index: RankExpr) -> bool:
-    """Whether a left index is a variable, a number, or a scan's step `v+c`."""
-    variables = tuple(index.variables())
-    return index.offset >= 0 and (
-        not index.terms
-        or (len(variables) == 1 and index.terms == RankExpr.of_variable(*variables).terms)
-    )
 
 
 def _show(index: RankExpr | Access) -> str:

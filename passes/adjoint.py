@@ -11,16 +11,17 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from ..ir.cascade import Cascade, TensorDecl
-from ..ir.einsum import Access, Einsum, Expr, Reduce
+from ..ir.einsum import Access, Einsum, Expr, Reduce, substitute
 from ..ir.errors import UnsupportedError
 from ..ir.infer import infer_dtypes
 from ..ir.ranks import RankExpr
 from ..ir.scans import Scan, axis_of, stages
 from ..ir.verify import verify
 from .derivatives import ONE, ZERO, plus
-from .differentiable import check, needed_for, prepared, reached_from
+from .differentiable import check, prepared, reached_from
 from .pullback import Contribution, Writer, points_of, pullback, reversed_index
-from .scatter import Part, Ranks, moved, moved_access, scatter
+from .rewrite import without_unread
+from .scatter import Part, Ranks, scatter
 
 
 def adjoint(cascade: Cascade, wrt: Sequence[str]) -> Cascade:
@@ -80,13 +81,12 @@ class _Adjoint:
                 left = self.writer.ranks.axes(self.extents[name])
                 self.writer.define(Access(output, left), ZERO, dtype=self.dtypes[name])
         outputs = tuple(self.outputs.values())
-        needed = needed_for(self.writer.einsums, outputs)
         return replace(
             self.cascade,
             name=self.writer.name(f"{self.cascade.name}_grad"),
             ranks=tuple(self.writer.ranks.ranks),
             inputs=(*self.cascade.inputs, *self.inputs),
-            einsums=tuple(einsum for einsum in self.writer.einsums if einsum.name in needed),
+            einsums=tuple(without_unread(self.writer.einsums, outputs)),
             outputs=outputs,
         )
 
@@ -202,7 +202,7 @@ class _Adjoint:
                 cotangent = self.total(einsum.name, left, same[einsum.name], terms)
             if cotangent is None:
                 continue
-            cotangent = moved_access(cotangent, back, reversed_index(variable))
+            cotangent = cotangent.substitute({back: reversed_index(variable)})
             for each in pullback(einsum, cotangent, self.writer, self.active):
                 if each.read.tensor not in lags:
                     self.contribute(each, einsum)
@@ -258,11 +258,12 @@ class _Adjoint:
         behind: RankExpr,
     ) -> Part:
         """What a read of a scan's own tensor contributes, at V-1-u for v."""
+        behind_it = {variable: behind}
         return scatter(
-            moved_access(each.read, variable, behind),
+            each.read.substitute(behind_it),
             self.extents[each.read.tensor],
-            moved(each.cotangent, variable, behind),
-            [moved(condition, variable, behind) for condition in each.conditions],
+            substitute(each.cotangent, behind_it),
+            [substitute(condition, behind_it) for condition in each.conditions],
             tuple(back if point == variable else point for point in points_of(einsum)),
             self.writer.ranks,
             (axis, back),

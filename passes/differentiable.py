@@ -11,6 +11,7 @@ from ..ir.einsum import Access, Einsum, Map, Reduce, UserOperator, walk
 from ..ir.errors import PassError, UnsupportedError
 from ..ir.infer import infer_dtypes
 from ..ir.lift import lift
+from .rewrite import without_unread
 from .rewrites.plain import Plain
 
 
@@ -46,21 +47,9 @@ def reached_from(cascade: Cascade, wrt: Sequence[str]) -> set[str]:
     return reached
 
 
-def needed_for(einsums: Sequence[Einsum], outputs: Sequence[str]) -> set[str]:
-    """The tensors that the outputs are made of."""
-    needed, before = set(outputs), -1
-    while len(needed) != before:
-        before = len(needed)
-        for einsum in reversed(einsums):
-            if einsum.name in needed:
-                needed.update(access.tensor for access in einsum.reads())
-    return needed
-
-
 def prepared(cascade: Cascade, wrt: Sequence[str]) -> Cascade:
     """Without what is unused, partitions, operators of the text's own, and inner reductions."""
-    needed = needed_for(cascade.einsums, cascade.outputs)
-    einsums = tuple(einsum for einsum in cascade.einsums if einsum.name in needed)
+    einsums = tuple(without_unread(cascade.einsums, cascade.outputs))
     cascade = replace(cascade, einsums=einsums)
     own = any(
         isinstance(node, Map | Reduce) and isinstance(node.op, UserOperator)

@@ -12,13 +12,24 @@ from dataclasses import dataclass, replace
 
 from ..ir.cascade import fresh_name
 from ..ir.dtypes import DType
-from ..ir.einsum import Access, Coordinate, Einsum, Expr, Literal, Map, Op, Reduce, accesses
+from ..ir.einsum import (
+    Access,
+    Coordinate,
+    Einsum,
+    Expr,
+    Literal,
+    Map,
+    Op,
+    Reduce,
+    accesses,
+    substitute,
+)
 from ..ir.errors import UnsupportedError
 from ..ir.infer import einsum_dtype, expr_dtype, strong
 from ..ir.operators import reduction_name
 from ..ir.ranks import RankExpr
 from .derivatives import ONE, apply, operand_cotangents, plus, select, times, weight
-from .scatter import Ranks, moved
+from .scatter import Ranks
 
 
 @dataclass(slots=True)
@@ -192,7 +203,8 @@ def _others(einsum: Einsum, reduction: Reduce, writer: Writer) -> list[Expr]:
         rest = _indices((*einsum.free, *reduction.variables[:number]))
         here, dtype = RankExpr.of_variable(variable), writer.type_of(expr).compute
         back = reversed_index(variable)
-        for stem, factor, place in (("L", expr, here), ("R", moved(expr, variable, back), back)):
+        turned = substitute(expr, {variable: back})
+        for stem, factor, place in (("L", expr, here), ("R", turned, back)):
             name = writer.name(stem)
             writer.define(Access(name, (RankExpr(), *rest)), ONE, dtype=dtype)
             now, following = Access(name, (here, *rest)), replace(here, offset=1)

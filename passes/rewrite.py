@@ -10,15 +10,14 @@ from ..ir.cascade import Cascade
 from ..ir.einsum import (
     PLACES,
     Access,
-    Coordinate,
     Einsum,
     Expr,
     Map,
     Op,
     Reduce,
     free_variables,
-    rewrite_leaves,
-    walk,
+    rebind,
+    substitute,
 )
 from ..ir.einsum import Law as OperatorLaw
 from ..ir.errors import PassError
@@ -53,38 +52,13 @@ def distinct(variables: Iterable[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(variables))
 
 
-def substitute(access: Access, values: Mapping[str, RankExpr]) -> Access:
-    """The Access at these values of some variables, inside gathers too."""
-    indices = tuple(
-        index.substitute(values) if isinstance(index, RankExpr) else substitute(index, values)
-        for index in access.indices
-    )
-    same = all(new is old for new, old in zip(indices, access.indices, strict=True))
-    return access if same else replace(access, indices=indices)
-
-
 def rename(expr: Expr, names: Mapping[str, str]) -> Expr:
     """The expression with some of its variables, bound ones as well, under other names."""
     if not names:
         return expr
     values = {old: RankExpr.of_variable(new) for old, new in names.items()}
-
-    def leaf(node: Access | Coordinate) -> Expr:
-        if isinstance(node, Access):
-            return substitute(node, values)
-        return replace(node, name=names[node.name]) if node.name in names else node
-
-    return _rebind(rewrite_leaves(expr, leaf), names)
-
-
-def _rebind(expr: Expr, names: Mapping[str, str]) -> Expr:
-    """The variables of every Reduce inside renamed."""
-    if isinstance(expr, Reduce):
-        variables = tuple(names.get(v, v) for v in expr.variables)
-        return replace(expr, variables=variables, expr=_rebind(expr.expr, names))
-    if isinstance(expr, Map) and any(isinstance(node, Reduce) for node in walk(expr)):
-        return replace(expr, args=tuple(_rebind(arg, names) for arg in expr.args))
-    return expr
+    moved = substitute(expr, values)
+    return rebind(moved, lambda bound: tuple(names.get(v, v) for v in bound))
 
 
 #: What a law makes of an Einsum: the Einsums in its place, or None where the law does not apply.
@@ -222,15 +196,27 @@ def in_range(scope: Scope, index: RankExpr | Access, extent: RankExpr) -> bool:
     return variable is not None and scope.extent_of(RankExpr.of_size(variable.upper())) == known
 
 
+def needed_for(einsums: Iterable[Einsum], outputs: Iterable[str]) -> set[str]:
+    """The tensors that these are made of, themselves included; a scan's need one another."""
+    read: dict[str, set[str]] = {}
+    for einsum in einsums:
+        read.setdefault(einsum.name, set()).update(access.tensor for access in einsum.reads())
+    needed, waiting = set(outputs), list(outputs)
+    while waiting:
+        more = read.get(waiting.pop(), set[str]()) - needed
+        needed |= more
+        waiting += more
+    return needed
+
+
 def without_unread(
     einsums: Sequence[Einsum], outputs: Iterable[str], candidates: Container[str] | None = None
 ) -> list[Einsum]:
     """The Einsums without those that nothing reads; only `candidates` go, if they are given."""
-    needed = set(outputs)
-    kept: list[Einsum] = []
-    for einsum in reversed(einsums):
-        spared = candidates is not None and einsum.name not in candidates
-        if spared or einsum.name in needed:
-            kept.append(einsum)
-            needed.update(access.tensor for access in einsum.reads())
-    return kept[::-1]
+    spared = {
+        einsum.name
+        for einsum in einsums
+        if candidates is not None and einsum.name not in candidates
+    }
+    needed = needed_for(einsums, {*outputs, *spared})
+    return [einsum for einsum in einsums if einsum.name in needed]

@@ -13,7 +13,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from ..ir.cascade import fresh_name
-from ..ir.einsum import Access, Coordinate, Expr, Literal, Map, Reduce, rewrite_leaves, walk
+from ..ir.einsum import (
+    Access,
+    Coordinate,
+    Expr,
+    Literal,
+    Map,
+    Reduce,
+    index_value,
+    rewrite_leaves,
+    walk,
+)
 from ..ir.ranks import Quotient, Rank, RankExpr, Term, affine
 from .derivatives import ZERO, apply
 
@@ -122,15 +132,15 @@ def scatter(
         index = read.indices[axis]
         variable = None if isinstance(index, Access) else _solvable(index, points, {*kept, *solved})
         if variable is None or isinstance(index, Access):
-            written = index if isinstance(index, Access) else as_expr(index)
-            where.append(apply("eq", written, as_expr(place)))
+            written = index if isinstance(index, Access) else index_value(index)
+            where.append(apply("eq", written, index_value(place)))
             continue
         solved.add(variable)
         value = _solution(index, variable, place)
         cotangent, *where = (filled(each, variable, value) for each in (cotangent, *where))
         read = _filled_access(read, variable, value)
-        where.append(apply("ge", as_expr(value), ZERO))
-        where.append(apply("lt", as_expr(value), Coordinate(variable.upper())))
+        where.append(apply("ge", index_value(value), ZERO))
+        where.append(apply("lt", index_value(value), Coordinate(variable.upper())))
     summed = tuple(v for v in points if v not in kept and v not in solved)
     return Part(
         tuple(left[axis] for axis in range(len(extents))),
@@ -168,7 +178,7 @@ def filled(expr: Expr, variable: str, value: RankExpr) -> Expr:
     def leaf(node: Access | Coordinate) -> Expr:
         if isinstance(node, Access):
             return _filled_access(node, variable, value)
-        return as_expr(value) if node.name == variable else node
+        return index_value(value) if node.name == variable else node
 
     return rewrite_leaves(expr, leaf)
 
@@ -183,37 +193,3 @@ def _filled_access(access: Access, variable: str, value: RankExpr) -> Access:
         for index in access.indices
     )
     return replace(access, indices=indices, fill=access.fill or ZERO)
-
-
-def moved(expr: Expr, variable: str, value: RankExpr) -> Expr:
-    """The expression at a variable's value, which is in range."""
-
-    def leaf(node: Access | Coordinate) -> Expr:
-        if isinstance(node, Access):
-            return moved_access(node, variable, value)
-        return as_expr(value) if node.name == variable else node
-
-    return rewrite_leaves(expr, leaf)
-
-
-def moved_access(access: Access, variable: str, value: RankExpr) -> Access:
-    """The Access at a variable's value."""
-    indices = tuple(
-        moved_access(index, variable, value)
-        if isinstance(index, Access)
-        else index.substitute({variable: value})
-        for index in access.indices
-    )
-    return replace(access, indices=indices)
-
-
-def as_expr(index: RankExpr) -> Expr:
-    """An index as an expression of coordinates and sizes."""
-    terms: list[Expr] = []
-    for term in index.terms:
-        factors: list[Expr] = [] if term.coefficient == 1 else [Literal(term.coefficient)]
-        factors += [Coordinate(name) for name in (term.variable, *term.sizes) if name is not None]
-        terms.append(factors[0] if len(factors) == 1 else Map("mul", tuple(factors)))
-    if index.offset or not terms:
-        terms.append(Literal(index.offset))
-    return terms[0] if len(terms) == 1 else Map("add", tuple(terms))

@@ -18,7 +18,6 @@ from ..rewrite import (
     operands,
     product,
     rule,
-    substitute,
     sum_order,
     with_body,
 )
@@ -138,7 +137,7 @@ def _addend(arg: Expr, whole: Einsum, scope: Scope) -> Einsum | None:
         return None
     at = {v: index for v, index in zip(left, arg.indices, strict=True) if _is_index(index)}
     values = {v: index for v, index in at.items() if isinstance(index, RankExpr)}
-    read = tuple(substitute(each, values) for each in factors)
+    read = tuple(each.substitute(values) for each in factors)
     return product(definition, arg, read, definition.reduced)
 
 
@@ -161,7 +160,7 @@ def _common(
             if names is None:
                 continue
             values = {old: RankExpr.of_variable(new) for old, new in names.items()}
-            moved = substitute(other, values)
+            moved = other.substitute(values)
             if set(moved.variables()) == set(one.variables()):
                 return one, moved, (*ours[:a], *ours[a + 1 :])
     return None

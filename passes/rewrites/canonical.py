@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from ...ir.einsum import Access, Einsum
 from ...ir.ranks import RankExpr
-from ..rewrite import named, product, rule, substitute
+from ..rewrite import named, product, rule
 from ..scope import Scope
 
 
@@ -32,7 +32,7 @@ def squeeze(einsum: Einsum, scope: Scope) -> tuple[Einsum, ...] | None:
     single = {v: RankExpr() for v in inside if scope.extent(v) == 1}
     if not single:
         return None
-    read = tuple(substitute(factor, single) for factor in factors)
+    read = tuple(factor.substitute(single) for factor in factors)
     summed = tuple(v for v in einsum.reduced if v not in single)
     squeezed = product(einsum, einsum.output, read, summed)
     return (replace(squeezed, dtype=einsum.dtype),)

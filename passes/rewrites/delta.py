@@ -31,7 +31,6 @@ from ..rewrite import (
     rename,
     rewrite_at,
     rule,
-    substitute,
     sum_order,
 )
 from ..scope import Scope
@@ -100,7 +99,7 @@ def delta(einsum: Einsum, scope: Scope) -> tuple[Einsum, ...] | None:
         return None
     if not is_value(einsum.otherwise, einsum.ring.zero, dtype):
         return None
-    output = substitute(einsum.output, {j: RankExpr.of_variable(i)})
+    output = einsum.output.substitute({j: RankExpr.of_variable(i)})
     made = Einsum(output, rename(einsum.expr, {j: i}), einsum.semiring, span=einsum.span)
     return (replace(made, dtype=einsum.dtype),)
 
@@ -237,8 +236,8 @@ def delta_merge(einsum: Einsum, scope: Scope) -> tuple[Einsum, ...] | None:
         keep, drop = (i, j) if i in einsum.free or j not in einsum.free else (j, i)
         joined = {drop: RankExpr.of_variable(keep)} if keep != drop else {}
         rest = (*factors[:number], *factors[number + 1 :])
-        read = tuple(substitute(other, joined) for other in rest)
-        output = substitute(einsum.output, joined)
+        read = tuple(other.substitute(joined) for other in rest)
+        output = einsum.output.substitute(joined)
         summed = tuple(v for v in einsum.reduced if v not in joined)
         made = product(einsum, output, read, sum_order(summed, read))
         made = scope.stored(made, scope.dtype(einsum))

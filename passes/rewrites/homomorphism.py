@@ -13,7 +13,7 @@ from ...ir.einsum import Access, Einsum, Literal, Map
 from ...ir.infer import expr_dtype, strong
 from ...ir.operators import Number
 from ...ir.ranks import RankExpr
-from ..rewrite import distinct, named, product, rule, substitute
+from ..rewrite import distinct, named, product, rule
 from ..scope import Scope
 
 
@@ -153,7 +153,7 @@ def _applied(
         for v, index in zip(definition.free, inner.indices, strict=True)
         if isinstance(index, RankExpr)
     }
-    read = tuple(substitute(made[factor].output, values) for factor in factors)
+    read = tuple(made[factor].output.substitute(values) for factor in factors)
     summed = tuple(apart.get(v, v) for v in definition.reduced)
     whole = replace(einsum, semiring=row.target)
     moved = product(whole, einsum.output, read, summed)

@@ -11,17 +11,16 @@ from dataclasses import dataclass, replace
 from typing import ClassVar, TypeAlias
 
 from ...ir.cascade import Cascade
-from ...ir.dtypes import I64
 from ...ir.einsum import (
     Access,
     Coordinate,
     Einsum,
     Expr,
     Literal,
-    Map,
     Reduce,
     children,
     rewrite_leaves,
+    substitute,
     walk,
 )
 from ...ir.errors import PassError
@@ -36,7 +35,6 @@ from ..rewrite import (
     product,
     rename,
     rewrite_at,
-    substitute,
     sum_order,
     with_body,
     without_unread,
@@ -215,12 +213,12 @@ def _denested(reader: Einsum, definition: Einsum, scope: Scope) -> Einsum | None
     used = {*reader.free, *reader.reduced}
     apart = {v: scope.alias(v) for v in definition.reduced if v in used}
     values |= {old: RankExpr.of_variable(new) for old, new in apart.items()}
-    moved = tuple(substitute(factor, values) for factor in inner)
+    moved = tuple(factor.substitute(values) for factor in inner)
     joined = {old: RankExpr.of_variable(new) for old, new in classes.items()}
     factors = tuple(
-        substitute(factor, joined) for factor in (*outer[:number], *moved, *outer[number + 1 :])
+        factor.substitute(joined) for factor in (*outer[:number], *moved, *outer[number + 1 :])
     )
-    output = substitute(reader.output, joined)
+    output = reader.output.substitute(joined)
     free = set(output.variables())
     bound = [*reader.reduced, *(apart.get(v, v) for v in definition.reduced)]
     summed = distinct(classes.get(v, v) for v in bound if classes.get(v, v) not in free)
@@ -305,7 +303,7 @@ def _inlined(reader: Einsum, definition: Einsum, scope: Scope) -> Einsum | None:
             for v, index in zip(left, node.indices, strict=True)
             if isinstance(index, RankExpr)
         }
-        return _at(rename(expr, apart), values)
+        return substitute(rename(expr, apart), values)
 
     return with_body(reader, rewrite_leaves(body, leaf))
 
@@ -321,22 +319,6 @@ def _elsewhere(reader: Einsum, tensor: str, count: int) -> bool:
 
     rewrite_leaves(reader.expr, leaf)
     return direct != count
-
-
-def _at(expr: Expr, values: dict[str, RankExpr]) -> Expr:
-    """An expression at these indices, each a variable or a number."""
-
-    def leaf(node: Access | Coordinate) -> Expr:
-        if isinstance(node, Access):
-            return substitute(node, values)
-        index = values.get(node.name)
-        if index is None:
-            return node
-        if index.variable is not None:
-            return replace(node, name=index.variable)
-        return Map("cast", (Literal(index.offset),), I64)
-
-    return rewrite_leaves(expr, leaf)
 
 
 def _bound(node: Expr) -> tuple[str, ...]:

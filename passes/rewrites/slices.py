@@ -5,17 +5,27 @@ The laws are those of *The Syntax and Semantics of einsum* (arXiv 2509.20020), b
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from ...ir.cascade import Cascade
-from ...ir.einsum import Access, Coordinate, Einsum, Expr, Literal, Map, Reduce, rewrite_leaves
+from ...ir.einsum import (
+    Access,
+    Coordinate,
+    Einsum,
+    Expr,
+    Map,
+    Reduce,
+    rebind,
+    rewrite_leaves,
+    substitute,
+)
 from ...ir.errors import PassError
 from ...ir.operators import identity_of
 from ...ir.ranks import RankExpr, Term, affine
 from ..base import Pass
-from ..rewrite import distinct, has_law, named, rewrite_at, substitute
+from ..rewrite import distinct, has_law, named, rewrite_at
 from ..scope import Scope
 from .delta import literal_in
 
@@ -108,7 +118,7 @@ class Slice(Pass):
             made.append(scope.stored(cut, dtype.compute))
             scope.define(made[-1])
             back = affine([Term(1, (), variable)], -offset)
-            read.append(replace(substitute(output, {piece: back}), fill=zero))
+            read.append(replace(output.substitute({piece: back}), fill=zero))
         total = Map(einsum.ring.add, tuple(read), span=einsum.span)
         whole = Einsum(einsum.output, total, einsum.semiring, span=einsum.span)
         return *made, scope.stored(whole, dtype)
@@ -138,54 +148,15 @@ class Slice(Pass):
 def _moved(einsum: Einsum, variable: str, piece: str, offset: int) -> Einsum:
     """The Einsum over a piece of a rank, its left side apart."""
     at = {variable: affine([Term(1, (), piece)], offset)}
-    where = None if einsum.where is None else at_indices(einsum.where, at)
-    expr = at_indices(einsum.expr, at)
+    where = None if einsum.where is None else substitute(einsum.where, at)
+    expr = substitute(einsum.expr, at)
     return replace(
-        einsum, expr=rebound(expr, lambda bound: _replaced(bound, variable, (piece,))), where=where
+        einsum, expr=rebind(expr, lambda bound: _replaced(bound, variable, (piece,))), where=where
     )
 
 
 def _replaced(bound: tuple[str, ...], variable: str, new: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(name for v in bound for name in (new if v == variable else (v,)))
-
-
-def at_indices(expr: Expr, values: Mapping[str, RankExpr]) -> Expr:
-    """The expression at these values of some variables, each affine with numbers alone."""
-
-    def leaf(node: Access | Coordinate) -> Expr:
-        if isinstance(node, Access):
-            return substitute(node, values)
-        return _number(values[node.name]) if node.name in values else node
-
-    return rewrite_leaves(expr, leaf)
-
-
-def _number(index: RankExpr) -> Expr:
-    """The value of an index as an expression."""
-    parts: list[Expr] = []
-    for term in index.terms:
-        names = [*term.sizes, *((term.variable,) if term.variable else ())]
-        factors: list[Expr] = [Coordinate(name) for name in names]
-        if term.coefficient != 1 or not factors:
-            factors.append(Literal(term.coefficient))
-        parts.append(factors[0] if len(factors) == 1 else Map("mul", tuple(factors)))
-    if index.offset or not parts:
-        parts.append(Literal(index.offset))
-    return parts[0] if len(parts) == 1 else Map("add", tuple(parts))
-
-
-def rebound(expr: Expr, change: Callable[[tuple[str, ...]], tuple[str, ...]]) -> Expr:
-    """The expression with what every Reduce inside binds changed; itself if nothing is."""
-    if isinstance(expr, Reduce):
-        variables, inner = change(expr.variables), rebound(expr.expr, change)
-        if variables == expr.variables and inner is expr.expr:
-            return expr
-        return replace(expr, variables=variables, expr=inner)
-    if isinstance(expr, Map):
-        args = tuple(rebound(arg, change) for arg in expr.args)
-        same = all(new is old for new, old in zip(args, expr.args, strict=True))
-        return expr if same else replace(expr, args=args)
-    return expr
 
 
 def _sums(expr: Expr) -> Iterable[Reduce]:
@@ -247,7 +218,7 @@ def _split(
         """The variable means one thing in each Reduce that binds it, and nothing outside."""
         if isinstance(expr, Reduce) and variable in expr.variables:
             variables = _replaced(expr.variables, variable, new)
-            return replace(expr, variables=variables, expr=at_indices(expr.expr, at))
+            return replace(expr, variables=variables, expr=substitute(expr.expr, at))
         if isinstance(expr, Reduce):
             return replace(expr, expr=split(expr.expr))
         if isinstance(expr, Map):
@@ -257,7 +228,7 @@ def _split(
     outermost = einsum.expr.variables if isinstance(einsum.expr, Reduce) else ()
     where = einsum.where
     if where is not None and variable in outermost:
-        where = at_indices(where, at)
+        where = substitute(where, at)
     return replace(einsum, expr=split(einsum.expr), where=where)
 
 

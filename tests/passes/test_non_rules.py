@@ -10,6 +10,7 @@ import pytest
 from einloom.compiler import evaluate, parse
 from einloom.ir.cascade import Cascade
 from einloom.ir.errors import PassError
+from einloom.ir.verify import verify
 from einloom.passes.rewrite import Rewrite
 from einloom.passes.rewrites.algebra import distribute, factor, idem_add, idem_mul
 from einloom.passes.rewrites.canonical import presum
@@ -17,7 +18,7 @@ from einloom.passes.rewrites.delta import DeltaSplit, delta, delta_merge, distin
 from einloom.passes.rewrites.naming import Alpha, Commute, identity, transpose
 from einloom.passes.rewrites.nesting import Denest, Inline, Nest
 from einloom.passes.rewrites.ones import multiple, ones_drop, output_only
-from einloom.passes.rewrites.share import Share
+from einloom.passes.rewrites.share import Dead, Share
 from einloom.passes.rewrites.slices import Fuse, Slice, Split
 from einloom.passes.rewrites.structure import components, hadamard
 
@@ -254,3 +255,20 @@ def test_share_is_refused() -> None:
     ):
         given = cascade(f"(A[I,I]: f64) -> Y {{ ranks I, J = I\n {lines} }}")
         assert Share()(given) is given
+
+
+def test_what_a_scan_needs_of_another_is_not_dead() -> None:
+    cascade = parse(
+        """cascade f(X[T]: f64) -> A {
+          A[0] = 1.0
+          B[0] = 2.0
+          C[0] = 3.0
+          A[t+1] = B[t] + X[t]
+          B[t+1] = A[t] * 0.5
+          C[t+1] = A[t]
+        }"""
+    )
+    after = verify(Dead()(cascade))
+    assert [einsum.name for einsum in after.einsums] == ["A", "B", "A", "B"]
+    x = np.arange(4.0)
+    assert np.array_equal(evaluate(after, X=x), evaluate(cascade, X=x))
