@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, TypeAlias
 
+from einloom.arguments import checked_shapes, dtypes_in_order, extents_of, in_order, sized
 from einloom.executable import Executable, Template
 from einloom.frontend.subscripts import Subscripts, parse_subscripts, to_cascade
 from einloom.ir import interpreter
 from einloom.ir.cascade import Cascade
 from einloom.ir.dtypes import I64, U64, DType, as_dtype, promote
-from einloom.ir.errors import ArgumentError, OperandError, RankError
+from einloom.ir.errors import ArgumentError, OperandError
 from einloom.ir.infer import infer_sizes
 from einloom.ir.verify import verify
 from einloom.passes.base import Pipeline
@@ -104,17 +104,17 @@ def compile(
             name=name,
         )
     else:
-        cascade = named(_sized(_as_cascade(what), sizes), name)
+        cascade = named(sized(_as_cascade(what), sizes), name)
         count = len(cascade.inputs)
         template = CascadeTemplate(cascade)
     names = _input_names(template, shapes, dtypes)
-    given_shapes = _checked_shapes(_in_order(shapes, names, "shapes"), count)
+    given_shapes = checked_shapes(in_order(shapes, names, "shapes"), count)
     return Executable(
         template,
         as_pipeline(passes, optimize, memory_limit),
         backend,
         given_shapes,
-        _dtypes_in_order(dtypes, names, count),
+        dtypes_in_order(dtypes, names, count),
     )
 
 
@@ -139,7 +139,7 @@ def evaluate(
     Raises:
         EinloomError: the inputs do not fit the Cascade.
     """
-    cascade = _sized(_as_cascade(cascade), sizes)
+    cascade = sized(_as_cascade(cascade), sizes)
     if isinstance(keep, str) or not isinstance(keep, Sequence):
         raise OperandError(f"keep= is a list of names, not {keep!r}")
     results = interpreter.evaluate(cascade, arrays, keep)
@@ -180,36 +180,7 @@ def cost(cascade: str | Cascade, /, **shapes: Any) -> CostReport:
     from einloom.passes.analysis.cost import cost as report
 
     cascade = _as_cascade(cascade)
-    return report(cascade, _extents_of(cascade, shapes))
-
-
-def _extents_of(cascade: Cascade, shapes: Mapping[str, Any]) -> dict[str, int]:
-    """The extents that the shapes of some inputs say."""
-    names = [decl.name for decl in cascade.inputs]
-    unknown = [name for name in shapes if name not in names]
-    if unknown:
-        raise ArgumentError(
-            f"{cascade.name} has no input {', '.join(unknown)}", deduced=(f"inputs: {names}",)
-        )
-    if len(shapes) == len(names):
-        given = _checked_shapes([shapes[name] for name in names], len(names)) or []
-        return infer_sizes(cascade, dict(zip(names, given, strict=True)))
-    sizes: dict[str, int] = {}
-    for decl in cascade.inputs:
-        if decl.name not in shapes:
-            continue
-        (shape,) = _checked_shapes([shapes[decl.name]], 1) or ((),)
-        if len(shape) != len(decl.extents):
-            raise RankError(f"{decl} was given the shape {shape}", span=decl.span)
-        for extent, size in zip(decl.extents, shape, strict=True):
-            rank = extent.rank
-            known = cascade.rank(rank).shape if rank is not None else extent.constant
-            wanted = known if isinstance(known, int) else sizes.get(rank or "", size)
-            if wanted != size:
-                raise RankError(f"{decl} was given the shape {shape}", span=decl.span)
-            if rank is not None:
-                sizes[rank] = size
-    return sizes
+    return report(cascade, extents_of(cascade, shapes))
 
 
 def grad(
@@ -241,7 +212,7 @@ def grad(
     cascade = _as_cascade(cascade)
     if dtypes is not None:
         names = [decl.name for decl in cascade.inputs]
-        given = _dtypes_in_order(dtypes, names, len(names))
+        given = dtypes_in_order(dtypes, names, len(names))
         cascade = CascadeTemplate(cascade)(None, given)
     if not isinstance(wrt, str) and not isinstance(wrt, Sequence):
         raise OperandError(f"wrt= is a name or a list of names, not {wrt!r}")
@@ -388,67 +359,3 @@ def _as_cascade(what: str | Cascade | Traced) -> Cascade:
         f"a Cascade or its text is needed, not {type(what).__name__}",
         hint="a Python function is made one by @el.trace",
     )
-
-
-def _sized(cascade: Cascade, sizes: Mapping[str, int] | None) -> Cascade:
-    """The Cascade with the extents of some ranks that it leaves open."""
-    if sizes is None:
-        return cascade
-    if not isinstance(sizes, Mapping):
-        raise OperandError(f"sizes= is a dict of extents, not {sizes!r}")
-    shapes = {rank.name: rank.shape for rank in cascade.ranks}
-    for name, size in sizes.items():
-        if name not in shapes:
-            raise RankError(
-                f"sizes= names {name!r}, which is no rank of {cascade.name}",
-                deduced=(f"ranks: {', '.join(shapes)}",),
-            )
-        if type(size) is not int or size < 0:
-            raise OperandError(f"the extent of {name} is a whole number, not {size!r}")
-        if shapes[name] not in (None, size):
-            raise RankError(f"rank {name} is declared {shapes[name]}, so it cannot be {size}")
-    ranks = tuple(replace(rank, shape=sizes.get(rank.name, rank.shape)) for rank in cascade.ranks)
-    return verify(replace(cascade, ranks=ranks))
-
-
-def _checked_shapes(given: list[Any] | None, count: int) -> list[Shape] | None:
-    if given is None:
-        return None
-    if len(given) != count:
-        raise ArgumentError(f"there are {count} inputs, but {len(given)} shapes")
-    try:
-        shapes = [tuple(map(operator.index, shape)) for shape in given]
-    except TypeError:
-        raise OperandError(f"shapes are tuples of whole numbers, not {given!r}") from None
-    if any(extent < 0 for shape in shapes for extent in shape):
-        raise ArgumentError(f"an extent is negative in {given!r}")
-    return shapes
-
-
-def _in_order(given: Any, names: Sequence[str], what: str) -> list[Any] | None:
-    if isinstance(given, Mapping):
-        by_name = cast(Mapping[str, Any], given)
-        missing = [name for name in names if name not in by_name]
-        unknown = [name for name in by_name if name not in names]
-        if missing or unknown:
-            raise ArgumentError(
-                f"{what}= does not fit the inputs {', '.join(names)}",
-                hint=f"missing: {missing}; unknown: {unknown}",
-            )
-        return [by_name[name] for name in names]
-    if given is None:
-        return None
-    if isinstance(given, str) or not isinstance(given, Sequence):
-        raise OperandError(f"{what}= is a list or a dict, not {given!r}")
-    return list(cast("Sequence[Any]", given))
-
-
-def _dtypes_in_order(given: Any, names: Sequence[str], count: int) -> list[DType] | None:
-    if given is None:
-        return None
-    if isinstance(given, Mapping) or (isinstance(given, Sequence) and not isinstance(given, str)):
-        dtypes = [as_dtype(spec) for spec in _in_order(given, names, "dtypes") or ()]
-        if len(dtypes) != count:
-            raise ArgumentError(f"there are {count} inputs, but {len(dtypes)} dtypes")
-        return dtypes
-    return [as_dtype(given)] * count

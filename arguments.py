@@ -1,0 +1,111 @@
+"""What a caller gives as shapes, dtypes and sizes: checked, and in the order of the inputs."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any, cast
+
+from einloom.ir.cascade import Cascade
+from einloom.ir.dtypes import DType, as_dtype
+from einloom.ir.errors import ArgumentError, OperandError, RankError
+from einloom.ir.infer import infer_sizes
+from einloom.ir.verify import verify
+from einloom.specialisation import Shape
+
+
+def extents_of(cascade: Cascade, shapes: Mapping[str, Any]) -> dict[str, int]:
+    """The extents that the shapes of some inputs say."""
+    names = [decl.name for decl in cascade.inputs]
+    unknown = [name for name in shapes if name not in names]
+    if unknown:
+        raise ArgumentError(
+            f"{cascade.name} has no input {', '.join(unknown)}", deduced=(f"inputs: {names}",)
+        )
+    if len(shapes) == len(names):
+        given = checked_shapes([shapes[name] for name in names], len(names)) or []
+        return infer_sizes(cascade, dict(zip(names, given, strict=True)))
+    sizes: dict[str, int] = {}
+    for decl in cascade.inputs:
+        if decl.name not in shapes:
+            continue
+        (shape,) = checked_shapes([shapes[decl.name]], 1) or ((),)
+        if len(shape) != len(decl.extents):
+            raise RankError(f"{decl} was given the shape {shape}", span=decl.span)
+        for extent, size in zip(decl.extents, shape, strict=True):
+            rank = extent.rank
+            known = cascade.rank(rank).shape if rank is not None else extent.constant
+            wanted = known if isinstance(known, int) else sizes.get(rank or "", size)
+            if wanted != size:
+                raise RankError(f"{decl} was given the shape {shape}", span=decl.span)
+            if rank is not None:
+                sizes[rank] = size
+    return sizes
+
+
+def sized(cascade: Cascade, sizes: Mapping[str, int] | None) -> Cascade:
+    """The Cascade with the extents of some ranks that it leaves open."""
+    if sizes is None:
+        return cascade
+    if not isinstance(sizes, Mapping):
+        raise OperandError(f"sizes= is a dict of extents, not {sizes!r}")
+    shapes = {rank.name: rank.shape for rank in cascade.ranks}
+    for name, size in sizes.items():
+        if name not in shapes:
+            raise RankError(
+                f"sizes= names {name!r}, which is no rank of {cascade.name}",
+                deduced=(f"ranks: {', '.join(shapes)}",),
+            )
+        if type(size) is not int or size < 0:
+            raise OperandError(f"the extent of {name} is a whole number, not {size!r}")
+        if shapes[name] not in (None, size):
+            raise RankError(f"rank {name} is declared {shapes[name]}, so it cannot be {size}")
+    ranks = tuple(replace(rank, shape=sizes.get(rank.name, rank.shape)) for rank in cascade.ranks)
+    return verify(replace(cascade, ranks=ranks))
+
+
+def checked_shapes(given: list[Any] | None, count: int) -> list[Shape] | None:
+    """So many shapes, as tuples of numbers."""
+    if given is None:
+        return None
+    if len(given) != count:
+        raise ArgumentError(f"there are {count} inputs, but {len(given)} shapes")
+    try:
+        shapes = [tuple(map(operator.index, shape)) for shape in given]
+    except TypeError:
+        raise OperandError(f"shapes are tuples of whole numbers, not {given!r}") from None
+    if any(extent < 0 for shape in shapes for extent in shape):
+        raise ArgumentError(f"an extent is negative in {given!r}")
+    return shapes
+
+
+def in_order(given: Any, names: Sequence[str], what: str) -> list[Any] | None:
+    """What is given in order, or by the names of the inputs, as a list."""
+    if isinstance(given, Mapping):
+        by_name = cast(Mapping[str, Any], given)
+        missing = [name for name in names if name not in by_name]
+        unknown = [name for name in by_name if name not in names]
+        if missing or unknown:
+            raise ArgumentError(
+                f"{what}= does not fit the inputs {', '.join(names)}",
+                hint=f"missing: {missing}; unknown: {unknown}",
+            )
+        return [by_name[name] for name in names]
+    if given is None:
+        return None
+    if isinstance(given, str) or not isinstance(given, Sequence):
+        raise OperandError(f"{what}= is a list or a dict, not {given!r}")
+    return list(cast("Sequence[Any]", given))
+
+
+def dtypes_in_order(given: Any, names: Sequence[str], count: int) -> list[DType] | None:
+    """One dtype for all inputs, or one for each, as a list."""
+    if given is None:
+        return None
+    if isinstance(given, Mapping) or (isinstance(given, Sequence) and not isinstance(given, str)):
+        dtypes = [as_dtype(spec) for spec in in_order(given, names, "dtypes") or ()]
+        if len(dtypes) != count:
+            raise ArgumentError(f"there are {count} inputs, but {len(dtypes)} dtypes")
+        return dtypes
+    return [as_dtype(given)] * count
