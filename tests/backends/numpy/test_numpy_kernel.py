@@ -75,7 +75,7 @@ def test_one_function_serves_all_shapes() -> None:
 
 def test_arrays_that_do_not_fit() -> None:
     kernel = NumpyKernel(classic("ij,jk->ik"))
-    out = np.empty((2, 4), np.float32)
+    out = np.zeros((2, 4), np.float32)
     with pytest.raises(RankError, match="rank J has extent 3"):
         kernel.bind([A, B.T], [out])
     with pytest.raises(RankError, match="2 ranks but was given an array of 1"):
