@@ -297,6 +297,9 @@ def _joined(one: State | None, other: State) -> State:
         behind=_behind(first.count, (one, other)),
         parent=first.parent,
         barrier=first.barrier,
+        operands=(*other.operands, one),
+        waits=_waits((one, other), ()),
+        read=one.read | other.read,
     )
 
 
