@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 import einloom as el
 from einloom.passes.analysis.accelerator.architecture import Workload, sequence_length
+from einloom.passes.analysis.accelerator.design import Design, Phase, Placement
 from einloom.passes.analysis.accelerator.library import Library, load
 from einloom.passes.analysis.accelerator.model import evaluate
 from einloom.passes.analysis.accelerator.report import DesignReport, SpaceReport
@@ -505,3 +506,8 @@ def test_more_passes_than_one_loop_can_make(library: Library) -> None:
     cascade = el.parse("\n".join([*lines[:-2], divided, "}"]))
     with pytest.raises(el.EinloomError, match="AV needs RD of all of M1"):
         replace(library.designs["+Binding"], cascade=cascade)
+    chain = el.parse("cascade f(A[I]) -> Z {\n S = A[i]\n T = S * 2\n Z[i] = A[i] + T\n}")
+    place = Placement("1d", (("I",),), ("S", "T", "Z"))
+    phase = Phase(((("S", "T", "Z"),),), loops=("I",))
+    with pytest.raises(el.EinloomError, match="Z needs T of all of I"):
+        Design("d", flat.architecture, chain, (place,), (phase,))
