@@ -8,7 +8,16 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from einloom.api import einsum, einsum_path
-    from einloom.compiler import accelerator, compile, cost, evaluate, grad, parse, rewrite
+    from einloom.compiler import (
+        accelerator,
+        compile,
+        cost,
+        count_passes,
+        evaluate,
+        grad,
+        parse,
+        rewrite,
+    )
     from einloom.executable import Executable
     from einloom.expression import ContractExpression, contract_expression
     from einloom.frontend.handles import Tensor, sizes, tensors, variables
@@ -30,6 +39,7 @@ _HOMES = {
     "accelerator": "einloom.compiler",
     "compile": "einloom.compiler",
     "cost": "einloom.compiler",
+    "count_passes": "einloom.compiler",
     "evaluate": "einloom.compiler",
     "grad": "einloom.compiler",
     "parse": "einloom.compiler",
@@ -64,6 +74,7 @@ __all__ = [
     "compile",
     "contract_expression",
     "cost",
+    "count_passes",
     "einsum",
     "einsum_path",
     "evaluate",

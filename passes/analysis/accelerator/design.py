@@ -12,11 +12,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-from ....ir.cascade import Cascade
+from ....ir.cascade import Cascade, TensorDecl
 from ....ir.einsum import Einsum
 from ....ir.errors import ArgumentError
+from ..pass_count import count_passes
 from .architecture import Architecture, positive
 
 #: Before an Einsum's name in a lane: its array stands while the result moves through its rows.
@@ -88,7 +89,8 @@ class Design:
 
     Raises:
         ArgumentError: an Einsum is not placed and staged exactly once, a phase reads what a later
-            one makes, or a name means nothing.
+            one makes or loops over a rank that it needs several passes over, or a name means
+            nothing.
     """
 
     name: str
@@ -135,8 +137,7 @@ class Design:
             made |= set(phase.einsums)
             for name in phase.einsums:
                 self._reads_before(name, made)
-            for rank in phase.loops:
-                self._one_pass(phase, rank)
+            self._one_pass(phase)
 
     def definitions(self, name: str) -> Iterator[Einsum]:
         """The Einsums that define a tensor: one, or the starts and the step of a scan."""
@@ -178,29 +179,29 @@ class Design:
                         span=access.span,
                     )
 
-    def _one_pass(self, phase: Phase, rank: str) -> None:
+    def _one_pass(self, phase: Phase) -> None:
         """Refuses a loop over a rank that the Einsums of the phase need more than one pass over."""
-        einsums = [each for name in phase.einsums for each in self.definitions(name)]
-        along = [each for each in einsums if _goes_along(each, rank.lower())]
-        made = {each.name for each in along}
-        while (
-            more := {
-                each.name for each in einsums if any(read.tensor in made for read in each.reads())
-            }
-            - made
-        ):
-            made |= more
-        for einsum in along:
-            for read in einsum.reads():
-                if read.tensor in made and rank.lower() not in read.variables():
-                    raise ArgumentError(
-                        f"one loop over {rank} cannot run a whole phase of {self.name}: "
-                        f"{einsum.name} needs {read.tensor} of all of {rank}: that is another pass",
-                        span=read.span,
-                        hint=f"take {rank} out of `loops`, so that the buffer holds all of it, or "
-                        "make two phases",
-                    )
+        families = count_passes(self._fused(phase)).families if phase.loops else {}
+        for rank in phase.loops:
+            family = families.get(rank)
+            if family is not None and family.generations != 1:
+                raise ArgumentError(
+                    f"one loop over {rank} cannot run a whole phase of {self.name}, "
+                    f"which takes {family.generations} passes over it",
+                    deduced=[f"pass {n}: {', '.join(made)}" for n, made in family.plan().items()],
+                    hint=f"take {rank} out of `loops`, so that the buffer holds all of it, or make "
+                    "phases of the passes",
+                )
 
-
-def _goes_along(einsum: Einsum, variable: str) -> bool:
-    return variable in einsum.free or any(variable in read.variables() for read in einsum.reads())
+    def _fused(self, phase: Phase) -> Cascade:
+        """The Einsums of a phase, with what they read of others as inputs."""
+        cascade, inside = self.cascade, set(phase.einsums)
+        einsums = tuple(einsum for einsum in cascade.einsums if einsum.name in inside)
+        read = dict.fromkeys(access.tensor for einsum in einsums for access in einsum.reads())
+        extents = cascade.extents()
+        return replace(
+            cascade,
+            inputs=tuple(TensorDecl(name, extents[name]) for name in read if name not in inside),
+            einsums=einsums,
+            outputs=phase.einsums,
+        )
