@@ -181,7 +181,9 @@ class Design:
 
     def _one_pass(self, phase: Phase) -> None:
         """Refuses a loop over a rank that the Einsums of the phase need more than one pass over."""
-        families = count_passes(self._fused(phase)).families if phase.loops else {}
+        if not phase.loops:
+            return
+        families = count_passes(self._fused(phase)).families
         for rank in phase.loops:
             family = families.get(rank)
             if family is not None and family.generations != 1:
