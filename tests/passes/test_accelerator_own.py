@@ -1,4 +1,4 @@
-"""The accelerator model on designs of one's own, from a TOML file and from Python; mistakes in them."""
+"""The accelerator model on designs of one's own, and on mistakes in them."""
 
 from __future__ import annotations
 
