@@ -21,8 +21,8 @@ from ...ir.einsum import (
 from ...ir.ranks import Partition, RankExpr
 from ..rewrite import needed_for
 from .emit import guarded, kept_dtype
+from .forms import Form
 from .loop import Fold, Loop
-from .separate import Form
 
 #: What each term of a reduction is in the end, by the reduction's name and the term's number.
 Finals = Mapping[tuple[str, int], Access]
@@ -66,11 +66,12 @@ def rebuilt(
     einsums = [*before, *made, *after]
     defined = {einsum.name for einsum in einsums}
     einsums += ends.copies(name for name in cascade.outputs if name not in defined)
-    needed = needed_for(einsums, cascade.outputs)
-    known = {einsum.name for einsum in cascade.einsums} - needed_for(
+    # What nothing read before is kept, as it is no business of this.
+    spare = {einsum.name for einsum in cascade.einsums} - needed_for(
         cascade.einsums, cascade.outputs
     )
-    kept = [einsum for einsum in einsums if einsum.name in needed | known]
+    needed = needed_for(einsums, {*cascade.outputs, *(spare & {e.name for e in einsums})})
+    kept = [einsum for einsum in einsums if einsum.name in needed]
     found = loop.scope.with_einsums(kept)
     return replace(
         found,
