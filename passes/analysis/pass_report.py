@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from difflib import get_close_matches
 from typing import Any, TypeAlias
 
 from ...ir.cascade import Cascade
 from ...ir.einsum import Access, Einsum
+from ...ir.errors import RankError
 from ...ir.printer import print_access, print_einsum, print_expr
 from .families import Ranks
 from .footprint import Held, largest
@@ -176,6 +178,21 @@ class PassReport:
     def witnesses(self) -> dict[str, tuple[Witness, ...]]:
         """For each rank, the reason of each pass beyond the first."""
         return {rank: family.witnesses for rank, family in self.families.items()}
+
+    def along(self, rank: str) -> PassReport:
+        """The report on one rank alone.
+
+        Raises:
+            RankError: it is no rank that an Einsum walks.
+        """
+        if rank not in self.families:
+            near = get_close_matches(rank.upper(), self.families, 1, 0.6)
+            raise RankError(
+                f"nothing in {self.cascade.name} walks a rank {rank}",
+                deduced=(f"ranks: {', '.join(self.families) or 'none'}",),
+                hint=f"did you mean {near[0]}?" if near else "ranks are in upper case",
+            )
+        return replace(self, families={rank: self.families[rank]})
 
     def as_dict(self) -> dict[str, Any]:
         """The report as plain data; counts are numbers, or text where they grow with a rank."""

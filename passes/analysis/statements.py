@@ -23,7 +23,7 @@ from ...ir.einsum import (
 )
 from ...ir.ranks import RankExpr
 from ...ir.scans import Scan, stages
-from ..rewrite import rename, without_unread
+from ..scope import rename, without_unread
 from .families import Ranks
 
 
