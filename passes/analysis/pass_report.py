@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
+from itertools import islice
 from typing import Any, TypeAlias
 
 from ...ir.cascade import Cascade
@@ -17,6 +18,9 @@ from .footprint import Held, largest
 from .pass_picture import Node, Panel, draw
 from .polynomial import Polynomial, total
 from .statements import Statement, groups
+
+#: So many inputs that two reads share are named in words.
+_SHOWN = 4
 
 #: A number of passes; a Polynomial where each iteration of a scan takes passes of its own.
 Count: TypeAlias = int | Polynomial
@@ -56,15 +60,19 @@ class Witness:
     """Why pass `number` is another one: `second` reads again what `first` has read.
 
     `through` are the tensors from the first reader to the last one that `second` waits for; the
-    first of them is complete only when `first` has read every coordinate. `shared` are the inputs
-    that both reads are made of.
+    first of them is complete only when `first` has read every coordinate.
     """
 
     number: int
     first: Reading
     through: tuple[str, ...]
     second: Reading
-    shared: tuple[str, ...]
+    sharing: Callable[[], Iterable[str]] = field(compare=False, repr=False)
+
+    @property
+    def shared(self) -> tuple[str, ...]:
+        """The inputs that both reads are made of; listed when asked for, as they may be many."""
+        return tuple(self.sharing())
 
     def lines(self, rank: str) -> Iterator[str]:
         """The reason in words, over the family of that rank."""
@@ -82,7 +90,9 @@ def _again(witness: Witness) -> str:
     names = [r.access.tensor for r in (witness.first, witness.second) if r.access is not None]
     if len(set(names)) == 1:
         return f"{names[0]} is read again"
-    return f"{' and '.join(witness.shared)} is read again, as {' and '.join(names)}"
+    first = list(islice(witness.sharing(), _SHOWN + 1))
+    shared = " and ".join(first if len(first) <= _SHOWN else [*first[:_SHOWN], "more"])
+    return f"{shared} is read again, as {' and '.join(names)}"
 
 
 def _indented(text: str) -> Iterator[str]:

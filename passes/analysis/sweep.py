@@ -27,13 +27,20 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
+from functools import reduce
 from types import MappingProxyType
-from typing import Protocol
+from typing import Protocol, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
 
 from ...ir.einsum import Access
 from ...ir.ranks import RankExpr
 from .families import Ranks
 from .statements import Group, Statement
+
+#: For each watched tensor, how many passes over it lie behind.
+Counts: TypeAlias = "npt.NDArray[np.uint32]"
 
 
 class Bits(Protocol):
@@ -57,7 +64,8 @@ class State:
     `number` is the pass p of a Stream(p) or Done(p). `swept` is the pass in which the statement
     ran, 0 if it took none. `count` is FuseMax's. `whole`: it keeps every rank of the family.
     `parent` is the operand that the count comes from, or `barrier`, a Done one, raised it.
-    `needs` is the operand that gave the pass, if one did; `operands` are all.
+    `needs` is the operand that gave the pass, if one did; `operands` are all. `counts` are those of
+    the tensors that are watched, if any are.
     """
 
     by: Statement | None
@@ -72,13 +80,15 @@ class State:
     barrier: State | None = None
     needs: State | None = None
     operands: tuple[State, ...] = ()
+    counts: Counts | None = None
 
     def same(self, other: State | None) -> bool:
         """Whether the two say the same, apart from where they come from."""
-        return other is not None and (
-            (self.stream, self.number, self.count, self.lineage, self.behind)
-            == (other.stream, other.number, other.count, other.lineage, other.behind)
-        )
+        if other is None:
+            return False
+        ours = (self.stream, self.number, self.count, self.lineage, self.behind)
+        theirs = (other.stream, other.number, other.count, other.lineage, other.behind)
+        return ours == theirs and np.array_equal(_of(self), _of(other))
 
 
 #: Of an intermediate that a family does not touch.
@@ -113,6 +123,7 @@ class Walk:
     ) -> None:
         self.leaves, self.outer = leaves, outer
         self._ranks, self._axes, self._inputs = ranks, axes, inputs
+        self._known: dict[int, tuple[Statement, list[Touch]]] = {}
 
     def covers(self, rank: str) -> bool:
         """Whether a coordinate of that rank says which visit it is of."""
@@ -134,6 +145,13 @@ class Walk:
 
     def touches(self, statement: Statement) -> list[Touch]:
         """The reads that go along the family, and how."""
+        known = self._known.get(id(statement))
+        if known is None:
+            known = (statement, self._touches(statement))  # kept, so that no other has its id
+            self._known[id(statement)] = known
+        return known[1]
+
+    def _touches(self, statement: Statement) -> list[Touch]:
         driver = self.driver(statement)
         found: list[Touch] = []
         for access in statement.reads:
@@ -205,48 +223,49 @@ class Swept:
     def passes(self) -> int:
         return max((state.count for state in self.all if state.swept), default=0)
 
+    @property
+    def counts(self) -> Counts:
+        """The passes over each of the tensors that were watched."""
+        return _most(self.all)
+
 
 def sweep(
     walk: Walk,
     groups: Sequence[Group],
     bits: Bits,
     *,
-    before: Mapping[str, State] = MappingProxyType({}),
     inherits: bool = True,
     rounds: Callable[[str], int | None] = lambda rank: None,
     more: Mapping[str, int] = MappingProxyType({}),
+    watched: int = 0,
 ) -> Swept:
     """Runs the algorithm over the statements.
 
     Args:
         bits: a tensor's own bit of lineage; 0 for one whose lineage is not asked for. `alone`: one
             that is made of no other along the family.
-        before: what was made before these statements; its counts are left aside.
         inherits: whether what is made of a tensor has its lineage.
         rounds: how many iterations an iterative rank has, if that is known.
         more: rounds beyond the usual for a scan whose iterations take passes of their own.
+        watched: for so many bits, from the lowest, the passes over each are counted by themselves.
     """
     states: dict[str, State] = {}
     every: list[State] = []
 
-    def run(statement: Statement, before: Mapping[str, State]) -> State:
-        def state_of(tensor: str) -> State:
-            if tensor in states:
-                return states[tensor]
-            earlier = before.get(tensor)
-            return _FREE if earlier is None else replace(earlier, count=0, lineage=0, behind=0)
-
-        return _run(walk, statement, state_of, bits, inherits)
+    def run(statement: Statement) -> State:
+        state = _run(walk, statement, states, bits, inherits)
+        if not watched:
+            return state
+        own = state.lineage | bits(statement.tensor, alone=True)
+        return replace(state, counts=_counted(state, own, watched))
 
     feedback: set[str] = set()
     for group in groups:
         if group.rank is None:
             for statement in group.statements:
-                states[statement.tensor] = run(statement, before)
+                states[statement.tensor] = run(statement)
                 every.append(states[statement.tensor])
             continue
-        own = {statement.tensor for statement in group.statements}
-        outside = {name: state for name, state in before.items() if name not in own}
         known, usual = rounds(group.rank), usual_rounds(group)
         wanted = usual + more.get(group.rank, 0)
         last: dict[str, State] = {}
@@ -256,7 +275,7 @@ def sweep(
             # A scan's starts stand once, its steps again and again.
             again = [s for s in group.statements if turn == 0 or not s.is_start]
             for statement in again:
-                after = run(statement, outside)
+                after = run(statement)
                 states[statement.tensor] = _joined(states.get(statement.tensor), after)
             last = {s.tensor: states[s.tensor] for s in group.statements}
             settled = all(state.same(round_before.get(name)) for name, state in last.items())
@@ -290,13 +309,14 @@ def _joined(one: State | None, other: State) -> State:
         behind=_behind(first.count, (one, other)),
         parent=first.parent,
         barrier=first.barrier,
+        counts=None if other.counts is None else _most((one, other)),
     )
 
 
 def _run(
     walk: Walk,
     statement: Statement,
-    state_of: Callable[[str], State],
+    states: Mapping[str, State],
     bits: Bits,
     inherits: bool,
 ) -> State:
@@ -311,7 +331,7 @@ def _run(
             whole |= touch.whole and touch.way is not Way.COMPLETE
             traversal |= touch.way is Way.COMPLETE
             continue
-        state = state_of(access.tensor)
+        state = states.get(access.tensor, _FREE)
         if touch is not None:
             lineage |= bits(access.tensor) | (state.lineage if inherits else 0)
         if not state.stream:
@@ -371,6 +391,38 @@ def _run(
         needs,
         operands,
     )
+
+
+_NONE: Counts = np.zeros(0, np.uint32)
+
+
+def _of(state: State) -> Counts:
+    return _NONE if state.counts is None else state.counts
+
+
+def _most(states: Sequence[State]) -> Counts:
+    """The larger count of each watched tensor; an array that is not to be written to."""
+    found = [state.counts for state in states if state.counts is not None]
+    return reduce(np.maximum, found) if found else _NONE
+
+
+def _counted(state: State, own: int, watched: int) -> Counts:
+    """The passes over each watched tensor: one more if what must be complete has read it before.
+
+    `own` are those that the statement itself reads, or is made of.
+    """
+    behind = _most(state.operands)
+    if not behind.size:
+        behind = np.zeros(watched, np.uint32)
+    own &= (1 << watched) - 1
+    if not state.swept or not own:
+        return behind
+    found = behind.copy()
+    waiting = _most([each for each in state.operands if not each.stream])
+    packed = np.frombuffer(own.to_bytes((watched + 7) // 8, "little"), np.uint8)
+    mask = np.unpackbits(packed, count=watched, bitorder="little").view(bool)
+    np.maximum(found, waiting + 1 if waiting.size else 1, out=found, where=mask)
+    return found
 
 
 def _number(state: State) -> int:

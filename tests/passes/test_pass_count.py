@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 
 import einloom as el
 from einloom.passes.analysis.polynomial import Polynomial
 
+from ..support import ROOT
 from .counted import ATTENTION, COUNTED, PAIR, VECTOR
 
 
@@ -175,3 +177,10 @@ def test_attention_for_several_queries_is_counted_along_one_rank() -> None:
         "  A[m,p] = exp(QK[m,p]) / N[p]\n  AV[f,p] = A[m,p] * V[f,m]"
     )
     assert el.count_passes(text).passes == {"E": 1, "P": 1, "M": 2, "F": 1}
+
+
+def test_the_report_in_the_documentation_is_the_one_that_is_printed() -> None:
+    page = (ROOT / "docs" / "passes.md").read_text("utf-8")
+    source, printed = re.findall(r"```(?:text)?\n((?:cascade|passes) .*?)\n```", page, re.DOTALL)
+    assert source in (ROOT / "examples" / "attention.ein").read_text("utf-8")
+    assert printed == str(el.count_passes(source))
