@@ -13,7 +13,7 @@ from .families import Ranks
 from .footprint import held
 from .pass_report import Count, FamilyReport, PassReport, Placed
 from .polynomial import Polynomial
-from .statements import groups
+from .statements import groups, input_axes
 from .sweep import Bits, Swept, Walk, sweep, usual_rounds
 from .witness import Lineage, witnesses
 
@@ -40,14 +40,12 @@ class _Counter:
         self.sizes = known | sizes
         self.groups = groups(cascade, ranks)
         self.inputs = frozenset(decl.name for decl in cascade.inputs)
-        self.axes: dict[str, tuple[str | None, ...]] = {
-            decl.name: tuple(map(ranks.of_extent, decl.extents)) for decl in cascade.inputs
-        }
+        self.axes = input_axes(cascade, ranks)
         self.statements = [s for group in self.groups for s in group.statements]
         walked: set[str] = set()
         for statement in self.statements:
             if not statement.is_start:
-                self.axes[statement.tensor] = tuple(map(_rank, statement.left))
+                self.axes[statement.tensor] = statement.axes
             walked |= {v.upper() for v in (*statement.kept, *statement.reduced)}
         self.walked = {leaf for rank in walked for leaf in ranks.leaves(rank)}
 
@@ -138,38 +136,29 @@ class _Counter:
         self, walk: Walk, swept: Swept, names: Lineage
     ) -> tuple[dict[str, Count], dict[str, Count]]:
         """The passes over each tensor, read itself, and read as what is made of it."""
-        reads: dict[str, _Readers] = {}
-        makers: dict[str, int] = {}
-        seen = again = 0
+        reads: dict[str, set[int]] = {}
         by_pass: dict[int, int] = {}
-        for number, group in enumerate(self.groups):
-            for statement in group.statements:
-                state = swept.states[statement.tensor]
-                makers[statement.tensor] = number
-                for touch in walk.touches(statement):
-                    reads.setdefault(touch.access.tensor, _Readers(number)).passes.add(state.swept)
-                by_pass[state.swept] = by_pass.get(state.swept, 0) | state.lineage
-        whole = by_pass.pop(0, 0)
-        for lineage in by_pass.values():
-            again |= seen & lineage
-            seen |= lineage
-        whole |= seen
-        often = {
-            tensor: readers
-            for tensor, readers in reads.items()
-            if len(readers.passes - {0}) > 1 or swept.feedback
-        }
-        # What a scan makes is there from round to round, so there it counts as a reader as well.
-        looped = {t for t, readers in often.items() if makers.get(t) == readers.first}
+        for statement in self.statements:
+            state = swept.states[statement.tensor]
+            for touch in walk.touches(statement):
+                passes = reads.setdefault(touch.access.tensor, set())
+                if state.swept:
+                    passes.add(state.swept)
+            by_pass[state.swept] = by_pass.get(state.swept, 0) | state.read
+        once = again = 0
+        for read in by_pass.values():
+            again |= once & read
+            once |= read
+        often = [t for t, passes in reads.items() if len(passes) > 1 or swept.feedback]
         direct: dict[str, Count] = dict.fromkeys(reads, 1)
-        direct |= self._passes_over(walk, swept, list(often), looped, inherits=False)
-        made: dict[str, Count] = {t: 1 for t in names.of(whole) if t in self.inputs}
-        remade = [t for t in names.of(whole if swept.feedback else again) if t in self.inputs]
-        made |= self._passes_over(walk, swept, remade, set(), inherits=True)
+        direct |= self._passes_over(walk, swept, often, inherits=False)
+        made: dict[str, Count] = {t: 1 for t in names.of(once) if t in self.inputs}
+        often = [t for t in names.of(once if swept.feedback else again) if t in self.inputs]
+        made |= self._passes_over(walk, swept, often, inherits=True)
         return direct, made
 
     def _passes_over(
-        self, walk: Walk, swept: Swept, tensors: Sequence[str], looped: set[str], *, inherits: bool
+        self, walk: Walk, swept: Swept, tensors: Sequence[str], *, inherits: bool
     ) -> dict[str, Count]:
         """The passes over each of these by itself, all counted in one sweep."""
         if not tensors:
@@ -177,7 +166,7 @@ class _Counter:
         own = {tensor: 1 << number for number, tensor in enumerate(tensors)}
 
         def bits(tensor: str, *, alone: bool = False) -> int:
-            return 0 if alone and tensor not in looped else own.get(tensor, 0)
+            return 0 if alone else own.get(tensor, 0)
 
         def counts(more: Mapping[str, int]) -> list[int]:
             again = self._sweep(walk, bits, inherits=inherits, more=more, watched=len(tensors))
@@ -189,15 +178,3 @@ class _Counter:
             tensor: self._total(found[n], {rank: each[n] for rank, each in more.items()})
             for n, tensor in enumerate(tensors)
         }
-
-
-class _Readers:
-    """From which group on a tensor is read, and in which passes; 0 is none."""
-
-    def __init__(self, first: int) -> None:
-        self.first = first
-        self.passes: set[int] = set()
-
-
-def _rank(index: RankExpr) -> str | None:
-    return next((variable.upper() for variable in index.variables()), None)

@@ -49,15 +49,15 @@ def witnesses(walk: Walk, swept: Swept, names: Lineage) -> Iterator[Witness]:
 
 
 def _witness(walk: Walk, swept: Swept, again: State, barrier: State, names: Lineage) -> Witness:
-    shared = again.lineage & barrier.behind
+    shared = again.read & barrier.behind
     chain = [barrier]
-    while chain[-1].stream or not (chain[-1].swept and chain[-1].lineage & shared):
+    while chain[-1].stream or not (chain[-1].swept and chain[-1].read & shared):
         operands = [state for state in chain[-1].operands if state.behind & shared]
         chain.append(min(operands, key=lambda state: state.stream))  # what is folded, if any is
     first, second = chain[-1].by, again.by
     assert first is not None
     assert second is not None
-    shared &= chain[-1].lineage
+    shared &= chain[-1].read
     return Witness(
         again.count,
         Reading(first.einsum, _reading(walk, swept, first, shared, names)),
