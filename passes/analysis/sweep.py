@@ -315,7 +315,11 @@ def _joined(one: State | None, other: State) -> State:
         behind=_behind(first.count, (one, other)),
         parent=first.parent,
         barrier=first.barrier,
-        counts=None if other.counts is None else _most((one.counts, other.counts)),
+        operands=(*other.operands, one),
+        waits=_waits((one, other), ()),
+        read=one.read | other.read,
+        counts=_either(one.counts, other.counts),
+        waited=_either(one.waited, other.waited),
     )
 
 
@@ -418,6 +422,10 @@ def _most(found: Sequence[Counts | None]) -> Counts:
     """The largest number for each watched tensor; an array that is not to be written to."""
     known = [each for each in found if each is not None]
     return reduce(np.maximum, known) if known else _NONE
+
+
+def _either(one: Counts | None, other: Counts | None) -> Counts | None:
+    return other if one is None else one if other is None else np.maximum(one, other)
 
 
 def _counted(state: State, watched: int) -> State:

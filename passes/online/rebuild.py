@@ -223,9 +223,9 @@ class _Ends:
         """The reductions that are one over the other, so that both are 0 where a guard hid -inf."""
         under: dict[str, list[str]] = {}
         for fold in self._unsettled.values():
-            if len(fold.terms) > 1:
+            term, *others = fold.terms
+            if others:
                 continue
-            term = fold.terms[0]
             for owed, sign in term.outer:
                 if not isinstance(owed, Access) or sign > 0 or owed.tensor not in self._unsettled:
                     continue
