@@ -56,6 +56,6 @@ def test_the_cascades_whose_passes_are_counted() -> None:
         "chain 42 {'I': 1, 'J': 1, 'K': 18}\n"
         "attention 42 {'N': 13, 'M': 6, 'E': 7}\n"
         "weights 42 {'N': 1, 'M': 21}\n"
-        "there and back 42 {'M': 2}\n"
+        "there and back 43 {'M': 2}\n"
         "scans 28 {'M': 1}\n"
     )
