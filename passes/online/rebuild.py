@@ -133,7 +133,8 @@ class _Ends:
                 self._whole[fold.name] = final
             return []
         made: list[Einsum] = []
-        self._nonempty(fold)
+        # What is deferred is not zero for a reduction of nothing, as the reduction is.
+        self.assumptions += self._nonempty()
         total: Expr | None = None
         for number, term in enumerate(fold.terms):
             value = self._owed(self.finals[fold.name, number], term, additive=fold.additive)
@@ -160,12 +161,11 @@ class _Ends:
             value = Map(op, (*args, owed))
         return value
 
-    def _nonempty(self, fold: Fold) -> None:
-        """What is deferred is not zero for a reduction of nothing, as the reduction is."""
-        rank = self.loop.variable.upper()
-        known = self.loop.scope.extent(self.loop.variable)
-        if not known:
-            self.assumptions.append(Map("gt", (Coordinate(rank), Literal(0))))
+    def _nonempty(self) -> list[Expr]:
+        """That there is anything to reduce, where no size says so."""
+        if self.loop.scope.extent(self.loop.variable):
+            return []
+        return [Map("gt", (Coordinate(self.loop.variable.upper()), Literal(0)))]
 
     def _some(self, fold: Fold, conditions: Sequence[Expr], made: list[Einsum]) -> Access:
         """Whether there is any coordinate at which all of some conditions hold."""
@@ -197,7 +197,6 @@ class _Ends:
                     continue
                 found.append(einsum)
                 continue
-            self._nonempty(fold)
             made: list[Einsum] = []
             hidden = self._hidden(fold, made)
             expr = Map("select", (hidden, Literal(float("nan")), einsum.expr))
@@ -216,9 +215,8 @@ class _Ends:
         conditions = [c for term in fold.terms for c in term.active]
         if fold.einsum.where is not None:
             conditions.append(fold.einsum.where)
-        if conditions:
-            hidden = Map("and", (hidden, self._some(fold, conditions, made)))
-        return hidden
+        some = [self._some(fold, conditions, made)] if conditions else self._nonempty()
+        return Map("and", (hidden, *some)) if some else hidden
 
     def _paired(self, einsums: Sequence[Einsum]) -> set[str]:
         """The reductions that are one over the other, so that both are 0 where a guard hid -inf."""

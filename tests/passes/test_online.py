@@ -205,10 +205,13 @@ def test_an_empty_rank_is_assumed_away_only_where_it_matters() -> None:
     assert "M > 0" in str(deferred)
     with pytest.raises(el.EinloomError, match="M > 0"):
         el.evaluate(deferred, Q=np.ones((2, 3)), K=np.ones((2, 0)), V=np.ones((1, 0)))
-    body = "  G = max[m] X[m]\n  D = sum[m] exp(X[m] - G)\n  N = sum[m] (exp(X[m] - G) * X[m])"
-    told = el.rewrite(VECTOR.format(body + "\n  Y = N / D"), "online{rank=m, tile=4}")
-    assert "M > 0" not in str(told)
-    assert np.isnan(el.evaluate(told, X=np.ones(0)))  # 0 / 0, as it was
+    kept = el.rewrite(
+        VECTOR.format("  G = min[m] X[m]\n  D = sum[m] (exp(G - X[m]) * X[m])\n  Y = G + D"),
+        "online{rank=m, tile=4}",
+    )
+    assert "M0 = 4\n" in str(kept)
+    assert el.evaluate(kept, X=np.ones(0)) == np.inf
+    assert np.isnan(el.evaluate(kept, X=np.array([np.inf])))
 
 
 @pytest.mark.parametrize("dtype", ["f16", "bf16", "f32", "f64"])
