@@ -80,6 +80,6 @@ def test_a_rank_on_an_axis_that_is_longer(backend: str, shape: Any, read: str) -
       R[a,b+1,p] = max(R[a,b,p], L[a,b,p])
       Y[a,b,p] = {read}
     }}"""
-    given: Any = np.random.default_rng(0).standard_normal(shape)
-    found = el.compile(text, backend=backend)(given)
-    np.testing.assert_allclose(found, el.evaluate(text, L=given), rtol=1e-14)
+    array: Any = np.random.default_rng(0).standard_normal(shape)
+    found = el.compile(text, backend=backend)(array)
+    np.testing.assert_allclose(found, el.evaluate(text, L=array), rtol=1e-14)
