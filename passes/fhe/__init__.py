@@ -1,0 +1,1 @@
+"""Einsums on encrypted vectors: Cascade -> SlotProgram."""

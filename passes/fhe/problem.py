@@ -1,0 +1,67 @@
+"""What there is to pack: one product of tensors, with sizes, and which of them are encrypted."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+
+from ...ir.cascade import Cascade
+from ...ir.einsum import Access
+from ...ir.errors import ArgumentError, UnsupportedError
+from ...ir.infer import infer_sizes
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """`output = sum of a product`: the factors in order, the size of each variable.
+
+    Shapes are those of the factors and of the output; `encrypted` are names of inputs.
+    """
+
+    name: str
+    factors: tuple[Access, ...]
+    output: Access
+    sizes: Mapping[str, int]
+    shapes: Mapping[str, tuple[int, ...]]
+    encrypted: frozenset[str]
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """The tensors that are read, each once."""
+        return tuple(dict.fromkeys(factor.tensor for factor in self.factors))
+
+
+def problem_of(
+    cascade: Cascade, shapes: Mapping[str, Sequence[int]], secret: Collection[str] | None = None
+) -> Problem:
+    """The Problem that a Cascade of one Einsum is, for arrays of those shapes.
+
+    Args:
+        secret: the inputs that are encrypted; None: all of them.
+
+    Raises:
+        UnsupportedError: it is more than one product over the sum_product semiring, or nothing
+            in it is encrypted.
+        ArgumentError: `secret` names no input.
+        RankError: the shapes do not fit.
+    """
+    names = [decl.name for decl in cascade.inputs]
+    wrong = [name for name in secret or () if name not in names]
+    if wrong:
+        raise ArgumentError(f"{', '.join(wrong)} is no input", passed=(f"inputs: {names}",))
+    encrypted = frozenset(names if secret is None else secret)
+    if not encrypted:
+        raise UnsupportedError("nothing is encrypted", hint="name an input as secret")
+    if len(cascade.einsums) != 1:
+        raise UnsupportedError(f"{cascade.name} has {len(cascade.einsums)} Einsums, not one")
+    (einsum,) = cascade.einsums
+    factors = einsum.product()
+    if factors is None or einsum.ring.name != "sum_product":
+        raise UnsupportedError(
+            f"{einsum.name} is no product summed over sum_product", span=einsum.span
+        )
+    extents = infer_sizes(cascade, shapes)
+    sizes = {rank.lower(): size for rank, size in extents.items()}
+    found = {name: tuple(shapes[name]) for name in names}
+    found[einsum.name] = tuple(extent.value(extents) for extent in einsum.extents())
+    return Problem(cascade.name, factors, einsum.output, sizes, found, encrypted)
