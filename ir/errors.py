@@ -97,6 +97,14 @@ class PassError(EinloomError, ValueError):
     """A pass cannot be applied to this Cascade; the message says which condition fails."""
 
 
+class SlotError(EinloomError, ValueError):
+    """Slots of a ciphertext cannot hold this, or no key is held for what is asked of them."""
+
+
+class LevelError(EinloomError, ValueError):
+    """The levels or scales of ciphertexts do not fit one another, or none is left."""
+
+
 class ArgumentError(EinloomError, ValueError):
     """An argument of a call has a value that it may not have."""
 

@@ -1,0 +1,45 @@
+"""How much noise each operation adds: variances per slot, in units of the scaled integers.
+
+Average case, for a ternary secret s and errors of standard deviation σ. A polynomial whose N
+coefficients are independent of variance V is, on a slot, complex Gaussian of variance N·V/2 in
+each part. What a rounding leaves is e0 + e1·s + e2·s² (the last for size 3), each coefficient
+uniform within ±1/2, so a slot's noise follows |s| on that slot: it is not alike on all slots.
+Sources: eprint 2022/162; Bossuat et al., CiC 2025; eprint 2020/1118.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from .embedding import Reals, exponents
+from .params import Parameters
+
+#: The standard deviation of SEAL's and the standard's error distribution.
+SIGMA = 3.2
+
+
+def rounding(degree: int, spread: Reals, size: int = 2) -> Reals:
+    """Variance per part and slot of dividing by a prime and rounding; spread: |s|² on the slots."""
+    terms = spread if size == 2 else spread + spread * spread
+    return degree / 24 * (1 + terms)
+
+
+def fresh(parameters: Parameters, level: int, spread: Reals) -> Reals:
+    """Of a public-key encryption made modulo one prime more, which is then divided away."""
+    n, chain = parameters.degree, (*parameters.primes, parameters.special)
+    public = n / 2 * SIGMA**2 * (2 * n / 3 + 1 + spread) / float(chain[level + 1]) ** 2
+    return public + rounding(n, spread)
+
+
+def key_switch(parameters: Parameters, level: int, spread: Reals) -> Reals:
+    """Of a key switch with one digit a prime, as SEAL does it.
+
+    SEAL's digits are in [0, q), so their mean q/2 stands out where 1/(1 - ζ) is large.
+    """
+    n, special = parameters.degree, float(parameters.special)
+    digits = math.fsum((float(q) / special) ** 2 for q in parameters.primes[: level + 1])
+    means = 1 / np.abs(1 - np.exp(1j * np.pi / n * exponents(parameters.slots))) ** 2
+    digit_part: Reals = n / 2 * SIGMA**2 * digits * (n / 12 + means)
+    return digit_part + rounding(n, spread)
