@@ -32,7 +32,8 @@ class Term:
     """A point of an iteration space: what it reads, and the visits at which it may be executed.
 
     Sets of visits are bit masks. `home` is empty where the point does not have all coordinates of
-    the family; `inputs` has the visit of each input read, with the input's name.
+    the family; `inputs` has the visit at which each input is read, with the input's name: home, or
+    without one that of the element.
     """
 
     home: int
@@ -121,6 +122,9 @@ def all_sizes(cascade: Cascade, given: Mapping[str, int]) -> dict[str, int]:
     )
     cascade = replace(cascade, ranks=ranks)
     known = {r.name: r.shape for r in ranks if isinstance(r.shape, int)}
+    for partition in cascade.partitions:
+        if partition.rank in known and set(partition.parts[1:]) <= known.keys():
+            known.setdefault(partition.parts[0], partition.outer_shape.value(known))
     for _ in ranks:
         for rank in ranks:
             if rank.shape is not None and not isinstance(rank.shape, int):
@@ -223,7 +227,11 @@ class _Builder:
         reads: set[Key] = set()
         for expr in exprs:
             self.collect(expr, env, inputs, reads)
-        draft.terms.add((self.home(env), frozenset(inputs), frozenset(reads)))
+        home = self.home(env)
+        if home:
+            at = home if home.bit_count() == 1 else 0
+            inputs = {(tensor, at) for tensor, _ in inputs}
+        draft.terms.add((home, frozenset(inputs), frozenset(reads)))
 
     def collect(self, expr: Expr, env: Env, inputs: set[tuple[str, int]], reads: set[Key]) -> None:
         """What an expression reads at a point."""

@@ -2,19 +2,19 @@
 
 A *sweep* visits each coordinate of a rank once, in an order of its own. The model:
 
-- An input's element that has a coordinate on the rank can be read at the visit of that coordinate,
-  in any sweep. With a partition, a visit is a coordinate of one leaf, the outermost, with all that
-  lies under it at once; the outermost leaf is chosen for the fewest sweeps.
-- A point of an iteration space that has all coordinates of the rank is executed at its visit. What
-  it makes there, if that has the coordinates too, lives only during that visit, and is computed
-  again in later sweeps.
+- A point of an iteration space that has all coordinates of the rank is executed at their visit,
+  where it may read any element of an input. What it makes there, if that has the coordinates too,
+  lives only during that visit, and is computed again in later sweeps. With a partition, a visit is
+  a coordinate of one leaf, the outermost, with all that lies under it at once; the outermost leaf
+  is chosen for the fewest sweeps.
+- A point that lacks a coordinate reads an input's element that has them all at that one's visit.
 - A reduction takes its terms as they come, in any order, within one sweep. What lacks a coordinate
   of the rank, reduced or partly reduced, lives on once it is complete; what is made of such values
   alone, and has not all coordinates, is computed at any time, between sweeps too.
-- A point that reads elements of several visits (reversed, gathered, x+r, a neighbour) holds what it
-  has read until the rest is there; what it makes is stored and lives on, and may be read where it
-  arises or at a visit of the reader's or its own. It can hold nothing while it waits for a value
-  that, as the sweep began, still needed every coordinate: that is what a pass is.
+- A computed element that a point of another visit reads (reversed, gathered, a neighbour) is stored
+  and lives on. Such a point is executed at its own visit, or where the last of these elements
+  arises; it holds what it has read till then, and what it makes is stored, too. But it waits in
+  vain for a value that, as the sweep began, still needed every coordinate: that is what a pass is.
 - The state of a scan lives on: step v+1 needs step v.
 
 Nothing here knows how passes are counted; it is the definition, on small extents, that the analysis
@@ -261,7 +261,8 @@ class _Sweeps:
             if not term.home or term.home & visit or seen or kept:
                 return True
             # A scan does not run through several of its steps because the first has arisen.
-            return bool(reads & arisen & ~(self.of_tensor[node.key[0]] if node.carried else 0))
+            arisen &= ~(self.of_tensor[node.key[0]] if node.carried else 0)
+            return bool(reads & arisen & ~barriers)
         if seen or kept:
             walk.held[number, place] = seen, kept
         return False
@@ -277,6 +278,13 @@ def _classify(graph: Graph) -> tuple[int, list[list[bool]]]:
     transient = 0
     strict = 0
     tied: list[list[bool]] = []
+    fetched = union(
+        1 << read
+        for node in graph.nodes
+        for term in node.terms
+        for read in term.reads
+        if term.home and graph.nodes[read].home not in (0, term.home)
+    )
     for number, node in enumerate(graph.nodes):
         flags: list[bool] = []
         for term in node.terms:
@@ -292,6 +300,6 @@ def _classify(graph: Graph) -> tuple[int, list[list[bool]]]:
         if node.home and all(flags) and all(term.home == node.home for term in node.terms):
             if node.carried:
                 strict |= 1 << number
-            elif node.home.bit_count() == 1:
+            elif node.home.bit_count() == 1 and not fetched >> number & 1:
                 transient |= 1 << number
     return transient, tied
