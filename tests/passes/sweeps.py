@@ -194,17 +194,23 @@ class _Sweeps:
     def _barriers(self, state: _State) -> int:
         """The elements that still need every visit, as a sweep begins."""
         everything = (1 << self.graph.extent) - 1
+        # What a scan has of its way behind it does not make the rest a shorter one.
+        done = state.complete
+        for group in self.of_tensor.values():
+            if group & self.stored & ~state.complete:
+                done &= ~group
         covers: list[int] = []
         barriers = 0
         for number, node in enumerate(self.graph.nodes):
             cover = 0
-            if not state.complete >> number & 1:
+            if not done >> number & 1:
                 for place, term in enumerate(node.terms):
                     visits = self.visits[number][place]
                     needed = visits | union(covers[r] for r in term.reads)
                     # What is stored, or made of reduced values alone, is gone through at home.
-                    fresh = (self.transient | self.stored) & ~state.complete
-                    moving = visits or self.reads[number][place] & fresh
+                    fresh = (self.transient | self.stored) & ~done
+                    own = self.of_tensor[node.key[0]] if node.carried else 0
+                    moving = visits or self.reads[number][place] & fresh & ~own
                     away = moving and not self.tied[number][place]
                     cover |= needed if away else needed | term.home
             covers.append(cover)
