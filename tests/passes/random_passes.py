@@ -19,7 +19,7 @@ PARTED = ("m1", "m0", "p")
 
 @dataclass(frozen=True)
 class Statement:
-    """`name[left] = op[over] (product of factors) where ...`, after the scan's start if it steps."""
+    """`name[left] = op[over] (product of factors) where ...`, after its start if it is a scan."""
 
     name: str
     left: tuple[str, ...]
