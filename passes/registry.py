@@ -46,6 +46,9 @@ _PASSES = {
     "reuse": ("rewrites.reuse", "Reuse"),
     "fit": ("rewrites.reuse", "Fit"),
     "search": ("search", "Search"),
+    "defer": ("online.passes", "Defer"),
+    "online": ("online.passes", "Online"),
+    "merge": ("online.passes", "Merge"),
     "fold_constants": ("rewrites.constants", "fold_constants"),
 }
 
