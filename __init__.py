@@ -8,7 +8,16 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from einloom.api import einsum, einsum_path
-    from einloom.compiler import compile, cost, count_passes, evaluate, grad, parse, rewrite
+    from einloom.compiler import (
+        compile,
+        cost,
+        count_passes,
+        evaluate,
+        grad,
+        parse,
+        rewrite,
+        traffic,
+    )
     from einloom.executable import Executable
     from einloom.expression import ContractExpression, contract_expression
     from einloom.frontend.handles import Tensor, sizes, tensors, variables
@@ -16,6 +25,7 @@ if TYPE_CHECKING:
     from einloom.frontend.trace import operator, partition, ranks, semiring, trace
     from einloom.ir.cascade import Cascade
     from einloom.ir.errors import EinloomError
+    from einloom.passes.analysis.fusion import Group
     from einloom.passes.base import Pipeline
     from einloom.passes.registry import available_passes
     from einloom.specialisation import fallbacks
@@ -34,6 +44,7 @@ _HOMES = {
     "grad": "einloom.compiler",
     "parse": "einloom.compiler",
     "rewrite": "einloom.compiler",
+    "traffic": "einloom.compiler",
     "Executable": "einloom.executable",
     "fallbacks": "einloom.specialisation",
     "Tensor": "einloom.frontend.handles",
@@ -49,6 +60,7 @@ _HOMES = {
     "Cascade": "einloom.ir.cascade",
     "EinloomError": "einloom.ir.errors",
     "Pipeline": "einloom.passes.base",
+    "Group": "einloom.passes.analysis.fusion",
     "available_passes": "einloom.passes.registry",
 }
 
@@ -57,6 +69,7 @@ __all__ = [
     "ContractExpression",
     "EinloomError",
     "Executable",
+    "Group",
     "Pipeline",
     "Tensor",
     "available_passes",
@@ -79,6 +92,7 @@ __all__ = [
     "sizes",
     "tensors",
     "trace",
+    "traffic",
     "variables",
 ]
 

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from einloom.frontend.trace import Traced
     from einloom.passes.analysis.cost import CostReport
     from einloom.passes.analysis.pass_report import PassReport
+    from einloom.passes.analysis.traffic import Schedule
+    from einloom.passes.analysis.traffic_report import TrafficReport
 
 #: Anything that says how to contract: NumPy's and opt_einsum's `optimize=`.
 Optimize: TypeAlias = Any
@@ -213,6 +215,49 @@ def count_passes(cascade: str | Cascade | Traced, /, **shapes: Any) -> PassRepor
 
     cascade = _as_cascade(cascade)
     return count(cascade, extents_of(cascade, shapes))
+
+
+def traffic(
+    cascade: str | Cascade | Traced,
+    /,
+    *,
+    buffer: int,
+    schedule: Schedule = "unfused",
+    **sizes: int,
+) -> TrafficReport:
+    """How many bytes a Cascade moves between memory and a buffer, tensor by tensor.
+
+    Args:
+        cascade: a Cascade with the dtypes of its inputs, its text, or a traced function.
+        buffer: the bytes of an ideal buffer, which evicts what was used least recently.
+        schedule: "unfused": each Einsum by itself, in the loops of its left side and then of what
+            it reduces over; "fused", or "fused{rank=m, tile=64}": those of one pass over a rank
+            together, in a loop over it; or a list of `Group`s, in the order in which they run.
+        **sizes: the extents of ranks by name; others follow.
+
+    Returns:
+        A TrafficReport: `tensors["K"].read` and `.written` are the least and the most bytes, one
+        number twice where the model is exact; `bytes` is their sum. `print` it, or take its
+        `to_json()`.
+
+    Raises:
+        ArgumentError: an extent or a dtype is not known, or the schedule is not one of the Cascade.
+
+    The model and its limits are in docs/traffic.md.
+
+    >>> product = "cascade f(A[I,J]: f32, B[J,K]: f32) -> Y { Y[i,k] = A[i,j] * B[j,k] }"
+    >>> print(traffic(product, buffer=4096, I=64, J=64, K=64))
+    f            read  written      bytes
+    A          16,384        0     16,384
+    B       1,048,576        0  1,048,576
+    Y               0   16,384     16,384
+    in all                      1,081,344
+    through a buffer of 4,096 bytes, group by group:
+      Y: 1,081,344
+    """
+    from einloom.passes.analysis.traffic import traffic as report
+
+    return report(_as_cascade(cascade), sizes, schedule, buffer)
 
 
 def grad(

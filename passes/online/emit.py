@@ -101,7 +101,9 @@ class Emitter:
             expr = Reduce(fold.reduce.op, folded, kernel) if folded else kernel
             where = None if fold.einsum.where is None else self.tiled(fold.einsum.where)
             otherwise = None if folded or where is None else Literal(_identity(fold))
-            self._add(Einsum(output, expr, fold.einsum.semiring, where, otherwise, self._type(fold)))
+            self._add(
+                Einsum(output, expr, fold.einsum.semiring, where, otherwise, self._type(fold))
+            )
             self._local[fold.name, number] = name
             value = output
         if cut.step is None:
@@ -137,7 +139,9 @@ class Emitter:
         key = access.tensor, 0
         if self.cut.step is None:
             return Access(self._local[key], (*lead, *access.indices))
-        return Access(self._running[key], (*lead[:-1], RankExpr(lead[-1].terms, 1), *access.indices))
+        return Access(
+            self._running[key], (*lead[:-1], RankExpr(lead[-1].terms, 1), *access.indices)
+        )
 
     def _guard(self, access: Access) -> Access:
         """The value that exponentials subtract: 0 as long as the maximum is that of nothing."""
@@ -145,7 +149,9 @@ class Emitter:
         if access.tensor not in self._guards:
             name = self.scope.fresh(f"S{access.tensor}")
             reached = self._reached(_named(access.tensor, fold.einsum.free))
-            self._add(Einsum(_named(name, (*self.cut.lead, *fold.einsum.free)), guarded(fold, reached)))
+            self._add(
+                Einsum(_named(name, (*self.cut.lead, *fold.einsum.free)), guarded(fold, reached))
+            )
             self._guards[access.tensor] = name
         lead = map(RankExpr.of_variable, self.cut.lead)
         return Access(self._guards[access.tensor], (*lead, *access.indices))
@@ -200,9 +206,7 @@ class Emitter:
             part = self.finals[fold.name, number]
         if term.shifts:
             if term.shifts not in self._repairs:
-                self._repairs[term.shifts] = self._factor(
-                    term.shifts, self._of_chunk, self._of_all
-                )
+                self._repairs[term.shifts] = self._factor(term.shifts, self._of_chunk, self._of_all)
             part = Map("mul", (part, self._repairs[term.shifts]))
         stem = self.stem(fold, number)
         if not fold.deferred:  # a tensor of the Cascade, which may yet be more than this

@@ -239,7 +239,9 @@ def flattened(cascade: Cascade, variable: str) -> Cascade:
     inner = [
         einsum
         for einsum in cascade.einsums
-        if any(isinstance(n, Reduce) and n is not einsum.expr and wanted(n) for n in walk(einsum.expr))
+        if any(
+            isinstance(n, Reduce) and n is not einsum.expr and wanted(n) for n in walk(einsum.expr)
+        )
     ]
     if not inner:
         return cascade

@@ -243,8 +243,7 @@ def _sharing(loop: Loop) -> list[Fold]:
     return [
         fold
         for fold in loop.folds.values()
-        if fold.name in names
-        or any(_streams(loop, term.kernel) & streams for term in fold.terms)
+        if fold.name in names or any(_streams(loop, term.kernel) & streams for term in fold.terms)
     ]
 
 

@@ -177,9 +177,7 @@ class Separator:
             )
         return einsum, expr, values
 
-    def _kernel(
-        self, einsum: Einsum, way: str, kernel: Expr | None, *, whole: bool
-    ) -> Expr | None:
+    def _kernel(self, einsum: Einsum, way: str, kernel: Expr | None, *, whole: bool) -> Expr | None:
         """A kernel of an intermediate, as a read of it; one that is a read already stays."""
         if kernel is None or isinstance(kernel, Access | Literal):
             return kernel
@@ -285,7 +283,9 @@ class Separator:
         if expr.dtype is None or expr.dtype.kind != "float":
             raise self._mixed(expr)
         return [
-            term if term.kernel is None else replace(term, kernel=replace(expr, args=(term.kernel,)))
+            term
+            if term.kernel is None
+            else replace(term, kernel=replace(expr, args=(term.kernel,)))
             for term in self.factors(expr.args[0])
         ]
 
