@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from einloom.api import einsum, einsum_path
     from einloom.compiler import (
+        accelerator,
         compile,
         cost,
         count_passes,
@@ -37,6 +38,7 @@ _HOMES = {
     "contract_expression": "einloom.expression",
     "einsum": "einloom.api",
     "einsum_path": "einloom.api",
+    "accelerator": "einloom.compiler",
     "compile": "einloom.compiler",
     "cost": "einloom.compiler",
     "count_passes": "einloom.compiler",
@@ -72,6 +74,7 @@ __all__ = [
     "Group",
     "Pipeline",
     "Tensor",
+    "accelerator",
     "available_passes",
     "compile",
     "contract_expression",

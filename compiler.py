@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from einloom.arguments import checked_shapes, dtypes_in_order, extents_of, in_order, sized
@@ -20,6 +21,7 @@ from einloom.specialisation import Shape
 
 if TYPE_CHECKING:
     from einloom.frontend.trace import Traced
+    from einloom.passes.analysis.accelerator.report import SpaceReport
     from einloom.passes.analysis.cost import CostReport
     from einloom.passes.analysis.pass_report import PassReport
     from einloom.passes.analysis.traffic import Schedule
@@ -258,6 +260,38 @@ def traffic(
     from einloom.passes.analysis.traffic import traffic as report
 
     return report(_as_cascade(cascade), sizes, schedule, buffer)
+
+
+def accelerator(
+    designs: str | Sequence[str] | None = None,
+    workloads: str | Sequence[str] | None = None,
+    lengths: int | str | Sequence[int | str] | None = None,
+    *,
+    file: str | Path | None = None,
+) -> SpaceReport:
+    """Time, traffic and utilisation of cascades bound to spatial arrays: FuseMax's design space.
+
+    Args:
+        designs: names of designs, the last one is compared with the others; None: all of FuseMax's
+            ("Unfused", "FLAT", "+Cascade", "+Architecture", "+Binding"), or all of `file`.
+        workloads: names of workloads; None: "BERT", "TrXL", "T5", "XLM", or all of `file`.
+        lengths: sequence lengths, as numbers or "4K"; None: 1K to 1M, or those of `file`.
+        file: a TOML file with architectures, workloads, cascades and bindings of your own;
+            docs/accelerator.md describes it.
+
+    Returns:
+        A SpaceReport with the reports of all points: `print` it, or take its `as_dict()`.
+
+    Raises:
+        EinloomError: a name means nothing, or a design of the file does not make sense.
+
+    >>> report = accelerator(["FLAT", "+Binding"], "BERT", "16K")
+    >>> print(f"{report.reports[1].seconds:.6g} s, {report.speedup('FLAT'):.3g} times faster")
+    0.465166 s, 7.37 times faster
+    """
+    from einloom.passes.analysis.accelerator.library import load
+
+    return load(parse, file).survey(designs, workloads, lengths)
 
 
 def grad(

@@ -49,6 +49,8 @@ _PASSES = {
     "defer": ("online.passes", "Defer"),
     "online": ("online.passes", "Online"),
     "merge": ("online.passes", "Merge"),
+    "shared_prefix": ("online.prefix", "SharedPrefix"),
+    "fewest-passes": ("online.fewest", "FewestPasses"),
     "fold_constants": ("rewrites.constants", "fold_constants"),
 }
 

@@ -13,7 +13,7 @@ from .families import Ranks
 from .footprint import held
 from .pass_report import Count, FamilyReport, PassReport, Placed
 from .polynomial import Polynomial
-from .statements import Group, groups
+from .statements import Group, groups, input_axes
 from .sweep import Bits, State, Swept, Walk, sweep, usual_rounds
 from .witness import Lineage, witnesses
 
@@ -40,14 +40,12 @@ class _Counter:
         self.sizes = known | sizes
         self.groups = groups(cascade, ranks)
         self.inputs = frozenset(decl.name for decl in cascade.inputs)
-        self.axes: dict[str, tuple[str | None, ...]] = {
-            decl.name: tuple(map(ranks.of_extent, decl.extents)) for decl in cascade.inputs
-        }
+        self.axes = input_axes(cascade, ranks)
         self.statements = [s for group in self.groups for s in group.statements]
         walked: set[str] = set()
         for statement in self.statements:
             if not statement.is_start:
-                self.axes[statement.tensor] = tuple(map(_rank, statement.left))
+                self.axes[statement.tensor] = statement.axes
             walked |= {v.upper() for v in (*statement.kept, *statement.reduced)}
         self.walked = {leaf for rank in walked for leaf in ranks.leaves(rank)}
 
@@ -148,7 +146,7 @@ class _Counter:
                 for tensor in touched:
                     reads.setdefault(tensor, _Readers()).add(number, state)
                 if touched:
-                    for tensor in names.of(state.lineage):
+                    for tensor in names.of(state.read):
                         made.setdefault(tensor, _Readers()).add(number, state)
         direct = {
             tensor: self._passes_over(walk, swept, tensor, readers, inherits=False)
@@ -170,7 +168,7 @@ class _Counter:
 
         def count(more: Mapping[str, int]) -> int:
             def bits(tensor: str, *, alone: bool = False) -> int:
-                return int(tensor == over)
+                return int(tensor == over and not alone)
 
             again = self._sweep(
                 walk, bits, window, before=swept.states, inherits=inherits, more=more
@@ -193,7 +191,3 @@ class _Readers:
         self.last = group
         if state.swept:
             self.passes.add(state.swept)
-
-
-def _rank(index: RankExpr) -> str | None:
-    return next((variable.upper() for variable in index.variables()), None)

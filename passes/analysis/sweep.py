@@ -6,8 +6,8 @@ all that lies under it. What a statement makes is then one of two things:
     Stream(p)   there, at each visit, in pass p
     Done(q)     there as a whole, for pass q and those after it
 
-An input is there at the visit of each of its coordinates, in any pass. A read at the variable that
-walks the family is *aligned*: it needs its Stream in the same pass. A final, reversed, gathered or
+An input is there in any pass, whichever way it is read. A read at the variable that walks the
+family is *aligned*: it needs its Stream in the same pass. A final, reversed, gathered or
 many-variable read is *complete*: it needs the whole, so the pass after. A statement that walks the
 family runs in the first pass that all it reads allow; it makes a Stream of that pass if it keeps
 the outermost rank, and otherwise, having added up over it, is Done for the next pass. One that
@@ -47,6 +47,7 @@ class Way(Enum):
 
     ALIGNED = "aligned"
     PREFIX = "prefix"  # all up to the visit: added up as the pass goes, or read again
+    LAST = "last"  # one coordinate, known when the whole is
     COMPLETE = "complete"
 
 
@@ -57,7 +58,9 @@ class State:
     `number` is the pass p of a Stream(p) or Done(p). `swept` is the pass in which the statement
     ran, 0 if it took none. `count` is FuseMax's. `whole`: it keeps every rank of the family.
     `parent` is the operand that the count comes from, or `barrier`, a Done one, raised it.
-    `needs` is the operand that gave the pass, if one did; `operands` are all.
+    `needs` is the operand that gave the pass, if one did; `operands` are all; `waits` are what the
+    pass in which it runs had to wait for, as far as its own operands say; `read` is the lineage of
+    what its pass reads.
     """
 
     by: Statement | None
@@ -72,6 +75,8 @@ class State:
     barrier: State | None = None
     needs: State | None = None
     operands: tuple[State, ...] = ()
+    waits: tuple[State, ...] = ()
+    read: int = 0
 
     def same(self, other: State | None) -> bool:
         """Whether the two say the same, apart from where they come from."""
@@ -173,7 +178,7 @@ class Walk:
         if not along:
             return None
         if not any(True for _ in index.variables()):
-            return None if is_input else Way.COMPLETE
+            return None if is_input else Way.LAST
         if bare is not None and self.covers(bare.upper()):
             if bare == driver:
                 return Way.ALIGNED
@@ -234,7 +239,9 @@ def sweep(
             if tensor in states:
                 return states[tensor]
             earlier = before.get(tensor)
-            return _FREE if earlier is None else replace(earlier, count=0, lineage=0, behind=0)
+            if earlier is None:
+                return _FREE
+            return replace(earlier, count=0, lineage=0, behind=0, waits=())
 
         return _run(walk, statement, state_of, bits, inherits)
 
@@ -290,6 +297,9 @@ def _joined(one: State | None, other: State) -> State:
         behind=_behind(first.count, (one, other)),
         parent=first.parent,
         barrier=first.barrier,
+        operands=(*other.operands, one),
+        waits=_waits((one, other), ()),
+        read=one.read | other.read,
     )
 
 
@@ -301,6 +311,7 @@ def _run(
     inherits: bool,
 ) -> State:
     touched = {id(touch.access): touch for touch in walk.touches(statement)}
+    walks = walk.driver(statement) is not None
     streams: list[State] = []
     done: list[State] = []
     lineage, whole, traversal = 0, False, False
@@ -312,65 +323,76 @@ def _run(
             traversal |= touch.way is Way.COMPLETE
             continue
         state = state_of(access.tensor)
-        if touch is not None:
+        if touch is not None and touch.way is not Way.LAST:
             lineage |= bits(access.tensor) | (state.lineage if inherits else 0)
         if not state.stream:
             done.append(state)
-        elif touch is None or touch.way is Way.COMPLETE:
+        elif touch is None or touch.way in (Way.COMPLETE, Way.LAST):
             done.append(replace(state, stream=False, number=state.number + 1))
         else:
             streams.append(state)
             whole |= state.whole
     operands = (*streams, *done)
-    s = max(streams, key=_number, default=None)
-    d = max(done, key=_number, default=None)
     needs = max(operands, key=_number, default=None)
-    walks = walk.driver(statement) is not None
-    keeps = walk.keeps(statement)
-    full = traversal or (walks and (whole or walk.is_full((*statement.kept, *statement.reduced))))
     latest = 1 if needs is None else needs.number
-    inside = walks and s is not None and (d is None or s.number >= d.number)
+    full = traversal or (walks and (whole or walk.is_full((*statement.kept, *statement.reduced))))
+    inside = walks and any(state.number == latest for state in streams)
     if not full and not inside:
+        # Between two passes, once all it reads is there.
         parent = max(operands, key=lambda state: state.count, default=None)
         count = 0 if parent is None else parent.count
-        behind = _behind(count, operands)
         return State(
             statement,
             False,
             latest,
             count=count,
-            lineage=lineage,
-            behind=behind,
+            lineage=bits(statement.tensor, alone=walk.keeps(statement)),
+            behind=_behind(count, operands),
             parent=parent,
             needs=needs,
             operands=operands,
         )
     own = lineage or bits(statement.tensor, alone=True)
+    waits = _waits(streams, done)
     count, parent, barrier = 1, None, None
-    for each in streams:
+    for each in operands:
         if each.count > count or parent is None:
             count, parent = max(each.count, count), each
-    for each in done:
-        raised = each.count + bool(each.behind & own)
-        if raised > count:
-            count = raised
-            parent, barrier = (None, each) if raised > each.count else (each, None)
-    behind = own | _behind(count, operands)
-    stream = keeps and not traversal
+    for each in waits:
+        if each.behind & own and each.count + 1 > count:
+            count, parent, barrier = each.count + 1, None, each
+    walked = (*statement.kept, *statement.reduced)
+    keeps = walk.keeps(statement) and (walk.is_full(walked) or not traversal)
+    unreduced = full and keeps and walk.is_full(statement.kept)
     return State(
         statement,
-        stream,
-        latest if stream else latest + 1,
+        keeps,
+        latest if keeps else latest + 1,
         latest,
         count,
-        own,
-        behind,
-        full and keeps and walk.is_full(statement.kept),
+        own if unreduced else bits(statement.tensor, alone=True),
+        own | _behind(count, operands),
+        unreduced,
         parent,
         barrier,
         needs,
         operands,
+        waits,
+        own,
     )
+
+
+def _waits(streams: Sequence[State], done: Sequence[State]) -> tuple[State, ...]:
+    """The values that a pass must wait for, of the highest count: its own, and its Streams'."""
+    found = [*done, *(each for state in streams for each in state.waits)]
+    most = max((state.count for state in found), default=0)
+    kept: list[State] = []
+    behind = 0
+    for state in found:
+        if most and state.count == most and state.behind & ~behind:
+            behind |= state.behind
+            kept.append(state)
+    return tuple(kept)
 
 
 def _number(state: State) -> int:

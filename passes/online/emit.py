@@ -9,10 +9,9 @@ Names say what a tensor is, for a tensor T of the Cascade:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from ...ir.cascade import Cascade
 from ...ir.dtypes import DType
 from ...ir.einsum import (
     Access,
@@ -28,8 +27,7 @@ from ...ir.einsum import (
 )
 from ...ir.errors import PassError
 from ...ir.operators import identity_of
-from ...ir.ranks import Partition, Rank, RankExpr, Term
-from ..rewrite import needed_for
+from ...ir.ranks import RankExpr, Term
 from .loop import Fold, Loop
 from .separate import Form, Shift
 
@@ -65,8 +63,15 @@ class Cut:
 class Emitter:
     """Writes a Loop's reductions out as they are walked by a Cut."""
 
-    def __init__(self, loop: Loop, cut: Cut, folds: Sequence[Fold]) -> None:
+    def __init__(
+        self,
+        loop: Loop,
+        cut: Cut,
+        folds: Sequence[Fold],
+        read: Callable[[Access], Access] | None = None,
+    ) -> None:
         self.loop, self.cut, self.folds = loop, cut, {fold.name: fold for fold in folds}
+        self._read = read
         self.scope = loop.scope
         self.made: list[Einsum] = []
         self.finals: dict[tuple[str, int], Access] = {}
@@ -97,7 +102,7 @@ class Emitter:
         value: Expr = kernel
         if folded or fold.einsum.where is not None or cut.step is None:
             name = self.scope.fresh(f"L{stem}")
-            output = _named(name, (*cut.lead, *kept))
+            output = named(name, (*cut.lead, *kept))
             expr = Reduce(fold.reduce.op, folded, kernel) if folded else kernel
             where = None if fold.einsum.where is None else self.tiled(fold.einsum.where)
             otherwise = None if folded or where is None else Literal(_identity(fold))
@@ -115,7 +120,7 @@ class Emitter:
         self._add(Einsum(Access(running, start), Literal(_identity(fold))))
         before: Expr = self._at(running, 0, kept)
         if term.shifts:
-            before = Map("mul", (before, self._repair(term.shifts)))
+            before = repaired(fold, term, before, self._repair(term.shifts))
         self._add(Einsum(self._at(running, 1, kept), Map(fold.reduce.op, (before, value))))
         self.finals[fold.name, number] = Access(
             running,
@@ -133,7 +138,7 @@ class Emitter:
         indices = [*map(RankExpr.of_variable, chunk), RankExpr((Term(1, (), step),), ahead)]
         return Access(running, (*indices, *map(RankExpr.of_variable, kept)))
 
-    def _reached(self, access: Access) -> Access:
+    def reached(self, access: Access) -> Access:
         """What a folded value is at this tile: the reduction so far, or this tile's own."""
         lead = tuple(map(RankExpr.of_variable, self.cut.lead))
         key = access.tensor, 0
@@ -148,9 +153,9 @@ class Emitter:
         fold = self.folds[access.tensor]
         if access.tensor not in self._guards:
             name = self.scope.fresh(f"S{access.tensor}")
-            reached = self._reached(_named(access.tensor, fold.einsum.free))
+            reached = self.reached(named(access.tensor, fold.einsum.free))
             self._add(
-                Einsum(_named(name, (*self.cut.lead, *fold.einsum.free)), guarded(fold, reached))
+                Einsum(named(name, (*self.cut.lead, *fold.einsum.free)), guarded(fold, reached))
             )
             self._guards[access.tensor] = name
         lead = map(RankExpr.of_variable, self.cut.lead)
@@ -163,16 +168,16 @@ class Emitter:
             assert step is not None
 
             def before(access: Access) -> Access:
-                reached = self._reached(access)
+                reached = self.reached(access)
                 at = len(self.cut.lead) - 1
                 indices = list(reached.indices)
                 indices[at] = RankExpr.of_variable(step)
                 return replace(reached, indices=tuple(indices))
 
-            self._repairs[shifts] = self._factor(shifts, before, self._guard)
+            self._repairs[shifts] = self.factor(shifts, before, self._guard)
         return self._repairs[shifts]
 
-    def _factor(
+    def factor(
         self,
         shifts: tuple[Shift, ...],
         before: Callable[[Access], Expr],
@@ -189,7 +194,7 @@ class Emitter:
         name = self.scope.fresh(f"P{shifts[0].value.tensor}")
         free = free_variables(exponent)
         lead = tuple(v for v in self.cut.lead if v in free)
-        output = _named(name, (*lead, *(v for v in free if v not in lead)))
+        output = named(name, (*lead, *(v for v in free if v not in lead)))
         self._add(Einsum(output, Map(shifts[0].base, (exponent,))))
         return output
 
@@ -201,19 +206,14 @@ class Emitter:
         assert chunk is not None
         part: Expr
         if self.cut.step is None:
-            part = _named(self._local[fold.name, number], (chunk, *kept))
+            part = named(self._local[fold.name, number], (chunk, *kept))
         else:
             part = self.finals[fold.name, number]
         if term.shifts:
             if term.shifts not in self._repairs:
-                self._repairs[term.shifts] = self._factor(term.shifts, self._of_chunk, self._of_all)
-            part = Map("mul", (part, self._repairs[term.shifts]))
-        stem = self.stem(fold, number)
-        if not fold.deferred:  # a tensor of the Cascade, which may yet be more than this
-            name = fold.name if not fold.shifted else self.scope.fresh(f"N{stem}")
-        else:
-            name = self.scope.fresh(stem)
-        output = _named(name, kept)
+                self._repairs[term.shifts] = self.factor(term.shifts, self._of_chunk, self._of_all)
+            part = repaired(fold, term, part, self._repairs[term.shifts])
+        output = named(self.final_name(fold, number), kept)
         self._add(Einsum(output, Reduce(fold.reduce.op, (chunk,), part)))
         self.finals[fold.name, number] = output
 
@@ -248,6 +248,8 @@ class Emitter:
             einsum = self.loop.einsums.get(node.tensor)
             if einsum is not None and cut.tile is not None and self._is_stream(einsum):
                 return self._stream(node, self._tile_name(einsum))
+            if self._read is not None:
+                return self._read(node)
             return node if cut.point is None else node.substitute({cut.variable: cut.point})
 
         return rewrite_leaves(expr, leaf)
@@ -296,6 +298,18 @@ class Emitter:
 
     # ---- names and types
 
+    def local(self, name: str, number: int) -> Access:
+        """A tile's reduction."""
+        lead = self.cut.lead
+        return named(self._local[name, number], (*lead, *self.folds[name].einsum.free))
+
+    def final_name(self, fold: Fold, number: int) -> str:
+        """The name of a term that is merged: the tensor's own if there is no more to it."""
+        stem = self.stem(fold, number)
+        if fold.deferred:
+            return self.scope.fresh(stem)
+        return self.scope.fresh(f"N{stem}") if fold.shifted else fold.name
+
     def stem(self, fold: Fold, number: int) -> str:
         """The name that what is folded goes by: NT if the tensor is more than that."""
         return fold.name if not fold.deferred else f"N{fold.name}" + (str(number) if number else "")
@@ -306,6 +320,14 @@ class Emitter:
 
     def _add(self, einsum: Einsum) -> None:
         self.made.append(einsum)
+
+
+def repaired(fold: Fold, term: Form, value: Expr, repair: Expr) -> Expr:
+    """A sum repaired; one that has seen nothing stays 0, whatever maximum it has not seen."""
+    product = Map("mul", (value, repair))
+    if not term.active and fold.einsum.where is None:
+        return product
+    return Map("select", (Map("eq", (value, Literal(0))), Literal(0), product))
 
 
 def kept_dtype(loop: Loop, fold: Fold) -> DType | None:
@@ -330,10 +352,12 @@ def _identity(fold: Fold) -> int | float | complex | bool:
 
 
 def one_or(kernel: Expr | None, dtype: DType | None) -> Expr:
+    """A kernel, or one where there is none."""
     if kernel is not None:
         return kernel
     return Literal(1) if dtype is None else Map("cast", (Literal(1),), dtype)
 
 
-def _named(tensor: str, variables: Iterable[str]) -> Access:
+def named(tensor: str, variables: Iterable[str]) -> Access:
+    """The Access `tensor[variables]`."""
     return Access(tensor, tuple(map(RankExpr.of_variable, variables)))

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
 from ...ir.cascade import Cascade
 from ...ir.einsum import (
     PLACES,
     Einsum,
-    Expr,
     Reduce,
     free_variables,
     walk,
@@ -19,8 +18,11 @@ from ...ir.infer import known_dtypes
 from ...ir.lift import lift
 from ...ir.operators import identity_of
 from ...ir.printer import print_expr
+from ..analysis.families import Ranks
+from ..analysis.statements import axes_of, canonical, input_axes
 from ..rewrite import has_law
 from ..scope import Scope
+from .confirm import refuted
 from .separate import Form, NotSeparable, Separator
 
 #: Under these `+` distributes as `*` does under sum: max(a + d, b + d) = max(a, b) + d.
@@ -49,6 +51,11 @@ class Fold:
     def shifted(self) -> bool:
         """Whether its terms are to be repaired while the loop runs."""
         return any(term.shifts for term in self.terms)
+
+    @property
+    def hides(self) -> bool:
+        """Whether a guard hides from it what the text does not: -inf less a maximum of -inf."""
+        return any(not shift.guarded for term in self.terms for shift in term.shifts)
 
     @property
     def deferred(self) -> bool:
@@ -174,6 +181,11 @@ class Loop:
                 f"{einsum.name} folds by {op}, out of which nothing is known to be taken",
                 span=einsum.span,
             )
+        wrong = refuted(self.separator, body, terms, additive=additive)
+        if wrong is not None:
+            raise NotSeparable(
+                f"`{print_expr(body)}` does not come apart: {wrong}", span=body.span or einsum.span
+            )
         if len(terms) > 1 and not expands:
             raise NotSeparable(
                 f"`{print_expr(body)}` comes apart only as a sum of {len(terms)} terms, one "
@@ -227,29 +239,45 @@ def _bound(einsum: Einsum) -> set[str]:
 
 
 def flattened(cascade: Cascade, variable: str) -> Cascade:
-    """The Cascade with reductions over a variable inside expressions as Einsums of their own.
+    """The Cascade with every reduction over a variable's rank as an Einsum over that variable.
+
+    Reductions inside expressions become Einsums of their own, over an alias of the rank too, whose
+    bound variable becomes the rank's where it may.
 
     Raises:
         PassError: there is one, and the dtypes that say what it is stored in are not known.
     """
+    ranks = Ranks(cascade)
+    root = ranks.root(variable.upper())
 
     def wanted(node: Reduce) -> bool:
-        return variable in node.variables
+        return any(ranks.root(v.upper()) == root for v in node.variables)
 
+    found = _lifted(cascade, variable, wanted)
+    axes = input_axes(cascade, ranks)
+    einsums: list[Einsum] = []
+    for einsum in found.einsums:
+        here = canonical(einsum, axes, ranks)
+        axes.setdefault(here.name, axes_of(here.left))
+        einsums.append(here)
+    same = all(new is old for new, old in zip(einsums, found.einsums, strict=True))
+    return found if same else replace(found, einsums=tuple(einsums))
+
+
+def _lifted(cascade: Cascade, variable: str, wanted: Callable[[Reduce], bool]) -> Cascade:
     inner = [
         einsum
         for einsum in cascade.einsums
-        if any(
-            isinstance(n, Reduce) and n is not einsum.expr and wanted(n) for n in walk(einsum.expr)
-        )
+        for node in walk(einsum.expr)
+        if isinstance(node, Reduce) and node is not einsum.expr and wanted(node)
     ]
     if not inner:
         return cascade
     missing = [decl.name for decl in cascade.inputs if decl.dtype is None]
     if missing:
         raise PassError(
-            f"{inner[0].name} reduces over {variable} inside an expression, and the dtypes that say "
-            f"what it is stored in are not known",
+            f"{inner[0].name} reduces over {variable} inside an expression, and the dtypes that "
+            "say what it is stored in are not known",
             span=inner[0].span,
             hint=f"declare them: `{missing[0]}[...]: f32`; or write the reduction as an Einsum",
         )

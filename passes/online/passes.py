@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
@@ -13,7 +13,7 @@ from ...ir.ranks import Partition, Rank
 from ..base import Pass
 from .emit import Cut, Emitter, kept_dtype, one_or
 from .loop import Fold, Loop, flattened
-from .rebuild import rebuilt
+from .rebuild import Finals, rebuilt
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,19 +57,24 @@ class Defer(Pass):
         folds = [f for f in loop.deferring() if self.tensor in (None, f.name)]
         if not folds:
             return cascade
-        beside: dict[str, list[Einsum]] = {}
-        finals: dict[tuple[str, int], Access] = {}
-        for fold in folds:
-            made = beside.setdefault(fold.name, [])
-            for number, term in enumerate(fold.terms):
-                name = loop.scope.fresh(f"N{fold.name}" + (str(number) if number else ""))
-                output = replace(fold.einsum.output, tensor=name, span=None)
-                dtype = kept_dtype(loop, fold)
-                body = _plain(loop, one_or(term.kernel, dtype), made)
-                expr = replace(fold.reduce, expr=body)
-                made.append(replace(fold.einsum, output=output, expr=expr, dtype=dtype, span=None))
-                finals[fold.name, number] = output
+        beside, finals = _deferred(loop, folds)
         return rebuilt(loop, (), finals, beside=beside, repairs=False)
+
+
+def _deferred(loop: Loop, folds: Sequence[Fold]) -> tuple[dict[str, list[Einsum]], Finals]:
+    """The terms of some reductions as reductions of their own, and what each is."""
+    beside: dict[str, list[Einsum]] = {}
+    finals: dict[tuple[str, int], Access] = {}
+    for fold in folds:
+        made = beside.setdefault(fold.name, [])
+        for number, term in enumerate(fold.terms):
+            name = loop.scope.fresh(f"N{fold.name}" + (str(number) if number else ""))
+            output = replace(fold.einsum.output, tensor=name, span=None)
+            dtype = kept_dtype(loop, fold)
+            expr = replace(fold.reduce, expr=_plain(loop, one_or(term.kernel, dtype), made))
+            made.append(replace(fold.einsum, output=output, expr=expr, dtype=dtype, span=None))
+            finals[fold.name, number] = output
+    return beside, finals
 
 
 def _plain(loop: Loop, expr: Expr, made: list[Einsum]) -> Expr:
@@ -216,13 +221,19 @@ def _rounds(
                 _check_tensor(loop, tensor)
         refused |= loop.refused
         folds = _sharing(loop)
+        beside, finals = _deferred(loop, [f for f in loop.deferring() if f not in folds])
         done |= set(loop.folds)
-        if folds:
+        if folds or beside:
             changed = True
-            cut, partition = cut_of(loop)
-            emitter = Emitter(loop, cut, folds)
-            emitter.run()
-            found = rebuilt(loop, emitter.made, emitter.finals, (partition,) if partition else ())
+            made: list[Einsum] = []
+            partitions: tuple[Partition, ...] = ()
+            if folds:
+                cut, partition = cut_of(loop)
+                partitions = () if partition is None else (partition,)
+                emitter = Emitter(loop, cut, folds)
+                emitter.run()
+                made, finals = emitter.made, {**finals, **emitter.finals}
+            found = rebuilt(loop, made, finals, partitions, beside)
         if not loop.refused or not loop.folds:
             break
     if not changed:
@@ -280,6 +291,10 @@ def _nothing(options: Online | Merge, refused: Mapping[str, str]) -> PassError:
 def _partition(loop: Loop, sizes: tuple[int | None, ...]) -> Partition:
     """A partition of the rank, its parts in the scope."""
     rank = loop.variable.upper()
+    for known in loop.cascade.partitions:
+        shapes = [loop.cascade.rank(part).shape for part in known.parts[1:]]
+        if known.rank == rank and shapes == list(sizes[1:]):
+            return known
     count = len(sizes)
     parts = tuple(loop.scope.fresh(f"{rank}{count - 1 - n}") for n in range(count))
     partition = Partition(rank, parts)

@@ -1,4 +1,4 @@
-"""A Cascade with some of its reductions replaced: what is deferred, in its place; the rest in order."""
+"""A Cascade with some of its reductions replaced, and all that waits for them below."""
 
 from __future__ import annotations
 
@@ -6,7 +6,18 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from ...ir.cascade import Cascade
-from ...ir.einsum import Access, Coordinate, Einsum, Expr, Literal, Map, Reduce, rewrite_leaves
+from ...ir.einsum import (
+    Access,
+    Coordinate,
+    Einsum,
+    Expr,
+    Literal,
+    Map,
+    Reduce,
+    accesses,
+    free_variables,
+    rewrite_leaves,
+)
 from ...ir.ranks import Partition, RankExpr
 from ..rewrite import needed_for
 from .emit import guarded, kept_dtype
@@ -44,7 +55,9 @@ def rebuilt(
             after += ends.of(folds[einsum.name])
         elif any(access.tensor in waiting for access in einsum.reads()):
             waiting.add(einsum.name)
-            after.append(einsum)
+            hoisted, rest = _hoisted(loop, einsum, waiting)
+            before += hoisted
+            after.append(rest)
         else:
             (before if number < last else after).append(einsum)
     if repairs:
@@ -61,9 +74,38 @@ def rebuilt(
     found = loop.scope.with_einsums(kept)
     return replace(
         found,
-        partitions=(*found.partitions, *partitions),
+        partitions=tuple(dict.fromkeys((*found.partitions, *partitions))),
         assumptions=tuple(dict.fromkeys((*found.assumptions, *ends.assumptions))),
     )
+
+
+def _hoisted(loop: Loop, einsum: Einsum, waiting: set[str]) -> tuple[list[Einsum], Einsum]:
+    """What an Einsum that waits reads along the rank all the same, read before the loop ends.
+
+    A gather `X[b,T[b]]` of the rank is a traversal of it, which need not wait for anything.
+    """
+    if loop.variable in einsum.free or loop.variable in set(free_variables(einsum.expr)):
+        return [], einsum
+    rank = loop.variable.upper()
+    extents = {decl.name: decl.extents for decl in loop.cascade.inputs}
+    made: list[Einsum] = []
+
+    def leaf(node: Access | Coordinate) -> Expr:
+        if not isinstance(node, Access) or any(a.tensor in waiting for a in accesses(node)):
+            return node
+        along = [
+            isinstance(index, Access) and extent.rank == rank
+            for index, extent in zip(node.indices, extents.get(node.tensor, ()), strict=False)
+        ]
+        if not any(along):
+            return node
+        free = tuple(dict.fromkeys(node.variables()))
+        output = Access(loop.scope.fresh(f"G{node.tensor}"), tuple(map(RankExpr.of_variable, free)))
+        made.append(Einsum(output, node, einsum.semiring))
+        return output
+
+    expr = rewrite_leaves(einsum.expr, leaf)
+    return made, einsum if not made else replace(einsum, expr=expr)
 
 
 class _Ends:
@@ -83,7 +125,7 @@ class _Ends:
         einsum = fold.einsum
         if not fold.deferred:
             final = self.finals[fold.name, 0]
-            if fold.shifted and self.repairs:
+            if fold.hides and self.repairs:
                 self._unsettled[fold.name] = fold
                 return [replace(einsum, expr=final, where=None, otherwise=None)]
             if final.tensor != fold.name:
@@ -96,7 +138,7 @@ class _Ends:
             value = self._owed(self.finals[fold.name, number], term, additive=fold.additive)
             total = value if total is None else Map("add", (total, value))
         assert total is not None
-        if fold.shifted and self.repairs:
+        if fold.hides and self.repairs:
             self._unsettled[fold.name] = fold
         if einsum.where is not None:
             present = self._some(fold, (einsum.where,), made)
@@ -162,7 +204,9 @@ class _Ends:
         return found
 
     def _hidden(self, fold: Fold, made: list[Einsum]) -> Expr:
-        shifts = dict.fromkeys(shift.value for term in fold.terms for shift in term.shifts)
+        shifts = dict.fromkeys(
+            shift.value for term in fold.terms for shift in term.shifts if not shift.guarded
+        )
         values: list[Expr] = []
         for value in shifts:
             _, nothing, _ = _select(guarded(self.folds[value.tensor], value))
@@ -179,13 +223,13 @@ class _Ends:
         """The reductions that are one over the other, so that both are 0 where a guard hid -inf."""
         under: dict[str, list[str]] = {}
         for fold in self._unsettled.values():
-            if len(fold.terms) > 1:
+            term, *others = fold.terms
+            if others:
                 continue
-            (term,) = fold.terms
             for owed, sign in term.outer:
                 if not isinstance(owed, Access) or sign > 0 or owed.tensor not in self._unsettled:
                     continue
-                (other,) = self.folds[owed.tensor].terms[:1]
+                other = self.folds[owed.tensor].terms[0]
                 if (term.shifts, term.active) == (other.shifts, other.active):
                     under.setdefault(owed.tensor, []).append(fold.name)
         found: set[str] = set()

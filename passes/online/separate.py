@@ -5,8 +5,8 @@ A reduction S = sum[m] F(x, d) reads other reductions d over the same rank. Apar
     F(x, d) = k(x, d) * H(d)            H is deferred: it multiplies the sum, once (rule A)
     k(x, d') = k(x, d) * exp(a(d') - a(d))    k is repaired when d moves on to d' (rule B)
 
-with k = exp(x - d) and a = -d the case that matters. Under max, min and logaddexp `+` takes the place
-of `*`. A sum of such terms is apart as well, one reduction for each (rule A').
+with k = exp(x - d) and a = -d the case that matters. Under max, min and logaddexp `+` takes the
+place of `*`. A sum of such terms is apart as well, one reduction for each (rule A').
 
 Rule B is for exponentials alone, and only where d is a running maximum that is subtracted (or a
 minimum that is added), so that every repair exp(a(d') - a(d)) is at most 1: then no prefix needs an
@@ -67,12 +67,16 @@ class Around(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Shift:
-    """A term `sign * scale * tensor[...]` of the exponent of a repair, to the base exp or exp2."""
+    """A term `sign * scale * tensor[...]` of the exponent of a repair, to the base exp or exp2.
+
+    `guarded`: the text itself reads 0 for a maximum of -inf.
+    """
 
     value: Access
     sign: int
     scale: Expr | None = None
     base: str = "exp"
+    guarded: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,6 +181,16 @@ class Separator:
             )
         return einsum, expr, values
 
+    def inside(self, access: Access) -> Expr | None:
+        """What an intermediate that moves is, at an Access; None for one that is folded."""
+        if not self.moves(access):
+            return None
+        try:
+            _, expr, values = self._unfolded(access)
+        except NotSeparable:
+            return None
+        return substitute(expr, values)
+
     def _kernel(self, einsum: Einsum, way: str, kernel: Expr | None, *, whole: bool) -> Expr | None:
         """A kernel of an intermediate, as a read of it; one that is a read already stays."""
         if kernel is None or isinstance(kernel, Access | Literal):
@@ -226,10 +240,25 @@ class Separator:
         if isinstance(expr, Map):
             if isinstance(expr.op, UserOperator):
                 return self.factors(expr.op.expand(expr.args))
-            handler = _FACTORS.get(expr.op)
+            handler = self._by_operator().get(expr.op)
             if handler is not None:
-                return handler(self, expr)
+                return handler(expr)
         raise self._mixed(expr)
+
+    def _by_operator(self) -> dict[str, Callable[[Map], list[Form]]]:
+        return {
+            "mul": self._product,
+            "div": self._quotient,
+            "add": self._sum,
+            "sub": self._sum,
+            "neg": self._negation,
+            "pow": self._power,
+            "abs": self._absolute,
+            "cast": self._cast,
+            "select": self._choice,
+            "exp": self._exponential,
+            "exp2": self._exponential,
+        }
 
     def _product(self, expr: Map) -> list[Form]:
         terms = [Form(None)]
@@ -313,7 +342,7 @@ class Separator:
         return [Form(kernel, owed.outer, owed.shifts, active)]
 
     def _exponential(self, expr: Map) -> list[Form]:
-        """exp(x - d + c) = exp(x - d) * exp(c): a maximum d stays, to be repaired; c is deferred."""
+        """exp(x - d + c) = exp(x - d) * exp(c): d stays, to be repaired; c is deferred."""
         op = expr.op
         found = self.addends(expr.args[0], masks=True)
         kept: list[Shift] = []
@@ -337,7 +366,7 @@ class Separator:
             exponent = Map("sub" if shift.sign < 0 else "add", (exponent, moved))
         outer: list[tuple[Expr, int]] = []
         for term, sign in rest:
-            if isinstance(term, Map) and (term.op, op) in (("log", "exp"),):
+            if isinstance(term, Map) and (term.op, op) == ("log", "exp"):
                 outer.append((term.args[0], sign))
             else:
                 outer.append((Map(op, (term,)), sign))
@@ -369,13 +398,14 @@ class Separator:
                 else:
                     scale = _joined("mul", scale, size)
             term = moving[0]
-        if not isinstance(term, Access):
-            return None
-        reduction = self._around.folded(term.tensor)
-        if reduction is None:
+        value = _guarded(term)
+        guarded = value is not None
+        term = term if value is None else value
+        reduction = self._around.folded(term.tensor) if isinstance(term, Access) else None
+        if reduction is None or not isinstance(term, Access):
             return None
         rises = {"max": 1, "logaddexp": 1, "min": -1}.get(str(reduction.op), 0)
-        return Shift(term, sign, scale, base) if rises * sign < 0 else None
+        return Shift(term, sign, scale, base, guarded) if rises * sign < 0 else None
 
     # ---- addends
 
@@ -460,21 +490,6 @@ class Separator:
         )
 
 
-_FACTORS: dict[str, Callable[[Separator, Map], list[Form]]] = {
-    "mul": Separator._product,
-    "div": Separator._quotient,
-    "add": Separator._sum,
-    "sub": Separator._sum,
-    "neg": Separator._negation,
-    "pow": Separator._power,
-    "abs": Separator._absolute,
-    "cast": Separator._cast,
-    "select": Separator._choice,
-    "exp": Separator._exponential,
-    "exp2": Separator._exponential,
-}
-
-
 def _at(term: Form, values: Mapping[str, RankExpr]) -> Form:
     """A term at the indices at which its intermediate is read."""
     if not values:
@@ -487,10 +502,10 @@ def _at(term: Form, values: Mapping[str, RankExpr]) -> Form:
         None if term.kernel is None else at(term.kernel),
         tuple((at(each), power) for each, power in term.outer),
         tuple(
-            Shift(
-                shift.value.substitute(values),
-                shift.sign,
-                None if shift.scale is None else at(shift.scale),
+            replace(
+                shift,
+                value=shift.value.substitute(values),
+                scale=None if shift.scale is None else at(shift.scale),
             )
             for shift in term.shifts
         ),
@@ -525,6 +540,17 @@ def _collected(terms: list[Form]) -> list[Form]:
         else:
             found[key if key not in found else (key, len(found))] = term
     return list(found.values())
+
+
+def _guarded(expr: Expr) -> Access | None:
+    """The value d of `select(d == -inf, 0, d)`."""
+    if not isinstance(expr, Map) or expr.op != "select":
+        return None
+    test, zero, value = expr.args
+    if not isinstance(value, Access) or not _is_zero(zero):
+        return None
+    nothing = [Map("eq", (value, Literal(sign * float("inf")))) for sign in (1, -1)]
+    return value if test in nothing else None
 
 
 def _is_zero(expr: Expr) -> bool:
