@@ -23,7 +23,8 @@ from ..analysis.statements import axes_of, canonical, input_axes
 from ..rewrite import has_law
 from ..scope import Scope
 from .confirm import refuted
-from .separate import Form, NotSeparable, Separator
+from .forms import Form, NotSeparable
+from .separate import Separator
 
 #: Under these `+` distributes as `*` does under sum: max(a + d, b + d) = max(a, b) + d.
 ADDITIVE = frozenset({"max", "min", "logaddexp"})
@@ -191,7 +192,7 @@ class Loop:
                 f"`{print_expr(body)}` comes apart only as a sum of {len(terms)} terms, one "
                 "reduction for each",
                 span=body.span or einsum.span,
-                hint="`expand` allows that; it may cancel where the sum itself does not",
+                hint="`terms=true` allows that; it may cancel where the sum itself does not",
             )
         for term in terms:
             for shift in term.shifts:
