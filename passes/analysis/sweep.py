@@ -52,6 +52,7 @@ class Bits(Protocol):
 class Way(Enum):
     """How a read goes along the family."""
 
+    BESIDE = "beside"  # an input, at an alias: under another name its elements are read, too
     ALIGNED = "aligned"
     PREFIX = "prefix"  # all up to the visit: added up as the pass goes, or read again
     LAST = "last"  # one coordinate, known when the whole is
@@ -191,21 +192,24 @@ class Walk:
         if isinstance(index, Access):
             return Way.COMPLETE if along else None
         bare = RankExpr(index.terms).variable
-        if bare is not None and bare.upper() != axis:
+        variables = tuple(index.variables())
+        if len(variables) == 1 and variables[0].upper() != axis:
             # An alias walks the rank of the axis under a name, and so as a rank, of its own.
-            of_alias = self._ranks.root(bare.upper()) == self._ranks.root(axis)
-            if of_alias and not self.covers(bare.upper()):
-                return Way.COMPLETE if along and not is_input else None
-            along = along or (of_alias and self.covers(bare.upper()))
+            of_alias = self._ranks.root(variables[0].upper()) == self._ranks.root(axis)
+            if of_alias and not self.covers(variables[0].upper()):
+                if not along:
+                    return None
+                return Way.COMPLETE if not is_input else Way.BESIDE if driver else None
+            along = along or (of_alias and self.covers(variables[0].upper()))
         if not along:
             return None
-        if not any(True for _ in index.variables()):
+        if not variables:
             return None if is_input else Way.LAST
         if bare is not None and self.covers(bare.upper()):
             if bare == driver:
                 return Way.ALIGNED
             return Way.PREFIX if (bare, driver) in statement.below else Way.COMPLETE
-        if driver in tuple(index.variables()) and self._ranks.is_coordinate(index, axis):
+        if driver in variables and self._ranks.is_coordinate(index, axis):
             return Way.ALIGNED
         return Way.COMPLETE
 
@@ -334,9 +338,12 @@ def _run(
     walks = walk.driver(statement) is not None
     streams: list[State] = []
     done: list[State] = []
-    lineage, whole, traversal = 0, False, False
+    lineage, beside, whole, traversal = 0, 0, False, False
     for access in statement.reads:
         touch = touched.get(id(access))
+        if touch is not None and touch.way is Way.BESIDE:
+            beside |= bits(access.tensor)
+            continue
         if touch is not None and touch.is_input:
             lineage |= bits(access.tensor)
             whole |= touch.whole and touch.way is not Way.COMPLETE
@@ -373,13 +380,14 @@ def _run(
             operands=operands,
         )
     own = lineage or bits(statement.tensor, alone=True)
+    read = own | beside
     waits = _waits(streams, done)
     count, parent, barrier = 1, None, None
     for each in operands:
         if each.count > count or parent is None:
             count, parent = max(each.count, count), each
     for each in waits:
-        if each.behind & own and each.count + 1 > count:
+        if each.behind & read and each.count + 1 > count:
             count, parent, barrier = each.count + 1, None, each
     walked = (*statement.kept, *statement.reduced)
     keeps = walk.keeps(statement) and (walk.is_full(walked) or not traversal)
@@ -391,14 +399,14 @@ def _run(
         latest,
         count,
         own if unreduced else bits(statement.tensor, alone=True),
-        own | _behind(count, operands),
+        read | _behind(count, operands),
         unreduced,
         parent,
         barrier,
         needs,
         operands,
         waits,
-        own,
+        read,
     )
 
 

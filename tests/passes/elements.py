@@ -21,10 +21,15 @@ from einloom.ir.expr import free_variables
 from einloom.ir.infer import infer_sizes
 from einloom.ir.operators import OPERATORS, is_chain
 from einloom.ir.ranks import Rank, RankExpr
+from einloom.passes.scope import needed_for
+
+from .aliases import Names
 
 #: An element: its tensor (or the reduction inside an expression that it is of), its coordinates.
 Key: TypeAlias = tuple[str, tuple[int, ...]]
 Env: TypeAlias = dict[str, int]
+#: The home of a point, the inputs that it reads, and the elements; of these, those that are fixed.
+Found: TypeAlias = tuple[int, frozenset[tuple[str, int]], frozenset[Key], frozenset[Key]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,12 +38,13 @@ class Term:
 
     Sets of visits are bit masks. `home` is empty where the point does not have all coordinates of
     the family; `inputs` has the visit at which each input is read, with the input's name: home, or
-    without one that of the element.
+    without one that of the element. Of the reads those are `fixed` that do not go along the family.
     """
 
     home: int
     inputs: frozenset[tuple[str, int]]
     reads: frozenset[int]
+    fixed: frozenset[int]
 
     @property
     def visits(self) -> int:
@@ -54,6 +60,7 @@ class Node:
     terms: tuple[Term, ...]
     carried: bool  # a scan along the family makes it, so it is the state that its next step reads
     output: bool
+    stored: bool = False  # it is read at another name of the rank, or through a gather
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,8 +145,10 @@ def all_sizes(cascade: Cascade, given: Mapping[str, int]) -> dict[str, int]:
 def build(cascade: Cascade, sizes: Mapping[str, int], family: Family, outermost: str) -> Graph:
     """The graph where a visit is a coordinate of the leaf `outermost`."""
     builder = _Builder(cascade, sizes, family, outermost)
+    needed = needed_for(cascade.einsums, cascade.outputs)
     for einsum in cascade.einsums:
-        builder.define(einsum)
+        if einsum.name in needed:
+            builder.define(einsum)
     return builder.graph()
 
 
@@ -147,9 +156,17 @@ def build(cascade: Cascade, sizes: Mapping[str, int], family: Family, outermost:
 class _Draft:
     home: int
     carried: bool
-    terms: set[tuple[int, frozenset[tuple[str, int]], frozenset[Key]]] = field(
-        default_factory=set[tuple[int, frozenset[tuple[str, int]], frozenset[Key]]]
-    )
+    stored: bool = False
+    terms: set[Found] = field(default_factory=set[Found])
+
+
+@dataclass
+class _Reads:
+    """What a point reads: inputs at their visits, elements at a place that moves, fixed ones."""
+
+    inputs: set[tuple[str, int]] = field(default_factory=set[tuple[str, int]])
+    moving: set[Key] = field(default_factory=set[Key])
+    fixed: set[Key] = field(default_factory=set[Key])
 
 
 class _Builder:
@@ -160,6 +177,7 @@ class _Builder:
         self.outermost = outermost
         self.inputs = {decl.name: decl for decl in cascade.inputs}
         self.drafts: dict[Key, _Draft] = {}
+        self.names = Names(cascade)
         self.axes = cascade.extents()
         self.extents = {
             name: tuple(extent.value(sizes) for extent in axes) for name, axes in self.axes.items()
@@ -189,13 +207,14 @@ class _Builder:
         """The visits that have the coordinates of a point; none if it lacks one of a leaf."""
         found: dict[str, int] = {}
         for variable, at in env.items():
-            for leaf, coordinate in self.family.place(variable.upper(), at).items():
+            for leaf, coordinate in self.family.place(self.names.rank(variable), at).items():
                 found[leaf] = found.get(leaf, 0) | 1 << coordinate
         return found[self.outermost] if len(found) == len(self.family.leaves) else 0
 
     # ---- definitions
 
     def define(self, einsum: Einsum) -> None:
+        self.names.enter(einsum)
         step = einsum.step
         carried = step is not None and bool(self.family.place(step[1].upper(), 0))
         for env in self.points(einsum.free, {}):
@@ -223,37 +242,44 @@ class _Builder:
             self.add_term(draft, wanted, here)
 
     def add_term(self, draft: _Draft, exprs: Sequence[Expr], env: Env) -> None:
-        inputs: set[tuple[str, int]] = set()
-        reads: set[Key] = set()
+        found = _Reads()
         for expr in exprs:
-            self.collect(expr, env, inputs, reads)
-        home = self.home(env)
+            self.collect(expr, env, found)
+        home, inputs = self.home(env), found.inputs
         if home:
             at = home if home.bit_count() == 1 else 0
             inputs = {(tensor, at) for tensor, _ in inputs}
-        draft.terms.add((home, frozenset(inputs), frozenset(reads)))
+        # An element that is read at a variable too is not a fixed one.
+        fixed = frozenset(found.fixed - found.moving)
+        draft.terms.add((home, frozenset(inputs), frozenset(found.fixed | found.moving), fixed))
 
-    def collect(self, expr: Expr, env: Env, inputs: set[tuple[str, int]], reads: set[Key]) -> None:
+    def collect(self, expr: Expr, env: Env, found: _Reads) -> None:
         """What an expression reads at a point."""
         if isinstance(expr, Map):
             for arg in expr.args:
-                self.collect(arg, env, inputs, reads)
+                self.collect(arg, env, found)
         elif isinstance(expr, Reduce):
             bound = {v: env[v] for v in free_variables(expr)}
             key = (f"reduction {id(expr)}", tuple(bound.values()))
             if key not in self.drafts:
-                self.drafts[key] = draft = _Draft(self.home(bound), False)
-                self.fold(draft, expr, bound, None)
-            reads.add(key)
+                with self.names.inside(expr):
+                    self.drafts[key] = draft = _Draft(self.home(bound), False)
+                    self.fold(draft, expr, bound, None)
+            found.moving.add(key)
         elif isinstance(expr, Access):
             for index in expr.indices:
                 if isinstance(index, Access):
-                    self.collect(index, env, inputs, reads)
+                    self.collect(index, env, found)
+            walked = any(self.family.place(self.names.rank(v), 0) for v in expr.variables())
+            renamed = self.is_renamed(expr)
+            gathered = any(isinstance(index, Access) for index in expr.indices)
             for at in self.elements(expr, env):
                 if expr.tensor not in self.inputs:
-                    reads.add((expr.tensor, at))
+                    if (renamed or gathered) and (expr.tensor, at) in self.drafts:
+                        self.drafts[expr.tensor, at].stored = True
+                    (found.moving if walked and not renamed else found.fixed).add((expr.tensor, at))
                 elif mask := self.visit(expr, at):
-                    inputs.add((expr.tensor, mask))
+                    found.inputs.add((expr.tensor, mask))
 
     def elements(self, access: Access, env: Env) -> Iterator[tuple[int, ...]]:
         """The elements that an Access reads: one, none outside, all of an axis for a gather."""
@@ -276,7 +302,8 @@ class _Builder:
         extents = self.inputs[access.tensor].extents
         for extent, index, coordinate in zip(extents, access.indices, at, strict=True):
             walker = self.walker(index)
-            places = self.family.place(extent.rank, coordinate) if extent.rank else {}
+            rank = self.names.walked(extent.rank, index) if extent.rank else None
+            places = self.family.place(rank, coordinate) if rank else {}
             if not places and walker is not None and coordinate < self.sizes[walker]:
                 places = self.family.place(walker, coordinate)
             for leaf, place in places.items():
@@ -285,12 +312,21 @@ class _Builder:
         complete = len(found) == len(self.family.leaves)
         return 1 << found[self.outermost][1] if complete else 0
 
+    def is_renamed(self, access: Access) -> bool:
+        """Whether an axis of the family is read at an alias that is not of it."""
+        axes = self.names.axes.get(access.tensor, ())
+        return any(
+            rank is not None
+            and bool(self.family.place(rank, 0))
+            and not self.family.place(self.names.walked(rank, index), 0)
+            for index, rank in zip(access.indices, axes, strict=False)
+        )
+
     def walker(self, index: RankExpr | Access) -> str | None:
         """The rank of the family at whose variable, and no other, an axis is read."""
         variables = tuple(index.variables())
-        if len(variables) == 1 and self.family.place(variables[0].upper(), 0):
-            return variables[0].upper()
-        return None
+        rank = self.names.rank(variables[0]) if len(variables) == 1 else None
+        return rank if rank is not None and self.family.place(rank, 0) else None
 
     # ---- conditions
 
@@ -316,15 +352,20 @@ class _Builder:
         number: dict[Key, int] = {}
         for key in self.drafts:
             self.order(key, number)
+
+        def numbers(keys: Iterable[Key]) -> frozenset[int]:
+            return frozenset(number[key] for key in keys if key in number)
+
         outputs = set(self.cascade.outputs)
         nodes: list[Node] = []
         for key in number:
             draft = self.drafts[key]
             terms = tuple(
-                Term(home, inputs, frozenset(number[k] for k in reads if k in number))
-                for home, inputs, reads in draft.terms
+                Term(home, inputs, numbers(reads), numbers(fixed))
+                for home, inputs, reads, fixed in draft.terms
             )
-            nodes.append(Node(key, draft.home, terms, draft.carried, key[0] in outputs))
+            is_output = key[0] in outputs
+            nodes.append(Node(key, draft.home, terms, draft.carried, is_output, draft.stored))
         return Graph(tuple(nodes), self.sizes[self.outermost])
 
     def order(self, key: Key, number: dict[Key, int]) -> None:
@@ -338,7 +379,7 @@ class _Builder:
                 number[current] = len(number)
                 continue
             stack.append((current, True))
-            stack += [(k, False) for _, _, reads in self.drafts[current].terms for k in reads]
+            stack += [(k, False) for _, _, reads, _ in self.drafts[current].terms for k in reads]
 
 
 def restricted(graph: Graph, tensor: str) -> Graph:
@@ -358,12 +399,14 @@ def restricted(graph: Graph, tensor: str) -> Graph:
         descends = False
         for term in node.terms:
             inputs = {(name, mask) for name, mask in term.inputs if name == tensor}
-            inputs |= {(tensor, given[r]) for r in term.reads if given.get(r)}
-            belongs = bool(inputs) or not lineage.isdisjoint(term.reads)
+            inputs |= {(tensor, given[r]) for r in term.reads - term.fixed if given.get(r)}
+            belongs = bool(inputs) or not lineage.isdisjoint(term.reads - term.fixed)
             descends |= belongs
-            terms.append(Term(term.home if belongs else 0, frozenset(inputs), term.reads))
+            home = term.home if belongs else 0
+            terms.append(Term(home, frozenset(inputs), term.reads, term.fixed))
         if descends and node.home:
             lineage.add(number)
         home = node.home if number in lineage else 0
-        nodes.append(Node(node.key, home, tuple(terms), node.carried and bool(home), node.output))
+        carried = node.carried and bool(home)
+        nodes.append(Node(node.key, home, tuple(terms), carried, node.output, node.stored))
     return Graph(tuple(nodes), graph.extent)

@@ -11,11 +11,14 @@ A *sweep* visits each coordinate of a rank once, in an order of its own. The mod
 - A reduction takes its terms as they come, in any order, within one sweep. What lacks a coordinate
   of the rank, reduced or partly reduced, lives on once it is complete; what is made of such values
   alone, and has not all coordinates, is computed at any time, between sweeps too.
-- A computed element that a point of another visit reads (reversed, gathered, a neighbour) is stored
-  and lives on. Such a point is executed at its own visit, or where the last of these elements
-  arises; it holds what it has read till then, and what it makes is stored, too. But it waits in
-  vain for a value that, as the sweep began, still needed every coordinate: that is what a pass is.
+- A computed element that a point of another visit reads (reversed, gathered, a neighbour), or that
+  is read under another name of the rank, is stored and lives on. Such a point is executed at its
+  own visit, or where the last of these elements arises; it holds what it has read till then, and
+  what it makes is stored, too. But it waits in vain for a value that, as the sweep began, still
+  needed every coordinate: that is what a pass is.
 - The state of a scan lives on: step v+1 needs step v.
+
+An alias is a rank of its own, or another name: aliases.py says when.
 
 Nothing here knows how passes are counted; it is the definition, on small extents, that the analysis
 is held to. An extent of at least the count, and beyond the reach of all neighbours, is needed: on
@@ -290,7 +293,7 @@ def _classify(graph: Graph) -> tuple[int, list[list[bool]]]:
         for term in node.terms
         for read in term.reads
         if term.home and graph.nodes[read].home not in (0, term.home)
-    )
+    ) | union(1 << n for n, node in enumerate(graph.nodes) if node.stored)
     for number, node in enumerate(graph.nodes):
         flags: list[bool] = []
         for term in node.terms:

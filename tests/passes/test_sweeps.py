@@ -167,6 +167,13 @@ COUNTS: dict[str, tuple[str, dict[str, int], tuple[str, ...], int, int]] = {
     ),
     "an alias reads again": (of_x("ranks N = M\n S = X[m]\n Z[n] = X[n] * S"), M, ("M",), 2, 2),
     "a reduction inside": (of_x("ranks N = M\n Z[m] = X[m] / sum[n] X[n]"), M, ("M",), 2, 2),
+    "an alias and a reduction inside": (
+        of_x("ranks N = M\n Z[n] = X[n] / sum[m] X[m]"), M, ("M",), 2, 2,
+    ),
+    "the last value of a scan alone": (
+        of_x("ranks I = M\n S[0] = 0\n S[i+1] = S[i] + X[i]\n Z[m] = S[M]"), M, ("M",), 2, 1,
+    ),
+    "what no output needs": (of_x("S = X[m]\n T[m] = X[m] * S\n Z = S"), M, ("M",), 1, 1),
     "a reversed read": (of_x("Z[k] = B[k] * A[K-1-k]", "A[K], B[K]"), K, ("K",), 1, 1),
     "a reversed read, and a reduction": (
         of_x("S = A[k]\n Z[k] = A[K-1-k] * S", "A[K]"), K, ("K",), 2, 2,
@@ -180,11 +187,11 @@ COUNTS: dict[str, tuple[str, dict[str, int], tuple[str, ...], int, int]] = {
         K, ("K",), 2, 2,
     ),
     "sums of prefixes": (
-        of_x("ranks N = M\n Y[n] = X[m] where m <= n\n Z[n] = X[n] * Y[n]"), M, ("M",), 1, 1,
+        of_x("ranks N = M\n Y[n] = X[m] where m <= n\n Z[m] = X[m] * Y[m]"), M, ("M",), 1, 1,
     ),
     "sums of prefixes and of suffixes": (
         of_x("ranks N = M\n Y[n] = X[m] where m <= n\n W[n] = X[m] where m >= n\n"
-        "Z[n] = X[n] * Y[n] * W[n]"), M, ("M",), 2, 2,
+        "Z[m] = X[m] * Y[m] * W[m]"), M, ("M",), 2, 2,
     ),
     "a scan, then one that runs backwards on it": (
         of_x("ranks I = M\n F[0] = 0\n F[i+1] = F[i] + X[i]\n B[0] = 0\n"
@@ -235,7 +242,7 @@ def test_the_order_that_a_scan_needs() -> None:
     assert best_plan(el.parse(of_x("ranks I = M\n" + forwards)), M, ("M",)).orders == (
         (0, 1, 2, 3),
     )
-    text = "ranks N = M\n Y[n] = X[m] where m >= n\n Z[n] = X[n] * Y[n]"
+    text = "ranks N = M\n Y[n] = X[m] where m >= n\n Z[m] = X[m] * Y[m]"
     plan = best_plan(el.parse(of_x(text)), M, ("M",))
     assert plan.orders[0][-1] == 0
 
