@@ -46,8 +46,24 @@ class Placed:
 
 
 def one_by_one(statements: Sequence[Statement]) -> tuple[Group, ...]:
-    """Every Einsum by itself."""
-    return tuple(Group((name,)) for name in dict.fromkeys(s.tensor for s in statements))
+    """Every Einsum by itself; those of scans that need one another in one loop."""
+    steps = [s for s in statements if not s.is_start]
+    place = {s.tensor: number for number, s in enumerate(steps)}
+    groups: list[Group] = []
+    stop = 0
+    for number, statement in enumerate(steps):
+        if number < stop:
+            continue
+        # What reads ahead of the text runs in one loop with all up to there.
+        stop = number + 1
+        for other in steps[number:]:
+            if place[other.tensor] >= stop:
+                break
+            stop = max(stop, *(place.get(access.tensor, -1) + 1 for access in other.reads), 0)
+        names = tuple(s.tensor for s in steps[number:stop])
+        walked = [s.einsum.step[1] for s in steps[number:stop] if s.einsum.step is not None]
+        groups.append(Group(names, tuple(walked[:1]) if len(names) > 1 else ()))
+    return tuple(groups)
 
 
 def by_passes(

@@ -44,10 +44,15 @@ def traffic(
     cascade: Cascade, sizes: Mapping[str, int], schedule: Schedule, buffer: int
 ) -> TrafficReport:
     """The bytes moved through a buffer of so many bytes, for these extents of ranks."""
-    if type(buffer) is not int or buffer < 1:
-        raise ArgumentError(f"a buffer has a number of bytes from 1 on, not {buffer!r}")
+    check_buffer(buffer)
     model = _Model(cascade, sizes, buffer)
     return TrafficReport(cascade.name, buffer, model.groups(schedule))
+
+
+def check_buffer(buffer: int) -> None:
+    """Raises an ArgumentError if it is no size of a buffer."""
+    if type(buffer) is not int or buffer < 1:
+        raise ArgumentError(f"a buffer has a number of bytes from 1 on, not {buffer!r}")
 
 
 class _Model:

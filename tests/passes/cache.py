@@ -58,7 +58,8 @@ def simulate(
     """The bytes read and written of each tensor under the groups of a report.
 
     Each Einsum has at most one reduction, outermost. What a group holds is in the buffer beside the
-    cache, as much of it as an iteration of the group's loops touches.
+    cache, as much of it as an iteration of the group's loops touches; what other groups read of it
+    is written, once.
     """
     run = _Run(cascade, sizes, bytes_of)
     read: dict[str, int] = {}
@@ -94,7 +95,9 @@ class _Run:
             steps.append((variable, step, size))
             rest[variable] = step
         einsums = [e for e in self.cascade.einsums if e.name in tensors]
+        scans = {e.name for e in einsums if e.step is not None}
         trace: list[tuple[Key, bool]] = []
+        written_inside: set[Key] = set()
         shares: dict[tuple[str, str], int] = {}
 
         def depth_of(einsum: Einsum) -> int:
@@ -111,10 +114,13 @@ class _Run:
                 if all(env[v] < self.sizes[v.upper()] for v in order) and self.inside(env):
                     for key, write, index in self.point(einsum, env):
                         if key[0] in held:
+                            if write:
+                                written_inside.add(key)
                             here.setdefault((key[0], index), set()).add(key)
                         else:
                             trace.append((key, write))
-            for name, keys in here.items():
+            is_start = einsum.name in scans and einsum.step is None
+            for name, keys in here.items() if not is_start else ():  # a step has the place for it
                 shares[name] = max(shares.get(name, 0), len(keys) * self.bytes[name[0]])
 
         def walk(depth: int, members: Sequence[Einsum], base: Env) -> None:
@@ -140,7 +146,21 @@ class _Run:
             if write:
                 self.made.add(key)
         cache.flush()
+        for tensor, _ in self.read_outside(tensors) & written_inside:
+            cache.written[tensor] = cache.written.get(tensor, 0) + self.bytes[tensor]
         return cache
+
+    def read_outside(self, tensors: Sequence[str]) -> set[Key]:
+        """What the other groups read."""
+        found: set[Key] = set()
+        for einsum in self.cascade.einsums:
+            if einsum.name not in tensors:
+                order = dict.fromkeys((*einsum.free, *reduced(einsum)))
+                for at in itertools.product(*(range(self.sizes[v.upper()]) for v in order)):
+                    env = dict(zip(order, at, strict=True))
+                    if self.inside(env):
+                        found |= {key for key, _, _ in self.point(einsum, env)}
+        return found
 
     def inside(self, env: Env) -> bool:
         return all(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 from dataclasses import dataclass
 
 import pytest
@@ -16,7 +17,8 @@ from einloom.passes.analysis.traffic_report import TrafficReport
 from ..support import Golden
 from .cache import simulate
 from .elements import all_sizes
-from .test_sweeps import ATTENTION, ONE_PASS
+from .random_passes import make
+from .test_sweeps import ATTENTION, COUNTS, DEFERRED, ONE_PASS, TWO_PASS
 
 SIZES = {"I": 4, "J": 3, "K": 5, "H": 7, "R": 3}
 INPUTS = {"A": "ij", "B": "jk", "C": "ik", "D": "i", "E": "kk", "X": "h", "F": "r"}
@@ -173,8 +175,68 @@ CUBE = {"I": 64, "J": 64, "K": 64}
 
 def halves(text: str) -> str:
     """With inputs of two bytes, the words of FuseMax."""
+    return typed(text, "f16")
+
+
+def typed(text: str, dtype: str) -> str:
     head, brace, body = text.partition("{")
-    return head.replace("],", "]: f16,").replace("])", "]: f16)") + brace + body
+    return head.replace("],", f"]: {dtype},").replace("])", f"]: {dtype})") + brace + body
+
+
+SCORES = [{"E": 2, "F": 3, "M": 8, "P": 4}, {"E": 4, "F": 4, "M": 12, "P": 3}]
+TILED = [{**SCORES[0], "M0": 4}, {**SCORES[1], "M0": 3}, {"E": 3, "F": 2, "M": 9, "P": 5, "M0": 4}]
+ROWS = [{"M": 8}, {"M": 13}]
+NAMED: dict[str, tuple[str, list[dict[str, int]]]] = {
+    "C4": (ATTENTION, SCORES),
+    "C4 with the division deferred": (DEFERRED, SCORES),
+    "two-pass attention": (TWO_PASS, TILED),
+    "C5": (ONE_PASS, TILED),
+    "softmax, stable": (COUNTS["softmax, stable"][0], ROWS),
+    "layernorm, two-pass": (COUNTS["layernorm, two-pass"][0], ROWS),
+    "RMSNorm, into a linear layer": (
+        COUNTS["RMSNorm, into a linear layer"][0],
+        [{"M": 6, "N": 4}, {"M": 9, "N": 2}],
+    ),
+}
+BUFFERS = (128, 400, 800, 2000, 8000, 200_000)
+
+
+@pytest.mark.parametrize("name", NAMED)
+def test_known_cascades_are_within_the_bounds(name: str) -> None:
+    text, shapes = NAMED[name]
+    text = typed(text, "f64")
+    sizes_of = dict.fromkeys(el.parse(text).extents(), 8)
+    schedules = ["unfused", "fused"]
+    if "P]" in text.partition("{")[0]:
+        schedules += ["fused{rank=p, tile=1}", "fused{rank=p, tile=2}"]
+    exact = 0
+    for sizes in shapes:
+        for schedule in schedules:
+            for buffer in BUFFERS:
+                exact += check(Case(text, sizes, sizes_of, schedule, buffer))
+    assert exact > 0
+
+
+def test_random_cascades_are_within_the_bounds() -> None:
+    exact, checked = 0, 0
+    for seed in range(100):
+        made = make(seed)
+        if "where k" in made.text or "where m" in made.text:
+            continue  # the simulation knows `<=` alone
+        # What nothing needs is in no schedule.
+        text = str(
+            el.rewrite(re.sub(r"\b([ABCW]\[[MKP1,]+\])(?=[,)])", r"\1: i64", made.text), "dead")
+        )
+        sizes = {"M": 8, "M0": 2, "P": 2} if made.parted else {"K": 5, "P": 2}
+        sizes_of = dict.fromkeys(el.parse(text).extents(), 8)
+        # In a common loop the simulation knows a rank by one name.
+        schedules = ("unfused",) if made.aliases() else ("unfused", "fused")
+        for schedule in schedules:
+            for buffer in (64, 160, 100_000):
+                exact += check(Case(text, sizes, sizes_of, schedule, buffer))
+                checked += 1
+    assert checked > 250
+    assert exact > 100
 
 
 def moved(report: TrafficReport) -> dict[str, int]:
