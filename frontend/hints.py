@@ -22,7 +22,7 @@ CHARACTERS = {
 #: Where no example matches: kinds of token that are nowhere but where the grammar says.
 TOKENS = {
     "_NL": "an Einsum stands on one line; name its parts in Einsums of their own",
-    "$END": "close the cascade with `}`",
+    "_END": "close the cascade with `}`",
     "LBRACE": "a cascade has one pair of braces, around its Einsums",
     "RBRACE": "the Einsum before it is not finished",
 }
@@ -130,5 +130,5 @@ KINDS = {
     "SHIFT": "a shift",
     "PRODUCT": "'*', '/'",
     "_NL": "end of line",
-    "$END": "end of text",
+    "_END": "end of text",
 }
