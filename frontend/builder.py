@@ -77,7 +77,8 @@ class Builder:
     # ---- statements
 
     def start(self, kept: list[Any], begin: int, stop: int) -> File:
-        return File(tuple(kept), self._span(0, len(self._text)))
+        whole = self._span(0, len(self._text))
+        return File(tuple(kept), len(self._tokens.kinds), whole)
 
     def use(self, kept: list[int], begin: int, stop: int) -> Use:
         return Use(self._symbol(kept[0])[1:-1], self._span(begin, stop))

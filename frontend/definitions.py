@@ -5,10 +5,11 @@ from __future__ import annotations
 import typing
 from collections.abc import Sequence
 
-from ..ir.einsum import Expr, Law, Literal, Map, Op, Parameter, Reduce, UserOperator, walk
+from ..ir.einsum import Expr, Law, Literal, Op, Parameter, UserOperator
 from ..ir.errors import ResolveError
 from ..ir.laws import refute_operator, refute_semiring
 from ..ir.operators import OPERATORS, REDUCTIONS, Number, Semiring, identity_of, user_semiring
+from .budget import Budget
 from .expressions import resolve_expr, resolve_number
 from .scope import PLAIN, Library, Scope, new_name, read_dtype, similar
 from .syntax import Expr as Syntax
@@ -17,16 +18,17 @@ from .syntax import LawItem, Name, OperatorItem, SemiringItem, ungroup
 _LAWS: tuple[Law, ...] = typing.get_args(Law)
 _VALUED = ("identity", "distributes_over", "inverse")
 
-#: How many nodes an operator may have, written out: one that applies another twice doubles it.
-_MOST = 10_000
 
-
-def resolve_operator(item: OperatorItem, library: Library) -> UserOperator:
+def resolve_operator(
+    item: OperatorItem, library: Library, budget: Budget | None = None
+) -> UserOperator:
     """The operator of an `op` line.
 
     Raises:
-        ResolveError: a name in it means nothing, or a law that it claims is refuted.
+        ResolveError: a name in it means nothing, or a law that it claims is refuted; or it is too
+            large, with what stands before it as told by `budget`.
     """
+    budget = budget or Budget()
     name = new_name(item.name)
     parameters = tuple(
         Parameter(new_name(p.name), read_dtype(p.dtype) if p.dtype else None)
@@ -41,12 +43,7 @@ def resolve_operator(item: OperatorItem, library: Library) -> UserOperator:
         )
     scope = Scope(frozenset(), dict.fromkeys(names, 0), frozenset(names), PLAIN, library)
     body = resolve_expr(item.body, scope)
-    if _written_out(body, {}) > _MOST:
-        raise ResolveError(
-            f"{name}, written out, has more than {_MOST} operators",
-            span=item.name.span,
-            hint="give its parts names: an Einsum for each",
-        )
+    budget.write_out(name, body, item.name.span)
     laws, valued = _laws(item, scope)
     if (laws or valued) and len(names) != 2:
         raise ResolveError(f"{name} has laws, so it takes two operands", span=item.name.span)
@@ -61,6 +58,7 @@ def resolve_operator(item: OperatorItem, library: Library) -> UserOperator:
         next((_named(value, library).text for value in valued.get("inverse", ())), None),
         item.span,
     )
+    budget.claim(len(item.laws), item.name.span)
     refuted = refute_operator(made, library.operator)
     if refuted is not None:
         law, example = refuted
@@ -72,19 +70,6 @@ def resolve_operator(item: OperatorItem, library: Library) -> UserOperator:
             hint="leave it out: rewrites rely on what is claimed",
         )
     return made
-
-
-def _written_out(expr: Expr, known: dict[int, int]) -> int:
-    """The nodes of an expression and of the operators that it applies; `known` of each by id."""
-    count = 0
-    for node in walk(expr):
-        count += 1
-        if isinstance(node, Map | Reduce) and isinstance(node.op, UserOperator):
-            op = node.op
-            if id(op) not in known:
-                known[id(op)] = _written_out(op.body, known)
-            count += known[id(op)]
-    return count
 
 
 def _laws(item: OperatorItem, scope: Scope) -> tuple[set[str], dict[str, list[Syntax]]]:
@@ -129,12 +114,19 @@ def _named(expr: Syntax, library: Library) -> Name:
     return expr
 
 
-def resolve_semiring(item: SemiringItem, library: Library) -> Semiring:
+#: How many laws make a semiring; each is tried.
+_LAWS_OF_A_SEMIRING = 6
+
+
+def resolve_semiring(
+    item: SemiringItem, library: Library, budget: Budget | None = None
+) -> Semiring:
     """The semiring of a `semiring` line.
 
     Raises:
-        ResolveError: a name in it means nothing, or it is no semiring.
+        ResolveError: a name in it means nothing, or it is no semiring; or there are too many.
     """
+    budget = budget or Budget()
     name = new_name(item.name)
     if len(item.args) != 4:
         raise ResolveError(
@@ -152,6 +144,7 @@ def resolve_semiring(item: SemiringItem, library: Library) -> Semiring:
         )
     zero, one = _numbers(item.args[2:], scope)
     made = user_semiring(name, add, mul, zero, one)
+    budget.claim(_LAWS_OF_A_SEMIRING, item.name.span)
     refuted = refute_semiring(made)
     if refuted is not None:
         law, example = refuted

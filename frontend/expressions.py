@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
+from ..ir import limits
 from ..ir.einsum import Access, Coordinate, Literal, Map, Op, Reduce
 from ..ir.einsum import Expr as Node
 from ..ir.errors import EinloomError, RankError, ResolveError
@@ -102,25 +103,33 @@ def _not_an_index(name: Name, scope: Scope) -> ResolveError:
 
 def _polynomial(expr: Expr) -> list[tuple[int, tuple[Name, ...]]]:
     """An index expression multiplied out: each term's coefficient and its names."""
+    if isinstance(expr, Name):
+        return [(1, (expr,))]
+    return _multiplied_out(expr, [0])
+
+
+def _multiplied_out(expr: Expr, made: list[int]) -> list[tuple[int, tuple[Name, ...]]]:
+    """The same; `made` holds how many terms products were made of so far."""
     match expr:
         case Group():
-            return _polynomial(expr.inner)
+            return _multiplied_out(expr.inner, made)
         case Number(value) if type(value) is int:
             return [(value, ())]
         case Name():
             return [(1, (expr,))]
         case Prefix("-", arg):
-            return [(-c, names) for c, names in _polynomial(arg)]
+            return [(-c, names) for c, names in _multiplied_out(arg, made)]
         case Infix("+", args):
-            return [term for arg in args for term in _polynomial(arg)]
+            return [term for arg in args for term in _multiplied_out(arg, made)]
         case Infix("-", (left, right)):
-            return [*_polynomial(left), *((-c, names) for c, names in _polynomial(right))]
+            negative = [(-c, names) for c, names in _multiplied_out(right, made)]
+            return [*_multiplied_out(left, made), *negative]
         case Infix("*", args):
             product: list[tuple[int, tuple[Name, ...]]] = [(1, ())]
             for arg in args:
-                factor = _polynomial(arg)
-                if len(product) * len(factor) > 1000:
-                    raise ResolveError("the index has too many terms", span=expr.span)
+                factor = _multiplied_out(arg, made)
+                made[0] += len(product) * len(factor)
+                limits.INDEX_TERMS.check(made[0], expr.span, ResolveError, at_least=True)
                 product = [(c * d, m + n) for c, m in product for d, n in factor]
             return product
         case _:

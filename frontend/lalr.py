@@ -78,13 +78,13 @@ class Lexer:
         self._words = words
         self.words = frozenset(words.values())
 
-    def read(self, text: str, most: int) -> Tokens | None:
-        """The tokens of a text; None if there are more than `most` of them."""
+    def read(self, text: str, most: int | None = None) -> Tokens:
+        """The tokens of a text, `most` of them and no END if there are more."""
         words = self._words
         kinds: list[Any] = []
         begins: list[int] = []
         stops: list[int] = []
-        for found in islice(self._token.finditer(text), most + 1):
+        for found in islice(self._token.finditer(text), most):
             kind = found.lastgroup
             begin, stop = found.span(kind or 0)
             if kind == NAME:
@@ -92,7 +92,7 @@ class Lexer:
             kinds.append(kind)
             begins.append(begin)
             stops.append(stop)
-        return Tokens(kinds, begins, stops) if kinds[-1] == END else None
+        return Tokens(kinds, begins, stops)
 
 
 class UnexpectedToken(Exception):

@@ -9,17 +9,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
+from operator import sub
 from typing import Any
 
 import lark
 
+from ..ir import limits
 from ..ir.cascade import Cascade
 from ..ir.errors import ParseError
 from ..ir.source import Source, Span
 from . import hints
 from .builder import Builder
 from .files import Reader
-from .lalr import END, STRAY, Lexer, Production, Table, Tokens, UnexpectedToken, read
+from .lalr import END, NAME, STRAY, Lexer, Production, Table, Tokens, UnexpectedToken, read
 from .syntax import File
 
 
@@ -45,21 +47,30 @@ def parse_cascade(text: str, name: str = "", folder: str | None = None) -> Casca
     return Reader(parse_file).cascade(Source(text, name), folder)
 
 
-MOST_TOKENS=10**7
-def parse_file(source: Source) -> File:
-    """A text as written.
+def parse_file(source: Source, most: int | None = None) -> File:
+    """A text as written, of `most` tokens at most; None: as many as there are.
 
     Raises:
-        ParseError: it is not in the grammar, or nested too deeply.
+        ParseError: it is not in the grammar, too long, or nested too deeply.
     """
+    limits.CHARACTERS.check(len(source.text))
     grammar = _grammar()
-    tokens = grammar.lexer.read(source.text, MOST_TOKENS)
-    if tokens is None:
-        raise ParseError("too long")
+    tokens = grammar.lexer.read(source.text, most)
+    if not tokens.kinds or tokens.kinds[-1] != END:
+        limits.TOKENS.check(limits.TOKENS.most + 1, at_least=True)
+    _check_names(source, tokens)
     try:
         return grammar.read(source, tokens)
     except UnexpectedToken as error:
         raise _syntax_error(error, tokens, source) from None
+
+
+def _check_names(source: Source, tokens: Tokens) -> None:
+    if max(map(sub, tokens.stops, tokens.begins)) <= limits.NAME.most:
+        return
+    for kind, begin, stop in zip(tokens.kinds, tokens.begins, tokens.stops, strict=True):
+        if kind == NAME:
+            limits.NAME.check(stop - begin, Span(source, begin, begin + 1))
 
 
 def read_terms(text: str, notation: str) -> list[list[str]]:
@@ -198,8 +209,7 @@ def _taught() -> dict[tuple[int, str], str]:
     taught: dict[tuple[int, str], str] = {}
     for hint, examples in hints.CASCADE.items():
         for example in examples:
-            tokens = grammar.lexer.read(example, len(example) + 1)
-            assert tokens is not None
+            tokens = grammar.lexer.read(example)
             try:
                 grammar.read(Source(example), tokens)
             except UnexpectedToken as error:

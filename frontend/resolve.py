@@ -17,8 +17,9 @@ from ..ir.ranks import Partition, Rank, RankExpr
 from ..ir.source import Span
 from ..ir.verify import verify
 from . import syntax
+from .budget import Budget
 from .expressions import resolve_expr, resolve_index, resolve_number, resolve_shape, resolve_size
-from .inline import inline
+from .inline import Caller
 from .scope import EMPTY, PLAIN, SIZE, VARIABLE, Library, Scope, new_name, read_dtype, similar
 from .sizes import check_reads, deduce
 from .syntax import (
@@ -33,8 +34,15 @@ from .syntax import (
 )
 
 
-def resolve(program: Program, library: Library = EMPTY) -> Cascade:
-    """The Cascade that a text means, verified; `library` is what it may use.
+def resolve(
+    program: Program, library: Library = EMPTY, budget: Budget | None = None
+) -> Cascade:
+    """The Cascade that a text means, verified.
+
+    Args:
+        program: the cascade as written.
+        library: what it may use.
+        budget: what stands before it has taken of limits.
 
     Raises:
         ResolveError: a name means nothing, or not what it is used for.
@@ -58,14 +66,16 @@ def resolve(program: Program, library: Library = EMPTY) -> Cascade:
         library,
     )
     header = Cascade(name, ranks, inputs, (), (), partitions, _assumptions(program, scope))
-    cascade, scope = _body(program, header, scope)
+    cascade, scope = _body(program, header, scope, budget or Budget())
     _check_outputs(program, scope)
     outputs = tuple(output.text for output in program.outputs)
     cascade = replace(cascade, outputs=outputs, span=program.span)
     return check_reads(verify(deduce(cascade)))
 
 
-def _body(program: Program, cascade: Cascade, scope: Scope) -> tuple[Cascade, Scope]:
+def _body(
+    program: Program, header: Cascade, scope: Scope, budget: Budget
+) -> tuple[Cascade, Scope]:
     """The Cascade with its Einsums, and the scope after them."""
     steps = {
         target.name.text
@@ -73,23 +83,22 @@ def _body(program: Program, cascade: Cascade, scope: Scope) -> tuple[Cascade, Sc
         for target in definition.targets
         if _steps(target)
     }
-    einsums: list[Einsum] = []
+    caller = Caller(header, scope.defined)
+    # These grow, and the scope with them.
     arity = dict(scope.arity)
+    scope = replace(scope, arity=arity, ranks=caller.ranks.keys())
     for definition in program.definitions():
-        scope = replace(scope, arity=arity)
         called = _called(definition, scope)
-        if called is not None:
-            cascade = replace(cascade, einsums=tuple(einsums))
-            cascade = inline(cascade, called, definition)
-            einsums = list(cascade.einsums)
-            ranks = frozenset(rank.name for rank in cascade.ranks)
-            scope = replace(scope, ranks=ranks)
-            arity |= {e.name: len(e.output.indices) for e in einsums}
-            continue
-        for einsum in _einsums(definition, scope, steps):
-            einsums.append(einsum)
+        if called is None:
+            made = _einsums(definition, scope, steps)
+            for einsum in made:
+                caller.add(einsum)
+        else:
+            budget.inline(called, definition.span)
+            made = caller.call(called, definition)
+        for einsum in made:
             arity[einsum.name] = len(einsum.output.indices)
-    return replace(cascade, einsums=tuple(einsums)), replace(scope, arity=arity)
+    return caller.cascade(), scope
 
 
 def _called(definition: Definition, scope: Scope) -> Cascade | None:
@@ -244,7 +253,7 @@ def _used_ranks(
 # ---- Einsums
 
 
-def _einsums(definition: Definition, scope: Scope, steps: Collection[str]) -> tuple[Einsum, ...]:
+def _einsums(definition: Definition, scope: Scope, steps: Collection[str]) -> Sequence[Einsum]:
     """The Einsum of a definition, and a second one for the place of a maximum."""
     ring = _semiring(definition.semiring, scope)
     first, *more = definition.targets

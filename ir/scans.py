@@ -219,9 +219,12 @@ def _scan(members: tuple[Einsum, ...]) -> Scan:
                 span=einsum.span,
             )
     scan = Scan(variable, members)
+    makers: dict[str, list[int]] = {}
+    for number, einsum in enumerate(members):
+        makers.setdefault(einsum.name, []).append(number)
     for position, einsum in enumerate(members):
         for access in einsum.reads():
-            _check_read(scan, position, access)
+            _check_read(scan, position, access, makers.get(access.tensor, ()))
     return scan
 
 
@@ -239,11 +242,10 @@ def axis_of(einsum: Einsum, variable: str) -> tuple[int, int]:
     return einsum.left.index(RankExpr.of_variable(variable)), 0
 
 
-def _check_read(scan: Scan, position: int, access: Access) -> None:
-    """Whether what a member reads of the scan's own tensors is there by then."""
-    for number, maker in enumerate(scan.members):
-        if maker.name != access.tensor:
-            continue
+def _check_read(scan: Scan, position: int, access: Access, makers: Sequence[int]) -> None:
+    """Whether what a member reads is there by then, where these members make it."""
+    for number in makers:
+        maker = scan.members[number]
         axis, lag = axis_of(maker, scan.variable)
         index = access.indices[axis]
         there = lag if number < position else lag - 1

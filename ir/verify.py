@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Container
 
 from .cascade import Cascade
 from .einsum import (
@@ -18,7 +18,7 @@ from .einsum import (
     Reduce,
     UserOperator,
     children,
-    free_variables,
+    levels,
     walk,
 )
 from .errors import VerifyError
@@ -78,10 +78,11 @@ def verify(cascade: Cascade) -> Cascade:
     for assumption in cascade.assumptions:
         _verify_assumption(assumption, ranks)
     _verify_definitions(cascade, arity, ranks)
+    inputs = frozenset(arity)
     for einsum in cascade.einsums:
         if einsum.name not in arity:
             _verify_new_name(einsum.name, arity, ranks, einsum.output.span)
-        elif cascade.declaration(einsum.name) is not None:
+        elif einsum.name in inputs:
             _fail(f"{einsum.name} is an input, and defined as well", einsum.output.span)
         arity.setdefault(einsum.name, len(einsum.output.indices))
     for einsum in cascade.einsums:
@@ -90,7 +91,7 @@ def verify(cascade: Cascade) -> Cascade:
     if not cascade.outputs:
         _fail("a cascade needs an output", cascade.span)
     for name in cascade.outputs:
-        if name not in arity or cascade.declaration(name) is not None:
+        if name not in arity or name in inputs:
             _fail(f"the output {name} is not defined by an Einsum", cascade.span)
     if len(set(cascade.outputs)) < len(cascade.outputs):
         _fail("an output is named twice", cascade.span)
@@ -167,9 +168,10 @@ def _verify_definitions(cascade: Cascade, arity: dict[str, int], ranks: set[str]
     operators, semirings = cascade.definitions()
     taken: dict[str, UserOperator | Semiring] = {}
     every: tuple[UserOperator | Semiring, ...] = (*operators, *semirings)
+    reserved = {*arity, *SEMIRINGS}
     for made in every:
         span = made.span if isinstance(made, UserOperator) else None
-        _verify_new_name(made.name, (*arity, *SEMIRINGS), ranks, span)
+        _verify_new_name(made.name, reserved, ranks, span)
         if taken.setdefault(made.name, made) != made:
             _fail(f"{made.name} is defined twice, in two ways", span)
     for operator in operators:
@@ -212,13 +214,15 @@ def _verify_index(expr: RankExpr, ranks: set[str], span: Span | None) -> None:
     for rank in expr.sizes():
         if rank not in ranks:
             _fail(f"unknown rank {rank}", expr.span or span)
+    if expr.variable is not None:
+        return
     if expr != affine(list(expr.terms), expr.offset):
         _fail(f"the index {expr} is not in normal form", expr.span or span)
     if not all(value in _SIGNED for value in (expr.offset, *(t.coefficient for t in expr.terms))):
         _fail("a number in an index does not fit in 64 bits", expr.span or span)
 
 
-def _verify_new_name(name: str, taken: Iterable[str], ranks: set[str], span: Span | None) -> None:
+def _verify_new_name(name: str, taken: Container[str], ranks: set[str], span: Span | None) -> None:
     if not _NAME.match(name):
         _fail(f"a tensor's name is an identifier, not {name!r}", span)
     if name in RESERVED:
@@ -266,38 +270,53 @@ def _verify_variable(variable: str, ranks: set[str], span: Span | None) -> None:
 
 
 def _verify_expr(expr: Expr, bound: set[str], arity: dict[str, int], ranks: set[str]) -> None:
-    _verify_depth(expr)
-    for variable in free_variables(expr):
-        if variable not in bound:
-            _fail(
-                f"variable {variable} is neither on the left nor reduced",
-                _variable_span(expr, variable),
-            )
-    for node in walk(expr):
+    """Every node, with how deeply it is nested, and the variables that are bound there."""
+    stack: list[tuple[Expr, int, set[str]]] = [(expr, 1, bound)]
+    while stack:
+        node, depth, inside = stack.pop()
+        _verify_depth_of(node, depth)
         if isinstance(node, Access):
+            # What is bound has a rank: on the left or in a reduction it was looked up.
+            for variable in node.variables():
+                _verify_bound(variable, inside, node.span or expr.span)
             _verify_access(node, arity, ranks)
         elif isinstance(node, Coordinate):
-            _verify_variable(node.name.lower(), ranks, node.span)
+            if not node.name.isupper():
+                _verify_bound(node.name, inside, node.span or expr.span)
+            else:
+                _verify_variable(node.name.lower(), ranks, node.span)
         elif isinstance(node, Map):
             _verify_map(node)
         elif isinstance(node, Reduce):
             _verify_reduce(node, ranks)
+            # A reduction's variable means nothing outside it, so it must not be bound there too.
+            for variable in node.variables:
+                if variable in inside:
+                    _fail(f"{variable} is reduced, and bound outside as well", node.span)
+            inside = inside.union(node.variables)
         else:
             _verify_literal(node, None)
-    _verify_no_rebinding(expr, bound)
+        below = depth + 1
+        stack += [(child, below, inside) for child in reversed(children(node))]
+
+
+def _verify_bound(variable: str, bound: set[str], span: Span | None) -> None:
+    if variable not in bound:
+        _fail(f"variable {variable} is neither on the left nor reduced", span)
 
 
 def _verify_depth(expr: Expr) -> None:
-    stack = [(expr, 1)]
-    while stack:
-        node, depth = stack.pop()
-        if depth > MAX_DEPTH:
-            _fail(
-                f"an expression is nested more than {MAX_DEPTH} deep",
-                node.span,
-                "give its parts names: a cascade may have any number of Einsums",
-            )
-        stack += [(child, depth + 1) for child in children(node)]
+    for node, depth in levels(expr):
+        _verify_depth_of(node, depth)
+
+
+def _verify_depth_of(node: Expr, depth: int) -> None:
+    if depth > MAX_DEPTH:
+        _fail(
+            f"an expression is nested more than {MAX_DEPTH} deep",
+            node.span,
+            "give its parts names: a cascade may have any number of Einsums",
+        )
 
 
 def _verify_literal(literal: Literal, span: Span | None) -> None:
@@ -306,15 +325,6 @@ def _verify_literal(literal: Literal, span: Span | None) -> None:
         _fail(f"{value!r} is not a literal of the language", literal.span or span)
     if isinstance(value, int) and value not in _INTEGERS:
         _fail("a number does not fit in 64 bits", literal.span or span)
-
-
-def _variable_span(expr: Expr, variable: str) -> Span | None:
-    for node in walk(expr):
-        if isinstance(node, Access) and variable in node.variables():
-            return node.span
-        if isinstance(node, Coordinate) and node.name == variable:
-            return node.span
-    return expr.span
 
 
 def _verify_access(access: Access, arity: dict[str, int], ranks: set[str]) -> None:
@@ -330,8 +340,6 @@ def _verify_access(access: Access, arity: dict[str, int], ranks: set[str]) -> No
     for index in access.indices:
         if isinstance(index, RankExpr):
             _verify_index(index, ranks, access.span)
-            for variable in index.variables():
-                _verify_variable(variable, ranks, access.span)
 
 
 def _verify_map(node: Map) -> None:
@@ -363,17 +371,3 @@ def _verify_reduce(node: Reduce, ranks: set[str]) -> None:
         _fail("a reduction names each of its variables once", node.span)
     for variable in node.variables:
         _verify_variable(variable, ranks, node.span)
-
-
-def _verify_no_rebinding(expr: Expr, bound: set[str]) -> None:
-    """A reduction's variable means nothing outside it, so it must not be bound there too."""
-    stack: list[tuple[Expr, set[str]]] = [(expr, bound)]
-    while stack:
-        node, outer = stack.pop()
-        if isinstance(node, Reduce):
-            for variable in node.variables:
-                if variable in outer:
-                    _fail(f"{variable} is reduced, and bound outside as well", node.span)
-            stack.append((node.expr, outer | set(node.variables)))
-        elif isinstance(node, Map):
-            stack += [(arg, outer) for arg in node.args]
