@@ -96,5 +96,6 @@ LAWS = Limit(
 #: doubles it.
 OPERATOR = Limit(10_000, "nodes in an operator, written out", "give its parts names: an Einsum each")
 
-#: A node of the IR takes 100 to 200 characters, and some 20 us.
-JSON = Limit(2**24, "characters of JSON", "write a cascade of fewer Einsums")
+#: JSON is read as it is, before anybody knows what it means, and held in memory.
+JSON_CHARACTERS = Limit(2**24, "characters of JSON", "write a cascade of fewer Einsums")
+JSON_VALUES = Limit(1_200_000, "values in the JSON", "write a cascade of fewer Einsums")
