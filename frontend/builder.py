@@ -64,9 +64,6 @@ class Builder:
         self._text = source.text
         self._tokens = tokens
 
-    def _span(self, begin: int, stop: int) -> Span:
-        return Span(self._source, begin, stop)
-
     def _name(self, token: int) -> Name:
         begin, stop = self._tokens.begins[token], self._tokens.stops[token]
         return Name(self._text[begin:stop], Span(self._source, begin, stop))
@@ -77,17 +74,17 @@ class Builder:
     # ---- statements
 
     def start(self, kept: list[Any], begin: int, stop: int) -> File:
-        whole = self._span(0, len(self._text))
+        whole = Span(self._source, 0, len(self._text))
         return File(tuple(kept), len(self._tokens.kinds), whole)
 
     def use(self, kept: list[int], begin: int, stop: int) -> Use:
-        return Use(self._symbol(kept[0])[1:-1], self._span(begin, stop))
+        return Use(self._symbol(kept[0])[1:-1], Span(self._source, begin, stop))
 
     def operator(self, kept: list[Any], begin: int, stop: int) -> OperatorItem:
         name, *parameters, laws, body = kept
         given = tuple(parameter for parameter in parameters if parameter is not None)
         whole = self._whole(body)
-        return OperatorItem(self._name(name), given, laws or (), whole, self._span(begin, stop))
+        return OperatorItem(self._name(name), given, laws or (), whole, Span(self._source, begin, stop))
 
     def parameter(self, kept: list[Any], begin: int, stop: int) -> Declaration:
         name, dtype = kept
@@ -98,12 +95,12 @@ class Builder:
 
     def law(self, kept: list[Any], begin: int, stop: int) -> LawItem:
         name, value = kept
-        return LawItem(self._name(name), value and self._whole(value), self._span(begin, stop))
+        return LawItem(self._name(name), value and self._whole(value), Span(self._source, begin, stop))
 
     def semiring(self, kept: list[Any], begin: int, stop: int) -> SemiringItem:
         name, *args = kept
         given = tuple(map(self._whole, args))
-        return SemiringItem(self._name(name), given, self._span(begin, stop))
+        return SemiringItem(self._name(name), given, Span(self._source, begin, stop))
 
     def cascade(self, kept: list[Any], begin: int, stop: int) -> Program:
         name, inputs, outputs, *statements = kept
@@ -126,14 +123,14 @@ class Builder:
         self, name: int, bracket: Bracket | None, dtype: int | None, begin: int, stop: int
     ) -> Declaration:
         typed = None if dtype is None else self._name(dtype)
-        return Declaration(self._name(name), bracket, typed, self._span(begin, stop))
+        return Declaration(self._name(name), bracket, typed, Span(self._source, begin, stop))
 
     def ranks(self, kept: list[RankItem], begin: int, stop: int) -> tuple[RankItem, ...]:
         return tuple(kept)
 
     def rank(self, kept: list[Any], begin: int, stop: int) -> RankItem:
         rank, shape = kept
-        return RankItem(self._whole(rank), shape and self._whole(shape), self._span(begin, stop))
+        return RankItem(self._whole(rank), shape and self._whole(shape), Span(self._source, begin, stop))
 
     def definition(self, kept: list[Any], begin: int, stop: int) -> Definition:
         *targets, expr, semiring, where, otherwise = kept
@@ -143,12 +140,12 @@ class Builder:
             None if semiring is None else self._name(semiring),
             where and self._whole(where),
             otherwise and self._whole(otherwise),
-            self._span(begin, stop),
+            Span(self._source, begin, stop),
         )
 
     def partition(self, kept: list[int], begin: int, stop: int) -> Parts:
         rank, *parts = map(self._name, kept)
-        return Parts(rank, tuple(parts), self._span(begin, stop))
+        return Parts(rank, tuple(parts), Span(self._source, begin, stop))
 
     def _whole(self, expr: Expr) -> Expr:
         """The expression, if what comes after can bear how deeply it is nested."""
@@ -167,43 +164,43 @@ class Builder:
     # ---- expressions
 
     def number(self, kept: list[int], begin: int, stop: int) -> Number:
-        span = self._span(begin, stop)
+        span = Span(self._source, begin, stop)
         return Number(_value(self._text[begin:stop], span), span)
 
     def name(self, kept: list[int], begin: int, stop: int) -> Name | Number:
         text = self._text[begin:stop]
         if text in _CONSTANTS:
-            return Number(_CONSTANTS[text], self._span(begin, stop))
-        return Name(text, self._span(begin, stop))
+            return Number(_CONSTANTS[text], Span(self._source, begin, stop))
+        return Name(text, Span(self._source, begin, stop))
 
     def bracket(self, kept: list[Any], begin: int, stop: int) -> Bracket:
         *indices, fill = kept
         given = () if indices[0] is None else tuple(indices)
-        return Bracket(given, fill, self._span(begin, stop))
+        return Bracket(given, fill, Span(self._source, begin, stop))
 
     def indexed(self, kept: list[Any], begin: int, stop: int) -> Indexed:
         name, bracket = kept
-        return Indexed(self._name(name), bracket, self._span(begin, stop))
+        return Indexed(self._name(name), bracket, Span(self._source, begin, stop))
 
     def reduction(self, kept: list[Any], begin: int, stop: int) -> Reduction:
         name, bracket, body = kept
-        return Reduction(self._name(name), bracket, body, self._span(begin, stop))
+        return Reduction(self._name(name), bracket, body, Span(self._source, begin, stop))
 
     def call(self, kept: list[Any], begin: int, stop: int) -> Call:
         name, *args = kept
         given = tuple(arg for arg in args if arg is not None)
-        return Call(self._name(name), given, self._span(begin, stop))
+        return Call(self._name(name), given, Span(self._source, begin, stop))
 
     def group(self, kept: list[Expr], begin: int, stop: int) -> Group:
         # Parentheses in parentheses are one Group, so that no text makes a deep stack of them.
-        return Group(ungroup(kept[0]), self._span(begin, stop))
+        return Group(ungroup(kept[0]), Span(self._source, begin, stop))
 
     def prefix(self, kept: list[Any], begin: int, stop: int) -> Prefix | Number:
         token, arg = kept
         symbol = self._symbol(token)
         if symbol == "-" and isinstance(arg, Number) and not isinstance(arg.value, bool):
-            return Number(-arg.value, self._span(begin, stop))
-        return Prefix(symbol, arg, self._span(begin, stop))
+            return Number(-arg.value, Span(self._source, begin, stop))
+        return Prefix(symbol, arg, Span(self._source, begin, stop))
 
     def expr(self, kept: list[Any], begin: int, stop: int) -> Expr:
         """Operands and the operators between them, grouped by how tightly these bind."""
@@ -240,7 +237,7 @@ class Builder:
             operands = [operand for _, operand in pairs]
             chain = [operands] if symbol in _CHAINS else [[operand] for operand in operands]
             for rest in chain:
-                span = self._span(first.span.start, rest[-1].span.stop)
+                span = Span(self._source, first.span.start, rest[-1].span.stop)
                 first = Infix(symbol, (first, *rest), span)
         return first
 

@@ -59,6 +59,8 @@ def resolve_index(expr: Expr, scope: Scope) -> RankExpr | Access:
     inner = ungroup(expr)
     if isinstance(inner, Indexed):
         return resolve_access(inner, scope)
+    if isinstance(inner, Name) and scope.is_variable(inner.text):
+        return RankExpr.of_variable(inner.text, expr.span)
     if (
         isinstance(inner, Name)
         and scope.arity.get(inner.text) == 0

@@ -29,6 +29,7 @@ class Caller:
         self._dtypes = {decl.name: decl.dtype for decl in header.inputs}
         self._extents = {decl.name: decl.extents for decl in header.inputs}
         self._taken = {*self.ranks, *self._extents, *defined}
+        self._seen = 0  # the Einsums of which the extents are known
         self._number: dict[str, int] = {}  # below which no name of a stem is free
 
     def cascade(self) -> Cascade:
@@ -40,12 +41,6 @@ class Caller:
             partitions=tuple(self._partitions),
             assumptions=tuple(self._assumptions),
         )
-
-    def add(self, einsum: Einsum) -> None:
-        """One more Einsum."""
-        self.einsums.append(einsum)
-        if einsum.name not in self._extents or einsum.step is not None:
-            self._extents[einsum.name] = einsum.extents()
 
     def call(self, called: Cascade, definition: Definition) -> list[Einsum]:
         """Has the Einsums of `AV = attention(Q, K, V)` at its end, and gives them.
@@ -60,6 +55,10 @@ class Caller:
         """
         call = syntax.ungroup(definition.expr)
         assert isinstance(call, syntax.Call)
+        for einsum in self.einsums[self._seen :]:
+            if einsum.name not in self._extents or einsum.step is not None:
+                self._extents[einsum.name] = einsum.extents()
+        self._seen = len(self.einsums)
         arguments = self._arguments(called, call)
         targets = _targets(called, definition)
         met = self._met(called, arguments, call)
@@ -83,8 +82,7 @@ class Caller:
                     new = replace(new, shape=_shape(met[rank.name]))
                 self.ranks[name] = new
         made += map(renamer.einsum, called.einsums)
-        for einsum in made:
-            self.add(einsum)
+        self.einsums += made
         self._partitions += map(renamer.partition, called.partitions)
         self._assumptions += map(renamer.expr, called.assumptions)
         return made

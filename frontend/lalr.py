@@ -10,7 +10,7 @@ A word of the language is one where the grammar may go on with it, and a name el
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any, NamedTuple, cast
@@ -42,12 +42,13 @@ class Table:
     """What to do in each state: the first is `start`, and the one that shifts END is the last.
 
     `actions` has the state to go on in after a terminal, or the rule that ends before it; `gotos`
-    the state to go on in after a rule, by what the rule is called.
+    the state to go on in after a rule, by what the rule is called; `methods` what rules call.
     """
 
     start: int
     actions: Sequence[Mapping[str, int | Production]]
     gotos: Sequence[Mapping[str, int]]
+    methods: Collection[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +113,7 @@ def read(table: Table, tokens: Tokens, words: frozenset[str], builder: object) -
         UnexpectedToken: the grammar cannot go on.
     """
     actions, gotos, begins, stops = table.actions, table.gotos, tokens.begins, tokens.stops
+    methods = {name: getattr(builder, name) for name in table.methods}
     state = table.start
     states = [state]
     values: list[Any] = []
@@ -140,7 +142,7 @@ def read(table: Table, tokens: Tokens, words: frozenset[str], builder: object) -
             if method is None:
                 values[-1] = parts
             else:
-                values[-1] = getattr(builder, method)(parts, first[-1], stops[at - 1])
+                values[-1] = methods[method](parts, first[-1], stops[at - 1])
             state = states[-1] = gotos[states[-2]][origin]
             action = actions[state].get(kind)
         state = cast("int", action)

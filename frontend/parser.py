@@ -152,7 +152,8 @@ def _table(parser: Any) -> Table:
                 gotos[-1][str(symbol)] = numbers[what]
     end = numbers[conf.end_state]
     actions[end][END] = end
-    return Table(numbers[conf.start_state], tuple(actions), tuple(gotos))
+    methods = frozenset(p.method for p in productions.values() if p.method is not None)
+    return Table(numbers[conf.start_state], tuple(actions), tuple(gotos), methods)
 
 
 def _production(rule: Any) -> Production:

@@ -8,10 +8,11 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
+from ..ir import limits
 from ..ir.cascade import Cascade, TensorDecl
 from ..ir.einsum import PLACES, Access, Einsum, Map, Reduce, addends, free_variables, walk
 from ..ir.einsum import Expr as Node
-from ..ir.errors import ResolveError
+from ..ir.errors import RankError, ResolveError
 from ..ir.operators import SEMIRINGS, Semiring, reduction_name
 from ..ir.ranks import Partition, Rank, RankExpr
 from ..ir.source import Span
@@ -91,8 +92,7 @@ def _body(
         called = _called(definition, scope)
         if called is None:
             made = _einsums(definition, scope, steps)
-            for einsum in made:
-                caller.add(einsum)
+            caller.einsums += made
         else:
             budget.inline(called, definition.span)
             made = caller.call(called, definition)
@@ -211,9 +211,15 @@ def _input(decl: Declaration, listed: Mapping[str, Rank]) -> TensorDecl:
     if decl.bracket is not None:
         if decl.bracket.fill is not None:
             raise ResolveError("an input has no fill: a read has", span=decl.bracket.fill.span)
+        _check_ranks(decl)
         extents = [resolve_size(extent) for extent in decl.bracket.indices]
     dtype = read_dtype(decl.dtype) if decl.dtype else None
     return TensorDecl(new_name(decl.name), tuple(extents), dtype, decl.span)
+
+
+def _check_ranks(decl: Declaration) -> None:
+    if decl.bracket is not None:
+        limits.RANKS.check(len(decl.bracket.indices), decl.name.span, RankError)
 
 
 def _implied(inputs: Iterable[TensorDecl], listed: Mapping[str, Rank]) -> dict[str, Rank]:
@@ -235,19 +241,38 @@ def _used_ranks(
     A tensor among the indices is a gather, so its name makes no rank.
     """
     found: dict[str, Rank] = {}
+    seen: set[str] = set()
     for definition in program.definitions():
-        brackets = [target.bracket for target in definition.targets if target.bracket]
-        for whole in (definition.expr, definition.where):
-            for node, _ in syntax.walk(whole) if whole else ():
-                if isinstance(node, Indexed | Reduction):
-                    brackets.append(node.bracket)
-        for index in (index for bracket in brackets for index in bracket.indices):
-            for node, _ in syntax.walk(index):
-                if isinstance(node, Name) and VARIABLE.match(node.text):
-                    name = node.text.upper()
-                    if name not in known and node.text not in tensors:
-                        found.setdefault(name, Rank(name, None, node.span))
+        for node in _in_brackets(definition):
+            if node.text in seen:
+                continue
+            seen.add(node.text)
+            if VARIABLE.match(node.text) and node.text not in tensors:
+                name = node.text.upper()
+                if name not in known:
+                    found.setdefault(name, Rank(name, None, node.span))
     return tuple(found.values())
+
+
+def _in_brackets(definition: Definition) -> Iterator[Name]:
+    """The names that are part of an index, or that a reduction binds."""
+    for target in definition.targets:
+        yield from _names(target.bracket.indices if target.bracket else ())
+    stack = [part for part in (definition.where, definition.expr) if part is not None]
+    while stack:
+        node = stack.pop()
+        if isinstance(node, Indexed | Reduction):
+            yield from _names(node.bracket.indices)
+        if not isinstance(node, Indexed):
+            stack += reversed(syntax.parts(node))
+
+
+def _names(indices: Iterable[syntax.Expr]) -> Iterator[Name]:
+    for index in indices:
+        if isinstance(index, Name):
+            yield index
+        else:
+            yield from (node for node, _ in syntax.walk(index) if isinstance(node, Name))
 
 
 # ---- Einsums
@@ -258,10 +283,10 @@ def _einsums(definition: Definition, scope: Scope, steps: Collection[str]) -> Se
     ring = _semiring(definition.semiring, scope)
     first, *more = definition.targets
     output = _output(first, scope, steps)
-    within = replace(scope, ring=SEMIRINGS[ring] if isinstance(ring, str) else ring)
+    within = scope if ring == PLAIN.name else replace(scope, ring=_ring(ring))
     expr = _implicit(resolve_expr(definition.expr, within), output, within.ring)
     # A condition is about coordinates, so + and * are themselves there.
-    where = resolve_expr(definition.where, replace(scope, ring=PLAIN)) if definition.where else None
+    where = resolve_expr(definition.where, scope) if definition.where else None
     otherwise = resolve_number(definition.otherwise, scope) if definition.otherwise else None
     dtype = read_dtype(first.dtype) if first.dtype else None
     einsum = Einsum(output, expr, ring, where, otherwise, dtype, definition.span)
@@ -315,6 +340,10 @@ def _semiring(name: Name | None, scope: Scope) -> str | Semiring:
     return found
 
 
+def _ring(semiring: str | Semiring) -> Semiring:
+    return SEMIRINGS[semiring] if isinstance(semiring, str) else semiring
+
+
 def _output(target: Declaration, scope: Scope, steps: Collection[str]) -> Access:
     name = new_name(target.name)
     if target.bracket is None:
@@ -327,6 +356,7 @@ def _output(target: Declaration, scope: Scope, steps: Collection[str]) -> Access
         return Access(name, (), None, target.span)
     if target.bracket.fill is not None:
         raise ResolveError("there is no fill on the left", span=target.bracket.fill.span)
+    _check_ranks(target)
     indices: list[RankExpr] = []
     for written in target.bracket.indices:
         index = resolve_index(written, scope)
@@ -364,14 +394,16 @@ def _steps(target: Declaration) -> bool:
 def _implicit(body: Node, output: Access, ring: Semiring) -> Node:
     """The right side with its implicit reduction, over the variables that the left has not."""
     free = set(output.variables())
-    missing = tuple(v for v in free_variables(body) if v not in free)
-    for node in walk(body):
-        if isinstance(node, Reduce):
-            for variable in node.variables:
-                if variable in missing or variable in free:
-                    raise _bound_outside(node, variable, body, output)
+    outside = free_variables(body)
+    missing = tuple(v for v in outside if v not in free)
+    if not isinstance(body, Access):
+        bound = free.union(outside)
+        for node in walk(body):
+            if isinstance(node, Reduce) and not bound.isdisjoint(node.variables):
+                variable = next(v for v in node.variables if v in bound)
+                raise _bound_outside(node, variable, body, output)
     for term in addends(body, ring.add) if missing else ():
-        inside = free_variables(term)
+        inside = set(free_variables(term))
         for variable in missing:
             if variable not in inside:
                 raise ResolveError(

@@ -90,11 +90,12 @@ def check_reads(cascade: Cascade) -> Cascade:
                 if not isinstance(index, RankExpr) or read.fill is not None:
                     continue
                 variable = index.variable
-                if variable is None or (variable, extent) in fit:
+                if variable is None or extent.rank == (rank := variable.upper()):
                     continue
-                if not sizes.fits(RankExpr.of_size(variable.upper()), extent):
-                    raise _needs_alias(read, index, extent)
-                fit.add((variable, extent))
+                if (rank, extent) not in fit:
+                    if not sizes.fits(RankExpr.of_size(rank), extent):
+                        raise _needs_alias(read, index, extent)
+                    fit.add((rank, extent))
     return cascade
 
 
