@@ -80,7 +80,7 @@ class Lexer:
         self.words = frozenset(words.values())
 
     def read(self, text: str, most: int | None = None) -> Tokens:
-        """The tokens of a text, `most` of them and no END if there are more."""
+        """The tokens of a text to END or to the first STRAY; to neither if there are more than `most`."""
         words = self._words
         kinds: list[Any] = []
         begins: list[int] = []
@@ -93,6 +93,8 @@ class Lexer:
             kinds.append(kind)
             begins.append(begin)
             stops.append(stop)
+            if kind == STRAY:
+                break  # nothing can follow
         return Tokens(kinds, begins, stops)
 
 

@@ -56,7 +56,7 @@ def parse_file(source: Source, most: int | None = None) -> File:
     limits.CHARACTERS.check(len(source.text))
     grammar = _grammar()
     tokens = grammar.lexer.read(source.text, most)
-    if not tokens.kinds or tokens.kinds[-1] != END:
+    if not tokens.kinds or tokens.kinds[-1] not in (END, STRAY):
         limits.TOKENS.check(limits.TOKENS.most + 1, at_least=True)
     _check_names(source, tokens)
     try:

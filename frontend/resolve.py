@@ -20,6 +20,7 @@ from ..ir.verify import verify
 from . import syntax
 from .budget import Budget
 from .expressions import resolve_expr, resolve_index, resolve_number, resolve_shape, resolve_size
+from .filters import check_filter
 from .inline import Caller
 from .scope import EMPTY, PLAIN, SIZE, VARIABLE, Library, Scope, new_name, read_dtype, similar
 from .sizes import check_reads, deduce
@@ -287,6 +288,8 @@ def _einsums(definition: Definition, scope: Scope, steps: Collection[str]) -> Se
     expr = _implicit(resolve_expr(definition.expr, within), output, within.ring)
     # A condition is about coordinates, so + and * are themselves there.
     where = resolve_expr(definition.where, scope) if definition.where else None
+    if where is not None:
+        check_filter(output.tensor, where)
     otherwise = resolve_number(definition.otherwise, scope) if definition.otherwise else None
     dtype = read_dtype(first.dtype) if first.dtype else None
     einsum = Einsum(output, expr, ring, where, otherwise, dtype, definition.span)

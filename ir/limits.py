@@ -55,7 +55,7 @@ CHARACTERS = Limit(
 
 #: Each takes some 10 us, from the lexer to the verified Cascade.
 TOKENS = Limit(
-    150_000,
+    120_000,
     "tokens in a text with all that it uses",
     "compile it in parts; what a program writes, it can build as nodes of einloom.ir.cascade in "
     "Python, or write as JSON for Cascade.from_json",

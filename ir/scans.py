@@ -71,14 +71,15 @@ def check_definitions(cascade: Cascade) -> None:
         parts.setdefault(einsum.name, []).append(einsum)
     for einsums in parts.values():
         _check_definition(einsums)
-    together: dict[int, tuple[Einsum, ...]] = {}
+    together: dict[int, frozenset[str]] = {}
     for stage in stages(cascade):
         if isinstance(stage, Scan):
-            together |= {id(einsum): stage.members for einsum in stage.members}
+            names = frozenset(einsum.name for einsum in stage.members)
+            together |= {id(einsum): names for einsum in stage.members}
     missing = {name: len(einsums) for name, einsums in parts.items()}
     begun: dict[str, set[int]] = {}
     for einsum in cascade.einsums:
-        beside = {member.name for member in together.get(id(einsum), ())}
+        beside = together.get(id(einsum), ())
         for access in einsum.reads():
             name = access.tensor
             if not missing.get(name) or name in beside:
