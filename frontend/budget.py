@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from ..ir import limits
 from ..ir.cascade import Cascade
-from ..ir.einsum import Access, Expr, Map, Reduce, UserOperator, levels, walk
+from ..ir.einsum import Access, Expr, Map, Op, Reduce, UserOperator, levels, walk
 from ..ir.errors import ResolveError
 from ..ir.source import Span
 from ..ir.verify import MAX_DEPTH
+
+
+#: What the trial of a law takes besides its nodes, in nodes.
+_TRIAL = 4
 
 
 @dataclass(slots=True)
@@ -26,9 +31,9 @@ class Budget:
         default_factory=dict[int, tuple[Cascade, int]]
     )
 
-    def claim(self, laws: int, span: Span) -> None:
-        """Laws are about to be tried."""
-        self.laws += laws
+    def claim(self, laws: int, ops: Iterable[Op], span: Span) -> None:
+        """Laws of these operators are about to be tried."""
+        self.laws += laws * (_TRIAL + sum(map(self._nodes_of, ops)))
         limits.LAWS.check(self.laws, span, ResolveError, at_least=True)
 
     def inline(self, called: Cascade, span: Span | None) -> None:
@@ -53,18 +58,21 @@ class Budget:
                 hint=limits.OPERATOR.instead,
             )
 
+    def _nodes_of(self, op: Op) -> int:
+        if not isinstance(op, UserOperator):
+            return 1
+        if id(op) not in self._operators:
+            self._operators[id(op)] = op, *self._written_out(op.body)
+        return self._operators[id(op)][1]
+
     def _written_out(self, body: Expr) -> tuple[int, int]:
         """The nodes of an expression and its depth, with the operators that it applies."""
         nodes = deepest = 0
         for node, depth in levels(body):
             nodes += 1
             if isinstance(node, Map | Reduce) and isinstance(node.op, UserOperator):
-                op = node.op
-                if id(op) not in self._operators:
-                    self._operators[id(op)] = op, *self._written_out(op.body)
-                _, more, deeper = self._operators[id(op)]
-                nodes += more
-                depth += deeper
+                nodes += self._nodes_of(node.op)
+                depth += self._operators[id(node.op)][2]
             deepest = max(deepest, depth)
         return nodes, deepest
 

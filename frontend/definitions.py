@@ -58,7 +58,8 @@ def resolve_operator(
         next((_named(value, library).text for value in valued.get("inverse", ())), None),
         item.span,
     )
-    budget.claim(len(item.laws), item.name.span)
+    named = (library.operator(name) for name in (*made.distributes_over, made.inverse or ""))
+    budget.claim(len(item.laws), [made, *filter(None, named)], item.name.span)
     refuted = refute_operator(made, library.operator)
     if refuted is not None:
         law, example = refuted
@@ -144,7 +145,7 @@ def resolve_semiring(
         )
     zero, one = _numbers(item.args[2:], scope)
     made = user_semiring(name, add, mul, zero, one)
-    budget.claim(_LAWS_OF_A_SEMIRING, item.name.span)
+    budget.claim(_LAWS_OF_A_SEMIRING, (add, mul), item.name.span)
     refuted = refute_semiring(made)
     if refuted is not None:
         law, example = refuted
