@@ -84,7 +84,9 @@ class Builder:
         name, *parameters, laws, body = kept
         given = tuple(parameter for parameter in parameters if parameter is not None)
         whole = self._whole(body)
-        return OperatorItem(self._name(name), given, laws or (), whole, Span(self._source, begin, stop))
+        return OperatorItem(
+            self._name(name), given, laws or (), whole, Span(self._source, begin, stop)
+        )
 
     def parameter(self, kept: list[Any], begin: int, stop: int) -> Declaration:
         name, dtype = kept
@@ -95,7 +97,9 @@ class Builder:
 
     def law(self, kept: list[Any], begin: int, stop: int) -> LawItem:
         name, value = kept
-        return LawItem(self._name(name), value and self._whole(value), Span(self._source, begin, stop))
+        return LawItem(
+            self._name(name), value and self._whole(value), Span(self._source, begin, stop)
+        )
 
     def semiring(self, kept: list[Any], begin: int, stop: int) -> SemiringItem:
         name, *args = kept
@@ -130,7 +134,9 @@ class Builder:
 
     def rank(self, kept: list[Any], begin: int, stop: int) -> RankItem:
         rank, shape = kept
-        return RankItem(self._whole(rank), shape and self._whole(shape), Span(self._source, begin, stop))
+        return RankItem(
+            self._whole(rank), shape and self._whole(shape), Span(self._source, begin, stop)
+        )
 
     def definition(self, kept: list[Any], begin: int, stop: int) -> Definition:
         *targets, expr, semiring, where, otherwise = kept
@@ -265,5 +271,7 @@ def _value(text: str, span: Span) -> int | float | complex:
     if not text.isdigit():
         return float(text)
     if len(text) > 20:
-        raise ParseError("the number does not fit in 64 bits", span=span)
+        raise ParseError(
+            "the number does not fit in 64 bits", span=span, hint="as a float it may: write 1e30"
+        )
     return int(text)

@@ -46,7 +46,11 @@ def resolve_operator(
     budget.write_out(name, body, item.name.span)
     laws, valued = _laws(item, scope)
     if (laws or valued) and len(names) != 2:
-        raise ResolveError(f"{name} has laws, so it takes two operands", span=item.name.span)
+        raise ResolveError(
+            f"{name} has laws, so it takes two operands",
+            span=item.name.span,
+            hint="leave the laws out: they are of operators that combine two values",
+        )
     identity = valued.get("identity", [None])[0]
     made = UserOperator(
         name,
@@ -93,7 +97,9 @@ def _laws(item: OperatorItem, scope: Scope) -> tuple[set[str], dict[str, list[Sy
             valued.setdefault(text, []).append(law.value)
     for once in ("identity", "inverse"):
         if len(valued.get(once, ())) > 1:
-            raise ResolveError(f"{once} is given twice", span=valued[once][1].span)
+            raise ResolveError(
+                f"{once} is given twice", span=valued[once][1].span, hint="leave one out"
+            )
     return plain, valued
 
 
@@ -149,7 +155,13 @@ def resolve_semiring(
     refuted = refute_semiring(made)
     if refuted is not None:
         law, example = refuted
-        raise ResolveError(f"{name} is no semiring: {law}", span=item.span, deduced=(example,))
+        raise ResolveError(
+            f"{name} is no semiring: {law}",
+            span=item.span,
+            deduced=(example,),
+            hint=f"semiring {name}(addition, multiplication, zero, one), such as "
+            f"semiring {name}(max, add, -inf, 0)",
+        )
     return made
 
 
@@ -159,7 +171,9 @@ def _binary(expr: Syntax, library: Library) -> Op:
     assert op is not None
     arity = op.arity if isinstance(op, UserOperator) else OPERATORS[op].arity
     if arity != 2:
-        raise ResolveError(f"{text} does not take two operands", span=expr.span)
+        raise ResolveError(
+            f"{text} does not take two operands", span=expr.span, hint="such as add, mul, max"
+        )
     return op
 
 
@@ -172,6 +186,8 @@ def _numbers(args: Sequence[Syntax], scope: Scope) -> tuple[Number, Number]:
     for arg in args:
         value: Expr = resolve_expr(ungroup(arg), scope)
         if not isinstance(value, Literal):
-            raise ResolveError("the zero and the one are numbers", span=arg.span)
+            raise ResolveError(
+                "the zero and the one are numbers", span=arg.span, hint="such as 0, 1 or -inf"
+            )
         found.append(value.value)
     return found[0], found[1]

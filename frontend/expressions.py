@@ -13,6 +13,9 @@ from ..ir.ranks import Quotient, RankExpr, Term, affine
 from .scope import SIZE, Scope, read_dtype, reserved_hint, similar, unknown_tensor
 from .syntax import Call, Expr, Group, Indexed, Infix, Name, Number, Prefix, Reduction, ungroup
 
+#: What to do about a rank that nothing declares.
+_DECLARE = "name it as an extent of an input, or declare it in a line `ranks N = ...`"
+
 # ---- index expressions
 
 
@@ -23,13 +26,15 @@ def resolve_size(expr: Expr, known: Collection[str] | None = None) -> RankExpr:
         for name in names:
             if not SIZE.match(name.text):
                 raise ResolveError(
-                    f"{name.text} is not a rank: the name of a rank is upper case", span=name.span
+                    f"{name.text} is not a rank: the name of a rank is upper case",
+                    span=name.span,
+                    hint=f"the size of the rank is {name.text.upper()}",
                 )
             if known is not None and name.text not in known:
                 raise ResolveError(
                     f"rank {name.text} is declared nowhere",
                     span=name.span,
-                    hint=similar(name.text, known),
+                    hint=similar(name.text, known) or _DECLARE,
                 )
         terms.append(Term(coefficient, tuple(name.text for name in names)))
     return affine(terms, 0, expr.span)
@@ -94,7 +99,9 @@ def _not_an_index(name: Name, scope: Scope) -> ResolveError:
         )
     if SIZE.match(text):
         return ResolveError(
-            f"rank {text} is declared nowhere", span=name.span, hint=similar(text, scope.ranks)
+            f"rank {text} is declared nowhere",
+            span=name.span,
+            hint=similar(text, scope.ranks) or _DECLARE,
         )
     return ResolveError(
         f"{text} is not a rank variable",
@@ -211,7 +218,11 @@ def resolve_number(expr: Expr, scope: Scope) -> Literal:
     """What stands after an `else`: a number."""
     found = resolve_expr(expr, scope)
     if not isinstance(found, Literal):
-        raise ResolveError("after `else` stands a number", span=expr.span)
+        raise ResolveError(
+            "after `else` stands a number",
+            span=expr.span,
+            hint="select(condition, a, b) chooses between expressions",
+        )
     return found
 
 
@@ -220,8 +231,9 @@ def _reduce(expr: Reduction, scope: Scope) -> Reduce:
     op = scope.library.reduction(name.text)
     if op is None:
         if name.text in scope.library.operators:
+            lacks = scope.library.operators[name.text].arity == 2
             raise ResolveError(
-                f"{name.text} is not a reduction",
+                f"{name.text} {'has no identity, so it ' if lacks else ''}is not a reduction",
                 span=name.span,
                 hint="a reduction takes two operands and has an identity: "
                 f"op {name.text}(a, b) [identity = 0] = ...",
@@ -238,7 +250,11 @@ def _reduce(expr: Reduction, scope: Scope) -> Reduce:
             hint="write `*` between factors; there is no reduction of the name " + name.text,
         )
     if expr.bracket.fill is not None:
-        raise ResolveError("a reduction has no fill", span=expr.bracket.fill.span)
+        raise ResolveError(
+            "a reduction has no fill",
+            span=expr.bracket.fill.span,
+            hint="a read has: X[i else 0]; of nothing, a reduction is its operator's identity",
+        )
     variables: list[str] = []
     for index in expr.bracket.indices:
         if not isinstance(index, Name) or not scope.is_variable(index.text):
@@ -292,7 +308,11 @@ def _not_an_operator(expr: Call, scope: Scope) -> EinloomError:
             hint=f"Y = {name}(A, B)",
         )
     known = (*OPERATORS, *scope.library.operators, *scope.library.cascades)
-    return ResolveError(f"there is no operator {name}", span=span, hint=similar(name, known))
+    return ResolveError(
+        f"there is no operator {name}",
+        span=span,
+        hint=similar(name, known) or "define it before the cascade: op f(a, b) = ...",
+    )
 
 
 def _complex(expr: Call) -> complex:

@@ -44,13 +44,13 @@ def check_filter(name: str, where: Expr) -> None:
 
 def _never(name: str, parts: list[Expr]) -> ResolveError:
     spans = [part.span for part in parts if part.span is not None]
+    held = "holds at no coordinate" if len(parts) == 1 else "do not hold together anywhere"
     shown = " and ".join(map(print_expr, parts))
     return ResolveError(
         f"the filter on {name} is never true",
         span=spans[0] if spans else None,
         also=spans[1:],
-        deduced=(f"{shown} {'hold' if len(parts) > 1 else 'holds'} at no coordinate: "
-                 "a variable m runs from 0 to M-1",),
+        deduced=(f"{shown} {held}: a variable m runs from 0 to M-1",),
         hint="turn the comparison, or leave the Einsum out: nothing would pass",
     )
 

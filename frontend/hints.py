@@ -25,6 +25,7 @@ TOKENS = {
     "_END": "close the cascade with `}`",
     "LBRACE": "a cascade has one pair of braces, around its Einsums",
     "RBRACE": "the Einsum before it is not finished",
+    "STRING": "names stand without quotes; a text in quotes is a file's name, after use",
 }
 
 _HEADER = "a cascade begins `cascade name(A[I,J]: f32, B[J,K]: f32) -> Y {`"

@@ -113,7 +113,8 @@ class Caller:
                 raise ResolveError(
                     f"{name.text} is not defined here",
                     span=name.span,
-                    hint=similar(name.text, self._extents),
+                    hint=similar(name.text, self._extents)
+                    or "a call is of tensors: inputs, and what Einsums above define",
                 )
             names.append(name.text)
         if len(names) != len(called.inputs):
@@ -122,6 +123,7 @@ class Caller:
                 f"{called.name} takes {count} tensor{'s' * (count != 1)}, not {len(names)}",
                 span=call.span,
                 deduced=(f"{called.name}({', '.join(map(str, called.inputs))})",),
+                hint="pass one tensor for each input",
             )
         return names
 
@@ -135,6 +137,7 @@ class Caller:
                 raise RankError(
                     f"{called.name} takes {decl}, but {name} has {count} rank{'s' * (count != 1)}",
                     span=arg.span,
+                    hint="bring it into that form in an Einsum before",
                 )
         met: dict[str, RankExpr] = {}
         for decl, name in zip(called.inputs, arguments, strict=True):
@@ -183,12 +186,17 @@ def _targets(called: Cascade, definition: Definition) -> dict[str, str]:
     """From each output of the called cascade to the tensor that it is here."""
     for part in (definition.semiring, definition.where):
         if part is not None:
-            raise ResolveError("a call stands alone on the right side", span=part.span)
+            raise ResolveError(
+                "a call stands alone on the right side",
+                span=part.span,
+                hint="`over` and `where` belong to Einsums: write one that reads what is called",
+            )
     for target in definition.targets:
         if target.bracket is not None or target.dtype is not None:
             raise ResolveError(
-                f"a call defines whole tensors: write {target.name.text} = {called.name}(...)",
+                "a call defines whole tensors",
                 span=target.span,
+                hint=f"write {target.name.text} = {called.name}(...)",
             )
     names = [target.name.text for target in definition.targets]
     if len(names) != len(called.outputs) or len(set(names)) < len(names):

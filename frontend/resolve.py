@@ -36,9 +36,7 @@ from .syntax import (
 )
 
 
-def resolve(
-    program: Program, library: Library = EMPTY, budget: Budget | None = None
-) -> Cascade:
+def resolve(program: Program, library: Library = EMPTY, budget: Budget | None = None) -> Cascade:
     """The Cascade that a text means, verified.
 
     Args:
@@ -75,9 +73,7 @@ def resolve(
     return check_reads(verify(deduce(cascade)))
 
 
-def _body(
-    program: Program, header: Cascade, scope: Scope, budget: Budget
-) -> tuple[Cascade, Scope]:
+def _body(program: Program, header: Cascade, scope: Scope, budget: Budget) -> tuple[Cascade, Scope]:
     """The Cascade with its Einsums, and the scope after them."""
     steps = {
         target.name.text
@@ -152,7 +148,9 @@ def _listed_ranks(program: Program) -> dict[str, Rank]:
             continue
         rank = _listed_rank(item, names)
         if rank.name in listed:
-            raise ResolveError(f"rank {rank.name} is declared twice", span=item.span)
+            raise ResolveError(
+                f"rank {rank.name} is declared twice", span=item.span, hint="leave one out"
+            )
         listed[rank.name] = rank
     return listed
 
@@ -180,7 +178,9 @@ def _partition(
     """The partition; its ranks that are not listed join those that are implied."""
     for name in (written.rank, *written.parts):
         if not SIZE.match(name.text):
-            raise ResolveError("a rank's name is upper case", span=name.span)
+            raise ResolveError(
+                "a rank's name is upper case", span=name.span, hint=f"write {name.text.upper()}"
+            )
     outer, *inner = written.parts
     if not inner:
         raise ResolveError(
@@ -192,7 +192,8 @@ def _partition(
         raise ResolveError(
             f"rank {written.rank.text} is declared nowhere",
             span=written.rank.span,
-            hint=similar(written.rank.text, {*listed, *implied}),
+            hint=similar(written.rank.text, (*listed, *implied))
+            or "a partition is of a rank that an input has, or a line of `ranks` declares",
         )
     partition = Partition(
         written.rank.text, tuple(name.text for name in written.parts), written.span
@@ -211,7 +212,11 @@ def _input(decl: Declaration, listed: Mapping[str, Rank]) -> TensorDecl:
     extents: list[RankExpr] = []
     if decl.bracket is not None:
         if decl.bracket.fill is not None:
-            raise ResolveError("an input has no fill: a read has", span=decl.bracket.fill.span)
+            raise ResolveError(
+                "an input has no fill: a read has",
+                span=decl.bracket.fill.span,
+                hint=f"{decl.name.text}[i else 0], where it is read",
+            )
         _check_ranks(decl)
         extents = [resolve_size(extent) for extent in decl.bracket.indices]
     dtype = read_dtype(decl.dtype) if decl.dtype else None
@@ -316,6 +321,7 @@ def _place(
             "the place of a maximum is the coordinate of one variable",
             span=targets[-1].span,
             deduced=(f"the maximum is over {', '.join(expr.variables)}",),
+            hint="reduce over one variable, and over the others in another Einsum",
         )
     output = _output(target, scope, steps)
     if set(output.variables()) != set(einsum.free):
@@ -323,6 +329,7 @@ def _place(
             "a maximum and its place have the same variables",
             span=target.span,
             deduced=(f"{einsum.name} has {', '.join(einsum.free) or 'none'}",),
+            hint=f"write {target.name.text}[{','.join(einsum.free)}]",
         )
     dtype = read_dtype(target.dtype) if target.dtype else None
     placed = replace(expr, op=op)
@@ -358,7 +365,11 @@ def _output(target: Declaration, scope: Scope, steps: Collection[str]) -> Access
             )
         return Access(name, (), None, target.span)
     if target.bracket.fill is not None:
-        raise ResolveError("there is no fill on the left", span=target.bracket.fill.span)
+        raise ResolveError(
+            "there is no fill on the left",
+            span=target.bracket.fill.span,
+            hint="a read has one: X[i else 0]; a filter another: `where ... else 0`",
+        )
     _check_ranks(target)
     indices: list[RankExpr] = []
     for written in target.bracket.indices:
@@ -458,7 +469,6 @@ def _check_outputs(program: Program, scope: Scope) -> None:
             raise ResolveError(
                 f"the output {output.text} is {'an input' if given else 'not defined'}",
                 span=output.span,
-                hint="outputs are tensors that an Einsum defines"
-                if given
-                else similar(output.text, scope.defined),
+                hint=(None if given else similar(output.text, scope.defined))
+                or "outputs are tensors that an Einsum defines",
             )

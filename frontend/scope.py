@@ -59,7 +59,9 @@ class Library:
         name = made.name
         found = self.cascades.get(name) or self.operators.get(name) or self.semirings.get(name)
         if found not in (None, made) or name in SEMIRINGS:
-            raise ResolveError(f"{name} is defined already", span=span)
+            raise ResolveError(
+                f"{name} is defined already", span=span, hint="give one of the two another name"
+            )
         match made:
             case Cascade():
                 self.cascades[name] = made
@@ -99,7 +101,11 @@ class Scope:
 def new_name(name: Name) -> str:
     """The name of a tensor that is declared or defined."""
     if name.text in RESERVED:
-        raise ResolveError(f"{name.text} is a word of the language", span=name.span)
+        raise ResolveError(
+            f"{name.text} is a word of the language",
+            span=name.span,
+            hint=f"give it another name, such as {name.text}_",
+        )
     return name.text
 
 
@@ -131,13 +137,14 @@ def unknown_tensor(name: Name, scope: Scope) -> ResolveError:
         return ResolveError(
             f"{name.text} is a word of the language, not a tensor",
             span=name.span,
-            hint=reserved_hint(name.text),
+            hint=reserved_hint(name.text) or "give the tensor another name",
         )
     return ResolveError(
         f"{name.text} is not defined",
         span=name.span,
         deduced=(f"tensors known here: {_listed(scope.arity) or 'none'}",),
-        hint=similar(name.text, scope.arity),
+        hint=similar(name.text, scope.arity)
+        or "a tensor is an input, or stands on the left of an Einsum above",
     )
 
 

@@ -71,7 +71,7 @@ def _deduced(cascade: Cascade, waiting: Mapping[str, Rank]) -> dict[str, _Shape]
             ready += blocked.pop(name, ())
     for name, rank in waiting.items():
         if name not in found:
-            raise _undetermined(rank, [read for read, _, _ in reads[name]])
+            raise _undetermined(rank, reads[name], sizes)
     return found
 
 
@@ -284,12 +284,23 @@ def _check_circles(cascade: Cascade, given: set[str]) -> None:
         )
 
 
-def _undetermined(rank: Rank, reads: Sequence[Access]) -> RankError:
-    shown = ", ".join(map(print_access, reads[:_SHOWN]))
+def _undetermined(rank: Rank, reads: Sequence[_Read], sizes: _Sizes) -> RankError:
+    shown: list[str] = []
+    several = False
+    for read, index, extent in reads[:_SHOWN]:
+        bound = None
+        if read.fill is None and rank.name not in extent.sizes():
+            bound = _bound(rank.variable, index, extent, sizes)
+        if bound is None:
+            shown.append(f"{print_access(read)} is read at {rank.variable}")
+        else:
+            several = several or len(shown) > 0
+            shown.append(f"{print_access(read)} is in range up to {rank.name} = {bound}")
+    follows = "follows in several ways from" if several else "does not follow from"
     return RankError(
-        f"the extent of rank {rank.name} is not declared, and does not follow from the reads",
+        f"the extent of rank {rank.name} is not declared, and {follows} the reads",
         span=rank.span,
-        deduced=(f"read at {rank.variable}: {shown}",) if reads else (),
+        deduced=shown,
         hint=f"declare it: `ranks {rank.name} = ...`, a number or an expression in other ranks",
     )
 

@@ -97,7 +97,9 @@ LAWS = Limit(
 
 #: What an operator does is written out where it is applied, so one that applies another twice
 #: doubles it.
-OPERATOR = Limit(10_000, "nodes in an operator, written out", "give its parts names: an Einsum each")
+OPERATOR = Limit(
+    10_000, "nodes in an operator, written out", "give its parts names: an Einsum each"
+)
 
 #: JSON is read as it is, before anybody knows what it means, and held in memory.
 JSON_CHARACTERS = Limit(2**24, "characters of JSON", "write a cascade of fewer Einsums")

@@ -126,6 +126,7 @@ def _check_definition(einsums: list[Einsum]) -> None:
         raise VerifyError(
             f"beside `{variable}+{lag}`, the indices of {last.name} are variables, each once",
             span=last.output.span or last.span,
+            hint="a second variable over the same rank is `ranks N = M`",
         )
     seen: set[int] = set()
     for start in starts:

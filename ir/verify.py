@@ -83,7 +83,11 @@ def verify(cascade: Cascade) -> Cascade:
         if einsum.name not in arity:
             _verify_new_name(einsum.name, arity, ranks, einsum.output.span)
         elif einsum.name in inputs:
-            _fail(f"{einsum.name} is an input, and defined as well", einsum.output.span)
+            _fail(
+                f"{einsum.name} is an input, and defined as well",
+                einsum.output.span,
+                "an Einsum changes no tensor, it defines one: use a new name",
+            )
         arity.setdefault(einsum.name, len(einsum.output.indices))
     for einsum in cascade.einsums:
         _verify_einsum(einsum, arity, ranks)
@@ -108,7 +112,11 @@ def _verify_ranks(cascade: Cascade) -> set[str]:
         if not _RANK.match(rank.name):
             _fail(f"a rank's name is upper case, not {rank.name!r}", rank.span)
         if rank.variable in RESERVED:
-            _fail(f"the variable of rank {rank.name} is a word of the language", rank.span)
+            _fail(
+                f"the variable of rank {rank.name} is a word of the language",
+                rank.span,
+                f"give the rank another name: its variable would be {rank.variable}",
+            )
         if rank.name in ranks:
             _fail(f"rank {rank.name} is declared twice", rank.span)
         if isinstance(rank.shape, int) and rank.shape < 0:
@@ -141,7 +149,11 @@ def _verify_partitions(cascade: Cascade, ranks: set[str]) -> None:
             _fail(f"a partition of {partition.rank} has two parts or more", partition.span)
         for part in partition.parts:
             if part in parts or part == partition.rank:
-                _fail(f"rank {part} is a part twice", partition.span)
+                _fail(
+                    f"rank {part} is a part twice",
+                    partition.span,
+                    "each part is a rank of its own: partition M -> M1, M0",
+                )
             parts.add(part)
 
 
@@ -155,7 +167,11 @@ def _verify_assumption(expr: Expr, ranks: set[str]) -> None:
         if isinstance(node, Map) and node.op in _SIZE_OPERATORS:
             _verify_map(node)
             continue
-        _fail("an assumption is made of sizes and integers", node.span or expr.span)
+        _fail(
+            "an assumption is made of sizes and integers",
+            node.span or expr.span,
+            "such as `M % 128 == 0`, in upper case",
+        )
 
 
 _SIZE_OPERATORS: frozenset[Op] = frozenset(
@@ -302,7 +318,12 @@ def _verify_expr(expr: Expr, bound: set[str], arity: dict[str, int], ranks: set[
 
 def _verify_bound(variable: str, bound: set[str], span: Span | None) -> None:
     if variable not in bound:
-        _fail(f"variable {variable} is neither on the left nor reduced", span)
+        _fail(
+            f"variable {variable} is neither on the left nor reduced",
+            span,
+            f"put it on the left, or say how it is reduced: sum[{variable}] (...), which a filter "
+            "does not",
+        )
 
 
 def _verify_depth(expr: Expr) -> None:
@@ -324,7 +345,11 @@ def _verify_literal(literal: Literal, span: Span | None) -> None:
     if type(value) not in (bool, int, float, complex):
         _fail(f"{value!r} is not a literal of the language", literal.span or span)
     if isinstance(value, int) and value not in _INTEGERS:
-        _fail("a number does not fit in 64 bits", literal.span or span)
+        _fail(
+            "a number does not fit in 64 bits",
+            literal.span or span,
+            "as a float it may: write 1e30",
+        )
 
 
 def _verify_access(access: Access, arity: dict[str, int], ranks: set[str]) -> None:
@@ -349,7 +374,8 @@ def _verify_map(node: Map) -> None:
     given = len(node.args)
     if given != arity and not (is_chain(op) and given > 2):
         operands = "operand" if arity == 1 else "operands"
-        _fail(f"{op} takes {arity} {operands}, not {given}", node.span)
+        letters = ", ".join("abcdefgh"[:arity])
+        _fail(f"{op} takes {arity} {operands}, not {given}", node.span, f"write {op}({letters})")
     if (node.dtype is not None) != (op in ("cast", "bitcast")):
         _fail(f"{op} {'takes no' if node.dtype else 'needs a'} dtype", node.span)
 
@@ -366,8 +392,12 @@ def _verify_reduce(node: Reduce, ranks: set[str]) -> None:
     if isinstance(node.op, UserOperator) and node.op.arity != 2:
         _fail(f"{node.op} does not take two operands, so it cannot reduce", node.span)
     if node.op in PLACES and len(node.variables) != 1:
-        _fail(f"{node.op} gives the coordinate of one variable", node.span)
+        _fail(
+            f"{node.op} gives the coordinate of one variable",
+            node.span,
+            f"write {node.op}[m] (...), over one",
+        )
     if not node.variables or len(set(node.variables)) < len(node.variables):
-        _fail("a reduction names each of its variables once", node.span)
+        _fail("a reduction names each of its variables once", node.span, "such as sum[i, j] (...)")
     for variable in node.variables:
         _verify_variable(variable, ranks, node.span)
