@@ -12,7 +12,6 @@ from ..ir.errors import ResolveError
 from ..ir.source import Span
 from ..ir.verify import MAX_DEPTH
 
-
 #: What the trial of a law takes besides its nodes, in nodes.
 _TRIAL = 4
 

@@ -63,7 +63,8 @@ def resolve_operator(
         item.span,
     )
     named = (library.operator(name) for name in (*made.distributes_over, made.inverse or ""))
-    budget.claim(len(item.laws), [made, *filter(None, named)], item.name.span)
+    tried = [made, *(op for op in named if op is not None)]
+    budget.claim(len(item.laws), tried, item.name.span)
     refuted = refute_operator(made, library.operator)
     if refuted is not None:
         law, example = refuted

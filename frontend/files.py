@@ -16,7 +16,7 @@ from .budget import Budget
 from .definitions import resolve_operator, resolve_semiring
 from .resolve import resolve
 from .scope import Library
-from .syntax import File, Item, OperatorItem, Program, SemiringItem, Use
+from .syntax import File, OperatorItem, Program, SemiringItem, Use
 
 
 @dataclass(slots=True)

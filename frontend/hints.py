@@ -127,6 +127,7 @@ SUBSCRIPT_HINTS = {
 KINDS = {
     "NAME": "a name",
     "NUMBER": "a number",
+    "STRING": "a text in quotes",
     "COMPARISON": "a comparison",
     "SHIFT": "a shift",
     "PRODUCT": "'*', '/'",

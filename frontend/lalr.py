@@ -80,7 +80,7 @@ class Lexer:
         self.words = frozenset(words.values())
 
     def read(self, text: str, most: int | None = None) -> Tokens:
-        """The tokens of a text to END or to the first STRAY; to neither if there are more than `most`."""
+        """The tokens of a text to END or the first STRAY; to neither if there are over `most`."""
         words = self._words
         kinds: list[Any] = []
         begins: list[int] = []

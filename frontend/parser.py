@@ -180,7 +180,6 @@ def _production(rule: Any) -> Production:
 
 
 def _syntax_error(error: UnexpectedToken, tokens: Tokens, source: Source) -> ParseError:
-    grammar = _grammar()
     kind = tokens.kinds[error.token]
     begin, stop = tokens.begins[error.token], tokens.stops[error.token]
     text = source.text[begin:stop]

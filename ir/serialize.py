@@ -9,7 +9,7 @@ import dataclasses
 import json
 import types
 import typing
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from functools import cache
 from typing import Any, NoReturn, TypeAlias, TypeVar
 
@@ -40,8 +40,9 @@ def _entry(node: Any) -> dict[str, Any]:
     """A node as an object of JSON; what it holds is encoded after it."""
     if isinstance(node, DType):
         return {"dtype": node.name}
-    values = ((f.name, getattr(node, f.name)) for f in _fields(type(node)))
-    return {"node": type(node).__name__, **{name: _value(value) for name, value in values}}
+    cls: type[Any] = type(node)
+    values = {f.name: _value(getattr(node, f.name)) for f in _fields(cls)}
+    return {"node": cls.__name__, **values}
 
 
 def _value(value: Any) -> Any:
@@ -128,10 +129,14 @@ def _made(entry: dict[str, Any], classes: Mapping[str, type[Any]]) -> Any:
 
 
 @cache
-def _checks(cls: type[Any]) -> Mapping[str, _Check]:
+def _checks(cls: Hashable) -> Mapping[str, _Check]:
     """What each field of a class may hold."""
     hints = typing.get_type_hints(cls)
-    return {f.name: _check(hints[f.name]) for f in _fields(cls)}
+    return {f.name: _check(hints[f.name]) for f in _fields(typing.cast("type[Any]", cls))}
+
+
+def _all(check: _Check, items: Iterable[Any]) -> bool:
+    return all(map(check, items))
 
 
 def _check(hint: Any) -> _Check:
@@ -139,7 +144,7 @@ def _check(hint: Any) -> _Check:
     origin, args = typing.get_origin(hint), typing.get_args(hint)
     if origin in (tuple, frozenset):
         of_item = _check(args[0])
-        return lambda value: isinstance(value, origin) and all(map(of_item, value))
+        return lambda value: isinstance(value, origin) and _all(of_item, value)
     if origin is typing.Literal:
         return lambda value: isinstance(value, str) and value in args
     if origin in (typing.Union, types.UnionType):
