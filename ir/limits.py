@@ -57,8 +57,8 @@ CHARACTERS = Limit(
 TOKENS = Limit(
     120_000,
     "tokens in a text with all that it uses",
-    "compile it in parts; what a program writes, it can build as nodes of einloom.ir.cascade in "
-    "Python, or write as JSON for Cascade.from_json",
+    "write it in several texts; what a program writes, it can write under @el.trace or as nodes of "
+    "einloom.ir.cascade instead",
 )
 
 #: Messages show names, and look for similar ones.

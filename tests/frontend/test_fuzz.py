@@ -29,24 +29,23 @@ from ..support import ROOT
 EXAMPLES = [path.read_text("utf-8") for path in sorted(ROOT.glob("examples/*.ein"))]
 
 #: Everything that the grammar is made of, and some that it is not.
-WORDS = (
-    *["(", ")", "[", "]", "{", "}", ",", ":", "=", "+", "-", "*", "/", "//", "%", "<", "<=", ">", ">=", "==", "!=", "&", "|", "^", "~", "<<", ">>", "->", ";", "@", ".", '"', "'", "!", "?", "\\", "#", "\n"],
-    *["cascade", "ranks", "partition", "use", "op", "semiring", "over", "where", "else", "sum", "max", "argmax", "exp", "select"],
-    *["A", "B", "Y", "I", "J", "M", "M0", "i", "j", "m", "v", "f", "f32", "i8", "inf", "nan", "true", "0", "1", "2", "0.5", "1e9", "2j", "99999999999999999999"],
-    *("commutative", "identity", "max_plus", "\r\n", "\t", "é", "İ", "ﬁ", "\0", "\ud800", "𝔸"),
-)
+TOKENS = """
+    ( ) [ ] { } , : = + - * / // % < <= > >= == != & | ^ ~ << >> -> ; @ . " ' ! ? \\ #
+    cascade ranks partition use op semiring over where else sum max argmax exp select
+    A B Y I J M M0 i j m v f f32 i8 inf nan true 0 1 2 0.5 1e9 2j 99999999999999999999
+    commutative identity max_plus é İ ﬁ 𝔸
+"""
+WORDS = (*TOKENS.split(), "\n", "\r\n", "\t", "\0", "\ud800")
 
 #: How many random texts each kind of fuzzer reads.
 ROUNDS = 1000
 
 
 def read(text: str) -> Cascade | None:
-    """The Cascade, or None; anything but an EinloomError comes through, with a short message."""
-    try:
+    """The Cascade, or None; anything but an EinloomError comes through."""
+    with suppress(EinloomError):
         return parse_cascade(text)
-    except EinloomError as error:
-        assert len(str(error)) < 20_000
-        return None
+    return None
 
 
 def soup(rng: random.Random) -> str:
@@ -119,7 +118,7 @@ def larks() -> Any:
     return lark.Lark.open(grammar, parser="lalr", start="start")
 
 
-@pytest.mark.parametrize("text", (stew, mutated, cut), ids=lambda text: str(text.__name__))
+@pytest.mark.parametrize("text", [stew, mutated, cut], ids=lambda text: str(text.__name__))
 def test_the_grammar_is_larks(text: Callable[[random.Random], str]) -> None:
     """Our driver of lark's tables takes what lark's own takes.
 
