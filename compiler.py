@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from einloom.arguments import checked_shapes, dtypes_in_order, extents_of, in_order, sized
@@ -20,7 +21,9 @@ from einloom.specialisation import Shape
 
 if TYPE_CHECKING:
     from einloom.frontend.trace import Traced
+    from einloom.passes.analysis.accelerator.report import SpaceReport
     from einloom.passes.analysis.cost import CostReport
+    from einloom.passes.analysis.pass_report import PassReport
 
 #: Anything that says how to contract: NumPy's and opt_einsum's `optimize=`.
 Optimize: TypeAlias = Any
@@ -181,6 +184,69 @@ def cost(cascade: str | Cascade, /, **shapes: Any) -> CostReport:
 
     cascade = _as_cascade(cascade)
     return report(cascade, extents_of(cascade, shapes))
+
+
+def count_passes(cascade: str | Cascade | Traced, /, **shapes: Any) -> PassReport:
+    """How many passes over the data a Cascade takes along each rank, and why.
+
+    Args:
+        cascade: a Cascade, its text, subscripts, or a traced function.
+        **shapes: the shapes of inputs by name; extents that are not given stay symbols.
+
+    Returns:
+        A PassReport: `passes["M"]` is FuseMax's count, `generations["M"]` the loops over M that
+        must run one after another, `tensor_passes["QK", "M"]` the passes over one tensor,
+        `footprint["M"]` the elements that must be held, `witnesses["M"]` a reason for each pass
+        beyond the first. `print` it, or take its `to_json()` or `to_svg()`.
+
+    Raises:
+        EinloomError: a shape does not fit the Cascade.
+
+    Source: FuseMax (arXiv 2406.10491), which defines a pass; docs/passes.md has the algorithm.
+
+    >>> report = count_passes('''cascade f(A[K], B[K]) -> Z {
+    ...   Y = A[k] * B[k]
+    ...   Z = A[k] * Y
+    ... }''')
+    >>> report.passes["K"], report.tensor_passes["A", "K"], report.tensor_passes["B", "K"]
+    (2, 2, 1)
+    """
+    from einloom.passes.analysis.pass_count import count_passes as count
+
+    cascade = _as_cascade(cascade)
+    return count(cascade, extents_of(cascade, shapes))
+
+
+def accelerator(
+    designs: str | Sequence[str] | None = None,
+    workloads: str | Sequence[str] | None = None,
+    lengths: int | str | Sequence[int | str] | None = None,
+    *,
+    file: str | Path | None = None,
+) -> SpaceReport:
+    """Time, traffic and utilisation of cascades bound to spatial arrays: FuseMax's design space.
+
+    Args:
+        designs: names of designs, the last one is compared with the others; None: all of FuseMax's
+            ("Unfused", "FLAT", "+Cascade", "+Architecture", "+Binding"), or all of `file`.
+        workloads: names of workloads; None: "BERT", "TrXL", "T5", "XLM", or all of `file`.
+        lengths: sequence lengths, as numbers or "4K"; None: 1K to 1M, or those of `file`.
+        file: a TOML file with architectures, workloads, cascades and bindings of your own;
+            docs/accelerator.md describes it.
+
+    Returns:
+        A SpaceReport with the reports of all points: `print` it, or take its `as_dict()`.
+
+    Raises:
+        EinloomError: a name means nothing, or a design of the file does not make sense.
+
+    >>> report = accelerator(["FLAT", "+Binding"], "BERT", "16K")
+    >>> print(f"{report.reports[1].seconds:.6g} s, {report.speedup('FLAT'):.3g} times faster")
+    0.465166 s, 7.37 times faster
+    """
+    from einloom.passes.analysis.accelerator.library import load
+
+    return load(parse, file).survey(designs, workloads, lengths)
 
 
 def grad(

@@ -92,7 +92,7 @@ class Scope:
         root = self.root(variable)
         return self.new_rank(root, RankExpr.of_size(root))
 
-    def new_rank(self, stem: str, shape: int | RankExpr) -> str:
+    def new_rank(self, stem: str, shape: int | RankExpr | None) -> str:
         """The variable of a new rank of that shape."""
         rank = Rank(self.fresh(stem), shape)
         self._ranks[rank.name] = rank

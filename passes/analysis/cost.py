@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from ...ir.cascade import Cascade
 from ...ir.dtypes import DType
-from ...ir.einsum import Access, Coordinate, Einsum, Expr, Literal, Map, Reduce
+from ...ir.einsum import Access, Einsum, Expr, Map, Op, Reduce
 from ...ir.ranks import Quotient, RankExpr
 from ..scope import Scope
 from .polynomial import Polynomial, total
@@ -45,11 +45,14 @@ class CostReport:
     """The cost of a Cascade; prints itself as a table.
 
     `largest` are the intermediates that may be the largest: one if the extents are known.
+    `elements` are the sizes of all tensors, `itemsizes` the bytes of an element where known.
     """
 
     cascade: str
     einsums: tuple[EinsumCost, ...]
     largest: tuple[EinsumCost, ...]
+    elements: Mapping[str, Polynomial] = field(default_factory=dict[str, Polynomial], repr=False)
+    itemsizes: Mapping[str, int] = field(default_factory=dict[str, int], repr=False)
 
     @property
     def points(self) -> Polynomial:
@@ -110,13 +113,15 @@ class CostReport:
 def cost(cascade: Cascade, sizes: Mapping[str, int] | None = None) -> CostReport:
     """The cost of a Cascade, for these extents of some of its ranks."""
     scope = Scope.of(cascade)
-    extents = _Extents(cascade, sizes or {})
+    extents = Extents(cascade, sizes or {})
     einsums = tuple(_einsum(einsum, scope, extents) for einsum in cascade.einsums)
     inner = [each for each in einsums if each.name not in cascade.outputs]
-    return CostReport(cascade.name, einsums, tuple(_largest(inner)))
+    elements = {name: extents.elements(axes) for name, axes in cascade.extents().items()}
+    itemsizes = {name: dtype.itemsize for name, dtype in scope.dtypes.items()}
+    return CostReport(cascade.name, einsums, tuple(_largest(inner)), elements, itemsizes)
 
 
-class _Extents:
+class Extents:
     """The extent of each rank, as a polynomial in those that are not known."""
 
     def __init__(self, cascade: Cascade, sizes: Mapping[str, int]) -> None:
@@ -147,22 +152,27 @@ class _Extents:
         found = total(parts)
         return Polynomial() if (found.number or 0) < 0 else found
 
+    def elements(self, axes: Iterable[RankExpr]) -> Polynomial:
+        """The size of a tensor with axes of these extents."""
+        found = Polynomial.of(1)
+        for axis in axes:
+            found = found * self.size(axis)
+        return found
+
     def of(self, variables: Iterable[str]) -> Polynomial:
+        """The points of these variables."""
         points = Polynomial.of(1)
         for variable in variables:
             points = points * self.rank(variable.upper())
         return points
 
 
-def _einsum(einsum: Einsum, scope: Scope, extents: _Extents) -> EinsumCost:
+def _einsum(einsum: Einsum, scope: Scope, extents: Extents) -> EinsumCost:
     free = einsum.free
     variables = dict.fromkeys(free)
     for node in _reductions(einsum.expr):
         variables.update(dict.fromkeys(node.variables))
-    flops = _flops(einsum.expr, free, extents)
-    if einsum.where is not None:
-        outermost = einsum.expr.variables if isinstance(einsum.expr, Reduce) else ()
-        flops = flops + _flops(einsum.where, (*free, *outermost), extents)
+    flops = total(extents.of(variables) * times for _, variables, times in operations(einsum))
     elements = extents.of(v for v in _left(einsum.output))
     return EinsumCost(
         einsum.name,
@@ -188,27 +198,34 @@ def _reductions(expr: Expr) -> Iterable[Reduce]:
             yield from _reductions(arg)
 
 
-def _flops(expr: Expr, variables: tuple[str, ...], extents: _Extents) -> Polynomial:
-    """The operations in an expression, at each point of these variables."""
-    if isinstance(expr, Access | Literal | Coordinate):
-        return Polynomial()
+def operations(einsum: Einsum) -> Iterator[tuple[Op, tuple[str, ...], int]]:
+    """Each operator of an Einsum, the variables of the points it is done at, how often at each."""
+    yield from _operations(einsum.expr, einsum.free)
+    if einsum.where is not None:
+        outermost = einsum.expr.variables if isinstance(einsum.expr, Reduce) else ()
+        yield from _operations(einsum.where, (*einsum.free, *outermost))
+
+
+def _operations(
+    expr: Expr, variables: tuple[str, ...]
+) -> Iterator[tuple[Op, tuple[str, ...], int]]:
     if isinstance(expr, Reduce):
         inside = (*variables, *expr.variables)
-        return extents.of(inside) + _flops(expr.expr, inside, extents)
-    own = extents.of(variables) * max(len(expr.args) - 1, 1)
-    return total((own, *(_flops(arg, variables, extents) for arg in expr.args)))
+        yield expr.op, inside, 1
+        yield from _operations(expr.expr, inside)
+    elif isinstance(expr, Map):
+        yield expr.op, variables, max(len(expr.args) - 1, 1)
+        for arg in expr.args:
+            yield from _operations(arg, variables)
 
 
-def _bytes(tensors: Iterable[str], scope: Scope, extents: _Extents) -> Polynomial | None:
+def _bytes(tensors: Iterable[str], scope: Scope, extents: Extents) -> Polynomial | None:
     parts: list[Polynomial] = []
     for tensor in sorted(tensors):
         axes = scope.extents(tensor)
         if axes is None:
             return None
-        elements = Polynomial.of(1)
-        for axis in axes:
-            elements = elements * extents.size(axis)
-        part = _sized(elements, scope.dtypes.get(tensor))
+        part = _sized(extents.elements(axes), scope.dtypes.get(tensor))
         if part is None:
             return None
         parts.append(part)
