@@ -93,23 +93,8 @@ def compile(
     >>> f(np.ones((2, 3)), np.ones((3, 4))).shape
     (2, 4)
     """
-    template: Template
-    if isinstance(what, str) and "{" not in what:
-        subscripts = parse_subscripts(what, notation=notation)
-        count = len(subscripts.terms)
-        template = subscripts_template(
-            subscripts,
-            acc=None if acc is None else as_dtype(acc),
-            semiring=semiring,
-            broadcast=broadcast,
-            sizes=sizes,
-            repeated_output=True,
-            name=name,
-        )
-    else:
-        cascade = named(sized(_as_cascade(what), sizes), name)
-        count = len(cascade.inputs)
-        template = CascadeTemplate(cascade)
+    options = {"acc": acc, "semiring": semiring, "broadcast": broadcast}
+    template, count = _template(what, notation, sizes, name, **options)
     names = _input_names(template, shapes, dtypes)
     given_shapes = checked_shapes(in_order(shapes, names, "shapes"), count)
     return Executable(
@@ -119,6 +104,65 @@ def compile(
         given_shapes,
         dtypes_in_order(dtypes, names, count),
     )
+
+
+def _template(
+    what: str | Cascade | Traced,
+    notation: str,
+    sizes: Mapping[Any, int] | None,
+    name: str | None,
+    acc: Any = None,
+    **options: Any,
+) -> tuple[Template, int]:
+    """What makes the Cascade of what the user wrote, and how many inputs it has."""
+    if isinstance(what, str) and "{" not in what:
+        subscripts = parse_subscripts(what, notation=notation)
+        acc = None if acc is None else as_dtype(acc)
+        options |= {"sizes": sizes, "repeated_output": True}
+        made = subscripts_template(subscripts, acc=acc, name=name, **options)
+        return made, len(subscripts.terms)
+    cascade = named(sized(_as_cascade(what), sizes), name)
+    return CascadeTemplate(cascade), len(cascade.inputs)
+
+
+def cascade_of(
+    what: str | Cascade | Traced,
+    *,
+    shapes: Sequence[Shape] | Mapping[str, Shape] | None = None,
+    dtypes: Any = None,
+    notation: str = "compact",
+    semiring: str = "sum_product",
+    name: str | None = None,
+) -> Cascade:
+    """The Cascade of what `compile` takes; shapes and dtypes that are given are declared in it.
+
+    Args:
+        shapes: the operands' shapes, in order, or those of some by name.
+        dtypes, notation, semiring, name: as `compile` takes them.
+
+    Raises:
+        EinloomError: as `compile` does.
+
+    >>> print(cascade_of("ij,j->i", shapes={"A": (2, 3)}, dtypes="f32"))
+    cascade einsum(A[I,J]: f32, B[J]: f32) -> Y {
+      ranks I = 2, J = 3
+      Y[i] = A[i,j] * B[j]
+    }
+    """
+    template, count = _template(what, notation, None, name, semiring=semiring)
+    names = [decl.name for decl in template(None, None).inputs]
+    given = dtypes_in_order(dtypes, names, count)
+    if shapes is not None and not isinstance(shapes, Mapping):
+        listed = checked_shapes(in_order(shapes, names, "shapes"), count) or []
+        cascade = template(listed, given)
+        sizes = extents_of(cascade, dict(zip(names, listed, strict=True)))
+    else:
+        cascade = template(None, given)
+        sizes = extents_of(cascade, shapes or {})
+    # What is said of a rank in terms of another stands: an alias is no rank of its own.
+    known = {rank.name: rank.shape for rank in cascade.ranks}
+    open_ranks = {name: size for name, size in sizes.items() if known[name] is None}
+    return sized(cascade, open_ranks)
 
 
 def evaluate(
@@ -156,7 +200,7 @@ def rewrite(cascade: str | Cascade | Traced, passes: str | Pipeline) -> Cascade:
         PipelineError: the text names no pass, or an option that it does not have.
         PassError: a pass's condition does not hold.
     """
-    return as_pipeline(passes).run(_as_cascade(cascade))[0]
+    return as_pipeline(passes).apply(_as_cascade(cascade))
 
 
 def cost(cascade: str | Cascade, /, **shapes: Any) -> CostReport:

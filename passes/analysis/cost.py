@@ -114,9 +114,9 @@ def cost(cascade: Cascade, sizes: Mapping[str, int] | None = None) -> CostReport
     """The cost of a Cascade, for these extents of some of its ranks."""
     scope = Scope.of(cascade)
     extents = Extents(cascade, sizes or {})
-    einsums = tuple(_einsum(einsum, scope, extents) for einsum in cascade.einsums)
-    inner = [each for each in einsums if each.name not in cascade.outputs]
     elements = {name: extents.elements(axes) for name, axes in cascade.extents().items()}
+    einsums = tuple(_einsum(einsum, scope, extents, elements) for einsum in cascade.einsums)
+    inner = [each for each in einsums if each.name not in cascade.outputs]
     itemsizes = {name: dtype.itemsize for name, dtype in scope.dtypes.items()}
     return CostReport(cascade.name, einsums, tuple(_largest(inner)), elements, itemsizes)
 
@@ -167,7 +167,9 @@ class Extents:
         return points
 
 
-def _einsum(einsum: Einsum, scope: Scope, extents: Extents) -> EinsumCost:
+def _einsum(
+    einsum: Einsum, scope: Scope, extents: Extents, sizes: Mapping[str, Polynomial]
+) -> EinsumCost:
     free = einsum.free
     variables = dict.fromkeys(free)
     for node in _reductions(einsum.expr):
@@ -178,7 +180,7 @@ def _einsum(einsum: Einsum, scope: Scope, extents: Extents) -> EinsumCost:
         einsum.name,
         extents.of(variables),
         flops,
-        _bytes({access.tensor for access in einsum.reads()}, scope, extents),
+        _bytes({access.tensor for access in einsum.reads()}, scope, sizes),
         _sized(elements, scope.dtypes.get(einsum.name)),
         elements,
     )
@@ -219,13 +221,12 @@ def _operations(
             yield from _operations(arg, variables)
 
 
-def _bytes(tensors: Iterable[str], scope: Scope, extents: Extents) -> Polynomial | None:
+def _bytes(
+    tensors: Iterable[str], scope: Scope, sizes: Mapping[str, Polynomial]
+) -> Polynomial | None:
     parts: list[Polynomial] = []
     for tensor in sorted(tensors):
-        axes = scope.extents(tensor)
-        if axes is None:
-            return None
-        part = _sized(extents.elements(axes), scope.dtypes.get(tensor))
+        part = _sized(sizes[tensor], scope.dtypes.get(tensor))
         if part is None:
             return None
         parts.append(part)

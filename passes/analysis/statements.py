@@ -24,7 +24,7 @@ from ...ir.einsum import (
 )
 from ...ir.ranks import RankExpr
 from ...ir.scans import Scan, stages
-from ..rewrite import rename, without_unread
+from ..scope import rename, without_unread
 from .families import Ranks
 
 #: The rank of each axis of a tensor; None where it is of no rank.
@@ -35,12 +35,13 @@ Axes: TypeAlias = tuple[str | None, ...]
 class Statement:
     """One reduction or map: `tensor[left] = op[reduced] f(reads)`.
 
-    `below` are the pairs (k, i) of variables that its filter keeps in order, k <= i. `is_start`:
-    it gives a scan's first values.
+    `expr` is what it computes, its reduction and all. `below` are the pairs (k, i) of variables
+    that its filter keeps in order, k <= i. `is_start`: it gives a scan's first values.
     """
 
     tensor: str
     einsum: Einsum
+    expr: Expr
     left: tuple[RankExpr, ...]
     reduced: tuple[str, ...]
     reads: tuple[Access, ...]
@@ -190,11 +191,11 @@ def _of(einsum: Einsum, *, is_start: bool) -> Iterator[Statement]:
 
     def reads(expr: Expr) -> Iterator[Access]:
         if isinstance(expr, Reduce):
-            name = f"{einsum.name}.{len(made) + 1}"
             kept = free_variables(expr)
             inside = tuple(reads(expr.expr))
+            name = f"{einsum.name}.{len(made) + 1}"  # after those inside it
             left = tuple(map(RankExpr.of_variable, kept))
-            made.append(Statement(name, einsum, left, expr.variables, inside))
+            made.append(Statement(name, einsum, expr, left, expr.variables, inside))
             yield Access(name, left, None, expr.span)
             return
         if isinstance(expr, Access):
@@ -210,7 +211,7 @@ def _of(einsum: Einsum, *, is_start: bool) -> Iterator[Statement]:
         found += tuple(reads(einsum.where))
         below = frozenset(_ordered(einsum.where))
     yield from made
-    yield Statement(einsum.name, einsum, einsum.left, reduced, found, below, is_start)
+    yield Statement(einsum.name, einsum, outer, einsum.left, reduced, found, below, is_start)
 
 
 _ORDERS = {"le": (0, 1), "lt": (0, 1), "ge": (1, 0), "gt": (1, 0)}

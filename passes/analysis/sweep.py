@@ -27,13 +27,20 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
+from functools import reduce
 from types import MappingProxyType
-from typing import Protocol
+from typing import Protocol, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
 
 from ...ir.einsum import Access
 from ...ir.ranks import RankExpr
 from .families import Ranks
 from .statements import Group, Statement
+
+#: For each watched tensor, a number of passes over it.
+Counts: TypeAlias = "npt.NDArray[np.uint32]"
 
 
 class Bits(Protocol):
@@ -60,7 +67,8 @@ class State:
     `parent` is the operand that the count comes from, or `barrier`, a Done one, raised it.
     `needs` is the operand that gave the pass, if one did; `operands` are all; `waits` are what the
     pass in which it runs had to wait for, as far as its own operands say; `read` is the lineage of
-    what its pass reads.
+    what its pass reads. Of tensors that are watched, if any are, `counts` are the passes over each
+    that lie behind, and `waited` those that its pass waits for.
     """
 
     by: Statement | None
@@ -77,12 +85,18 @@ class State:
     operands: tuple[State, ...] = ()
     waits: tuple[State, ...] = ()
     read: int = 0
+    counts: Counts | None = None
+    waited: Counts | None = None
 
     def same(self, other: State | None) -> bool:
         """Whether the two say the same, apart from where they come from."""
-        return other is not None and (
-            (self.stream, self.number, self.count, self.lineage, self.behind)
-            == (other.stream, other.number, other.count, other.lineage, other.behind)
+        if other is None:
+            return False
+        ours = (self.stream, self.number, self.count, self.lineage, self.behind)
+        theirs = (other.stream, other.number, other.count, other.lineage, other.behind)
+        return ours == theirs and (
+            np.array_equal(_most((self.counts,)), _most((other.counts,)))
+            and np.array_equal(_most((self.waited,)), _most((other.waited,)))
         )
 
 
@@ -118,6 +132,7 @@ class Walk:
     ) -> None:
         self.leaves, self.outer = leaves, outer
         self._ranks, self._axes, self._inputs = ranks, axes, inputs
+        self._known: dict[int, tuple[Statement, list[Touch]]] = {}
 
     def covers(self, rank: str) -> bool:
         """Whether a coordinate of that rank says which visit it is of."""
@@ -139,6 +154,13 @@ class Walk:
 
     def touches(self, statement: Statement) -> list[Touch]:
         """The reads that go along the family, and how."""
+        known = self._known.get(id(statement))
+        if known is None:
+            known = (statement, self._touches(statement))  # kept, so that no other has its id
+            self._known[id(statement)] = known
+        return known[1]
+
+    def _touches(self, statement: Statement) -> list[Touch]:
         driver = self.driver(statement)
         found: list[Touch] = []
         for access in statement.reads:
@@ -210,50 +232,46 @@ class Swept:
     def passes(self) -> int:
         return max((state.count for state in self.all if state.swept), default=0)
 
+    @property
+    def counts(self) -> Counts:
+        """The passes over each of the tensors that were watched."""
+        return _most([state.counts for state in self.all])
+
 
 def sweep(
     walk: Walk,
     groups: Sequence[Group],
     bits: Bits,
     *,
-    before: Mapping[str, State] = MappingProxyType({}),
     inherits: bool = True,
     rounds: Callable[[str], int | None] = lambda rank: None,
     more: Mapping[str, int] = MappingProxyType({}),
+    watched: int = 0,
 ) -> Swept:
     """Runs the algorithm over the statements.
 
     Args:
         bits: a tensor's own bit of lineage; 0 for one whose lineage is not asked for. `alone`: one
             that is made of no other along the family.
-        before: what was made before these statements; its counts are left aside.
         inherits: whether what is made of a tensor has its lineage.
         rounds: how many iterations an iterative rank has, if that is known.
         more: rounds beyond the usual for a scan whose iterations take passes of their own.
+        watched: for so many bits, from the lowest, the passes over each are counted by themselves.
     """
     states: dict[str, State] = {}
     every: list[State] = []
 
-    def run(statement: Statement, before: Mapping[str, State]) -> State:
-        def state_of(tensor: str) -> State:
-            if tensor in states:
-                return states[tensor]
-            earlier = before.get(tensor)
-            if earlier is None:
-                return _FREE
-            return replace(earlier, count=0, lineage=0, behind=0, waits=())
-
-        return _run(walk, statement, state_of, bits, inherits)
+    def run(statement: Statement) -> State:
+        state = _run(walk, statement, states, bits, inherits)
+        return _counted(state, watched) if watched else state
 
     feedback: set[str] = set()
     for group in groups:
         if group.rank is None:
             for statement in group.statements:
-                states[statement.tensor] = run(statement, before)
+                states[statement.tensor] = run(statement)
                 every.append(states[statement.tensor])
             continue
-        own = {statement.tensor for statement in group.statements}
-        outside = {name: state for name, state in before.items() if name not in own}
         known, usual = rounds(group.rank), usual_rounds(group)
         wanted = usual + more.get(group.rank, 0)
         last: dict[str, State] = {}
@@ -263,7 +281,7 @@ def sweep(
             # A scan's starts stand once, its steps again and again.
             again = [s for s in group.statements if turn == 0 or not s.is_start]
             for statement in again:
-                after = run(statement, outside)
+                after = run(statement)
                 states[statement.tensor] = _joined(states.get(statement.tensor), after)
             last = {s.tensor: states[s.tensor] for s in group.statements}
             settled = all(state.same(round_before.get(name)) for name, state in last.items())
@@ -300,13 +318,15 @@ def _joined(one: State | None, other: State) -> State:
         operands=(*other.operands, one),
         waits=_waits((one, other), ()),
         read=one.read | other.read,
+        counts=_either(one.counts, other.counts),
+        waited=_either(one.waited, other.waited),
     )
 
 
 def _run(
     walk: Walk,
     statement: Statement,
-    state_of: Callable[[str], State],
+    states: Mapping[str, State],
     bits: Bits,
     inherits: bool,
 ) -> State:
@@ -322,7 +342,7 @@ def _run(
             whole |= touch.whole and touch.way is not Way.COMPLETE
             traversal |= touch.way is Way.COMPLETE
             continue
-        state = state_of(access.tensor)
+        state = states.get(access.tensor, _FREE)
         if touch is not None and touch.way is not Way.LAST:
             lineage |= bits(access.tensor) | (state.lineage if inherits else 0)
         if not state.stream:
@@ -393,6 +413,38 @@ def _waits(streams: Sequence[State], done: Sequence[State]) -> tuple[State, ...]
             behind |= state.behind
             kept.append(state)
     return tuple(kept)
+
+
+_NONE: Counts = np.zeros(0, np.uint32)
+
+
+def _most(found: Sequence[Counts | None]) -> Counts:
+    """The largest number for each watched tensor; an array that is not to be written to."""
+    known = [each for each in found if each is not None]
+    return reduce(np.maximum, known) if known else _NONE
+
+
+def _either(one: Counts | None, other: Counts | None) -> Counts | None:
+    return other if one is None else one if other is None else np.maximum(one, other)
+
+
+def _counted(state: State, watched: int) -> State:
+    """The state with the passes over each watched tensor.
+
+    Where it reads one, or what is made of one, there is one more than those it waits for.
+    """
+    behind = _most([each.counts for each in state.operands])
+    if not behind.size:
+        behind = np.zeros(watched, np.uint32)
+    if not state.swept:
+        return replace(state, counts=behind)
+    waited = _most([each.waited if each.stream else each.counts for each in state.operands])
+    if state.read:
+        packed = np.frombuffer(state.read.to_bytes((watched + 7) // 8, "little"), np.uint8)
+        read = np.unpackbits(packed, count=watched, bitorder="little").view(bool)
+        behind = behind.copy()
+        np.maximum(behind, waited + 1 if waited.size else 1, out=behind, where=read)
+    return replace(state, counts=behind, waited=waited if waited.size else None)
 
 
 def _number(state: State) -> int:

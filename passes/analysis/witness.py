@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 
 from ...ir.einsum import Access
 from .pass_report import Reading, Witness
@@ -67,7 +68,7 @@ def _witness(walk: Walk, swept: Swept, again: State, barrier: State, names: Line
         Reading(first.einsum, _reading(walk, swept, first, shared, names)),
         tuple(dict.fromkeys(s.by.tensor for s in reversed(chain) if s.by and not s.stream)),
         Reading(second.einsum, _reading(walk, swept, second, shared, names)),
-        tuple(names.of(shared)),
+        partial(names.of, shared),
     )
 
 

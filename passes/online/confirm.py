@@ -15,7 +15,8 @@ from ...ir.einsum import Access, Coordinate, Einsum, Expr, Map, Reduce, rewrite_
 from ...ir.errors import EinloomError
 from ...ir.interpreter import evaluate
 from ...ir.ranks import Rank, RankExpr
-from .separate import Form, Separator
+from .forms import Form
+from .separate import Separator
 
 _SAMPLES = 64
 _TOLERANCE = 1e-9

@@ -23,7 +23,8 @@ from ..analysis.statements import axes_of, canonical, input_axes
 from ..rewrite import has_law
 from ..scope import Scope
 from .confirm import refuted
-from .separate import Form, NotSeparable, Separator
+from .forms import Form, NotSeparable
+from .separate import Separator
 
 #: Under these `+` distributes as `*` does under sum: max(a + d, b + d) = max(a, b) + d.
 ADDITIVE = frozenset({"max", "min", "logaddexp"})

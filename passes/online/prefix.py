@@ -11,10 +11,10 @@ from ...ir.errors import PassError
 from ...ir.ranks import Rank, RankExpr, Term
 from ..base import Pass
 from .emit import Cut, Emitter, guarded, named, repaired
+from .forms import Form
 from .loop import Fold, Loop, flattened
 from .passes import check_rank
 from .rebuild import rebuilt
-from .separate import Form
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,8 +21,8 @@ from ...ir.einsum import (
 from ...ir.ranks import Partition, RankExpr
 from ..rewrite import needed_for
 from .emit import guarded, kept_dtype
+from .forms import Form
 from .loop import Fold, Loop
-from .separate import Form
 
 #: What each term of a reduction is in the end, by the reduction's name and the term's number.
 Finals = Mapping[tuple[str, int], Access]
@@ -66,11 +66,12 @@ def rebuilt(
     einsums = [*before, *made, *after]
     defined = {einsum.name for einsum in einsums}
     einsums += ends.copies(name for name in cascade.outputs if name not in defined)
-    needed = needed_for(einsums, cascade.outputs)
-    known = {einsum.name for einsum in cascade.einsums} - needed_for(
+    # What nothing read before is kept, as it is no business of this.
+    spare = {einsum.name for einsum in cascade.einsums} - needed_for(
         cascade.einsums, cascade.outputs
     )
-    kept = [einsum for einsum in einsums if einsum.name in needed | known]
+    needed = needed_for(einsums, {*cascade.outputs, *(spare & {e.name for e in einsums})})
+    kept = [einsum for einsum in einsums if einsum.name in needed]
     found = loop.scope.with_einsums(kept)
     return replace(
         found,
@@ -132,7 +133,8 @@ class _Ends:
                 self._whole[fold.name] = final
             return []
         made: list[Einsum] = []
-        self._nonempty(fold)
+        # What is deferred is not zero for a reduction of nothing, as the reduction is.
+        self.assumptions += self._nonempty()
         total: Expr | None = None
         for number, term in enumerate(fold.terms):
             value = self._owed(self.finals[fold.name, number], term, additive=fold.additive)
@@ -159,12 +161,11 @@ class _Ends:
             value = Map(op, (*args, owed))
         return value
 
-    def _nonempty(self, fold: Fold) -> None:
-        """What is deferred is not zero for a reduction of nothing, as the reduction is."""
-        rank = self.loop.variable.upper()
-        known = self.loop.scope.extent(self.loop.variable)
-        if not known:
-            self.assumptions.append(Map("gt", (Coordinate(rank), Literal(0))))
+    def _nonempty(self) -> list[Expr]:
+        """That there is anything to reduce, where no size says so."""
+        if self.loop.scope.extent(self.loop.variable):
+            return []
+        return [Map("gt", (Coordinate(self.loop.variable.upper()), Literal(0)))]
 
     def _some(self, fold: Fold, conditions: Sequence[Expr], made: list[Einsum]) -> Access:
         """Whether there is any coordinate at which all of some conditions hold."""
@@ -196,7 +197,6 @@ class _Ends:
                     continue
                 found.append(einsum)
                 continue
-            self._nonempty(fold)
             made: list[Einsum] = []
             hidden = self._hidden(fold, made)
             expr = Map("select", (hidden, Literal(float("nan")), einsum.expr))
@@ -215,9 +215,8 @@ class _Ends:
         conditions = [c for term in fold.terms for c in term.active]
         if fold.einsum.where is not None:
             conditions.append(fold.einsum.where)
-        if conditions:
-            hidden = Map("and", (hidden, self._some(fold, conditions, made)))
-        return hidden
+        some = [self._some(fold, conditions, made)] if conditions else self._nonempty()
+        return Map("and", (hidden, *some)) if some else hidden
 
     def _paired(self, einsums: Sequence[Einsum]) -> set[str]:
         """The reductions that are one over the other, so that both are 0 where a guard hid -inf."""

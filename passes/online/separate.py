@@ -20,13 +20,12 @@ the same condition.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Protocol
 
 from ...ir.einsum import (
     Access,
-    Coordinate,
     Einsum,
     Expr,
     Literal,
@@ -38,13 +37,24 @@ from ...ir.einsum import (
     substitute,
     walk,
 )
-from ...ir.errors import PassError
 from ...ir.printer import print_expr
 from ...ir.ranks import RankExpr
-
-
-class NotSeparable(PassError):
-    """A body cannot be taken apart; the message says which part, and why."""
+from .forms import (
+    Form,
+    Kernel,
+    NotSeparable,
+    Shift,
+    Sum,
+    at,
+    collected,
+    guarded_value,
+    is_infinite,
+    is_zero,
+    joined,
+    negated,
+    plus,
+    sign_of,
+)
 
 
 class Around(Protocol):
@@ -63,72 +73,6 @@ class Around(Protocol):
     def definition(self, tensor: str) -> Einsum:
         """The Einsum of an intermediate that moves and is no such reduction."""
         ...
-
-
-@dataclass(frozen=True, slots=True)
-class Shift:
-    """A term `sign * scale * tensor[...]` of the exponent of a repair, to the base exp or exp2.
-
-    `guarded`: the text itself reads 0 for a maximum of -inf.
-    """
-
-    value: Access
-    sign: int
-    scale: Expr | None = None
-    base: str = "exp"
-    guarded: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Form:
-    """One term of a body: `kernel * over(outer) / under(outer)`, with the exponent of its repair.
-
-    `kernel` None is one. `outer` are expressions in d, each with the power 1 or -1. `active`: the
-    condition under which the kernel's exponential counts (None: always).
-    """
-
-    kernel: Expr | None
-    outer: tuple[tuple[Expr, int], ...] = ()
-    shifts: tuple[Shift, ...] = ()
-    active: tuple[Expr, ...] = ()
-
-    def times(self, other: Form) -> Form:
-        if {shift.base for shift in (*self.shifts, *other.shifts)} == {"exp", "exp2"}:
-            raise NotSeparable("exp and exp2 are multiplied, whose repairs are not alike")
-        return Form(
-            _joined("mul", self.kernel, other.kernel),
-            (*self.outer, *other.outer),
-            (*self.shifts, *other.shifts),
-            (*self.active, *other.active),
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class Sum:
-    """The same with `+` for `*`: `kernel + outer`, each of `outer` with its sign.
-
-    Where one of `active` is false, the kernel is -inf.
-    """
-
-    kernel: Expr | None
-    outer: tuple[tuple[Expr, int], ...] = ()
-    active: tuple[Expr, ...] = ()
-
-
-def _joined(op: str, first: Expr | None, second: Expr | None) -> Expr | None:
-    if first is None or second is None:
-        return first if second is None else second
-    left = first.args if isinstance(first, Map) and first.op == op else (first,)
-    return Map(op, (*left, second))
-
-
-@dataclass(frozen=True, slots=True)
-class Kernel:
-    """What of an intermediate stays in a reduction; `whole`: it owes nothing but repairs."""
-
-    einsum: Einsum
-    expr: Expr
-    whole: bool
 
 
 class Separator:
@@ -209,7 +153,7 @@ class Separator:
                 kernel = self._kernel(einsum, str(number), term.kernel, whole=whole)
                 made.append(replace(term, kernel=kernel))
             self._factors[einsum.name] = made
-        return [_at(term, values) for term in self._factors[einsum.name]]
+        return [at(term, values) for term in self._factors[einsum.name]]
 
     def _read_addends(self, access: Access, *, masks: bool) -> Sum:
         einsum, expr, values = self._unfolded(access)
@@ -286,11 +230,11 @@ class Separator:
         found: list[Form] = []
         for number, arg in enumerate(expr.args):
             negative = expr.op == "sub" and number > 0
-            found += [_negated(term) if negative else term for term in self.factors(arg)]
-        return _collected(found)
+            found += [negated(term) if negative else term for term in self.factors(arg)]
+        return collected(found)
 
     def _negation(self, expr: Map) -> list[Form]:
-        return [_negated(term) for term in self.factors(expr.args[0])]
+        return [negated(term) for term in self.factors(expr.args[0])]
 
     def _power(self, expr: Map) -> list[Form]:
         base, exponent = expr.args
@@ -327,7 +271,7 @@ class Separator:
         if len(ones) > 1 or len(others) > 1:
             raise self._mixed(expr)
         (one,), (other,) = ones, others
-        zero_first, zero_second = _is_zero(first), _is_zero(second)
+        zero_first, zero_second = is_zero(first), is_zero(second)
         owed = other if zero_first else one
         alike = (one.outer, one.shifts) == (other.outer, other.shifts)
         if not (zero_first or zero_second or alike):
@@ -386,7 +330,7 @@ class Separator:
                 return None
             if any(self.walks(arg) for arg in others):
                 return None
-            signs = [_sign(arg) for arg in others]
+            signs = [sign_of(arg) for arg in others]
             if 0 in signs:
                 return None
             for each, its in zip(others, signs, strict=True):
@@ -396,9 +340,9 @@ class Separator:
                 if term.op == "div":
                     scale = Map("div", (one if scale is None else scale, size))
                 else:
-                    scale = _joined("mul", scale, size)
+                    scale = joined("mul", scale, size)
             term = moving[0]
-        value = _guarded(term)
+        value = guarded_value(term)
         guarded = value is not None
         term = term if value is None else value
         reduction = self._around.folded(term.tensor) if isinstance(term, Access) else None
@@ -431,16 +375,16 @@ class Separator:
             found = Sum(None)
             for number, arg in enumerate(expr.args):
                 sign = -1 if expr.op == "sub" and number else 1
-                found = _plus(found, self.addends(arg, masks=masks), sign)
+                found = plus(found, self.addends(arg, masks=masks), sign)
             return found
         if expr.op == "neg":
-            return _plus(Sum(None), self.addends(expr.args[0], masks=masks), -1)
+            return plus(Sum(None), self.addends(expr.args[0], masks=masks), -1)
         if expr.op in ("mul", "div"):
             return self._times(expr, masks=masks)
         if expr.op == "select":
             condition, first, second = expr.args
             one = self.addends(first, masks=masks)
-            may = masks and not self.moves(condition) and _is_infinite(second)
+            may = masks and not self.moves(condition) and is_infinite(second)
             if may and one.kernel is not None:
                 kernel = Map("select", (condition, one.kernel, second), span=expr.span)
                 return Sum(kernel, one.outer, (*one.active, condition))
@@ -459,10 +403,10 @@ class Separator:
             found = Sum(None)
             for number, arg in enumerate(expr.args):
                 sign = -1 if expr.op == "sub" and number else 1
-                found = _plus(found, self._constant(arg), sign)
+                found = plus(found, self._constant(arg), sign)
             return found
         if isinstance(expr, Map) and expr.op == "neg":
-            return _plus(Sum(None), self._constant(expr.args[0]), -1)
+            return plus(Sum(None), self._constant(expr.args[0]), -1)
         return Sum(None, ((expr, 1),))
 
     def _times(self, expr: Map, *, masks: bool) -> Sum:
@@ -488,96 +432,3 @@ class Separator:
             f"{self._around.variable}, so that neither can be taken out of the reduction",
             span=expr.span,
         )
-
-
-def _at(term: Form, values: Mapping[str, RankExpr]) -> Form:
-    """A term at the indices at which its intermediate is read."""
-    if not values:
-        return term
-
-    def at(expr: Expr) -> Expr:
-        return substitute(expr, values)
-
-    return Form(
-        None if term.kernel is None else at(term.kernel),
-        tuple((at(each), power) for each, power in term.outer),
-        tuple(
-            replace(
-                shift,
-                value=shift.value.substitute(values),
-                scale=None if shift.scale is None else at(shift.scale),
-            )
-            for shift in term.shifts
-        ),
-        tuple(map(at, term.active)),
-    )
-
-
-def _negated(term: Form) -> Form:
-    if term.kernel is None:
-        return replace(term, kernel=None, outer=(*term.outer, (Literal(-1), 1)))
-    return replace(term, kernel=Map("neg", (term.kernel,)))
-
-
-def _plus(one: Sum, other: Sum, sign: int) -> Sum:
-    kernel = one.kernel
-    if other.kernel is not None:
-        if kernel is None:
-            kernel = other.kernel if sign > 0 else Map("neg", (other.kernel,))
-        else:
-            kernel = Map("add" if sign > 0 else "sub", (kernel, other.kernel))
-    outer = (*one.outer, *((term, sign * its) for term, its in other.outer))
-    return Sum(kernel, outer, (*one.active, *other.active))
-
-
-def _collected(terms: list[Form]) -> list[Form]:
-    """The terms that owe alike as one: their kernels are added up."""
-    found: dict[object, Form] = {}
-    for term in terms:
-        key = (term.outer, term.shifts, term.active)
-        if key in found and term.kernel is not None and found[key].kernel is not None:
-            found[key] = replace(found[key], kernel=_joined("add", found[key].kernel, term.kernel))
-        else:
-            found[key if key not in found else (key, len(found))] = term
-    return list(found.values())
-
-
-def _guarded(expr: Expr) -> Access | None:
-    """The value d of `select(d == -inf, 0, d)`."""
-    if not isinstance(expr, Map) or expr.op != "select":
-        return None
-    test, zero, value = expr.args
-    if not isinstance(value, Access) or not _is_zero(zero):
-        return None
-    nothing = [Map("eq", (value, Literal(sign * float("inf")))) for sign in (1, -1)]
-    return value if test in nothing else None
-
-
-def _is_zero(expr: Expr) -> bool:
-    return isinstance(expr, Literal) and expr.value == 0
-
-
-def _is_infinite(expr: Expr) -> bool:
-    return isinstance(expr, Literal) and expr.value == float("-inf")
-
-
-def _sign(expr: Expr) -> int:
-    """1 if it is surely positive, -1 if surely negative, 0 if that is not known."""
-    if isinstance(expr, Literal):
-        value = expr.value.real
-        return (value > 0) - (value < 0)
-    if isinstance(expr, Coordinate):
-        return int(expr.name.isupper())
-    if isinstance(expr, Map):
-        if expr.op in ("exp", "exp2", "sigmoid"):
-            return 1
-        if expr.op in ("sqrt", "rsqrt", "cast"):
-            return _sign(expr.args[0])
-        if expr.op == "neg":
-            return -_sign(expr.args[0])
-        if expr.op in ("mul", "div"):
-            found = 1
-            for arg in expr.args:
-                found *= _sign(arg)
-            return found
-    return 0
