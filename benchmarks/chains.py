@@ -61,8 +61,10 @@ SHAPES: dict[str, Callable[[int], str]] = {
         *(f"T{n}[0] = 0\nT{n}[i+1] = T{n}[i] + A[i]" for n in range(count))
     ),
     "partitions": lambda count: _body(*(f"partition I -> P{n}, Q{n}" for n in range(count))),
-    "calls": lambda count: "cascade g(A[I]) -> B { T[i] = A[i]\n B[i] = T[i] }\n"
-    + _body(*(f"T{n} = g(A)" for n in range(count))),
+    "calls": lambda count: (
+        "cascade g(A[I]) -> B { T[i] = A[i]\n B[i] = T[i] }\n"
+        + _body(*(f"T{n} = g(A)" for n in range(count)))
+    ),
 }
 
 

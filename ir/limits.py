@@ -82,7 +82,7 @@ INDEX_TERMS = Limit(1_000, "terms in an index, multiplied out", "multiply sizes 
 
 #: A call is its Einsums, so a cascade that calls another twice, which calls a third twice, doubles.
 INLINED = Limit(
-    100_000,
+    60_000,
     "nodes in a text's calls, written out",
     "compile the called cascades alone, and call what comes out",
 )

@@ -28,6 +28,13 @@ from einloom.frontend.parser import parse_cascade
 from einloom.ir.cascade import Cascade
 from einloom.ir.errors import EinloomError
 
+# In bytes. What getrusage tells on Linux is that of whoever forked this process as well.
+def peak():
+    if sys.platform == "darwin":
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with open("/proc/self/status") as status:
+        return next(1024 * int(line.split()[1]) for line in status if line.startswith("VmHWM"))
+
 for line in sys.stdin:
     name, reader, text = json.loads(line)
     read = parse_cascade if reader == "text" else Cascade.from_json
@@ -38,8 +45,7 @@ for line in sys.stdin:
         said = str(error)
     except BaseException as error:
         said = f"{type(error).__name__}: {error!s:.200}"
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    print(json.dumps([name, said, peak]), flush=True)
+    print(json.dumps([name, said, peak()]), flush=True)
 """
 
 
@@ -284,9 +290,8 @@ def found() -> dict[str, tuple[str, int]]:
         text=True,
         preexec_fn=_bounded,
     )
-    unit = 1 if sys.platform == "darwin" else 1024
     rows: list[tuple[str, str, int]] = [json.loads(line) for line in done.stdout.splitlines()]
-    return {name: (said, peak * unit) for name, said, peak in rows}
+    return {name: (said, peak) for name, said, peak in rows}
 
 
 def _bounded() -> None:
