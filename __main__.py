@@ -103,6 +103,9 @@ def _parser() -> argparse.ArgumentParser:
         action="store_true",
         help="passes, footprint, traffic, operations: before, after",
     )
+    command.add_argument(
+        "--check", action="store_true", help="compare the values, on random and extreme inputs"
+    )
     command.set_defaults(command=commands.rewrite)
 
     command = subparsers.add_parser("cache", help="the compiled objects that are kept on disk")

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from einloom.ir.errors import ArgumentError, EinloomError
+from einloom.ir.errors import ArgumentError, EinloomError, PassError
 
 if TYPE_CHECKING:
     from einloom.executable import Executable
@@ -108,7 +108,11 @@ def passes(options: argparse.Namespace) -> None:
 
 
 def rewrite(options: argparse.Namespace) -> None:
-    """Prints the Cascade after a pipeline; a report on what it was worth follows as comments."""
+    """Prints the Cascade after a pipeline; what it was worth, and a check, follow as comments.
+
+    Raises:
+        PassError: the check found inputs on which it is another function.
+    """
     from einloom.compiler import as_pipeline
 
     before = _cascade(options)
@@ -118,6 +122,13 @@ def rewrite(options: argparse.Namespace) -> None:
         from einloom.passes.analysis.comparison import compare
 
         print("\n" + "\n".join(f"# {line}" for line in str(compare(before, after)).split("\n")))
+    if options.check:
+        from einloom.passes.equality import counterexample
+
+        found = counterexample(before, after)
+        if found is not None:
+            raise PassError(f"the cascade is not what it was: {found}")
+        print("\n# the same values, before and after, on every input that was tried")
 
 
 def cache(options: argparse.Namespace) -> None:

@@ -203,6 +203,28 @@ def rewrite(cascade: str | Cascade | Traced, passes: str | Pipeline) -> Cascade:
     return as_pipeline(passes).apply(_as_cascade(cascade))
 
 
+def counterexample(
+    before: str | Cascade | Traced, after: str | Cascade | Traced, *, seed: int = 0
+) -> str | None:
+    """Inputs on which two Cascades are not the same function, as text; None if none was found.
+
+    Both are evaluated, by the definition, on a few sizes (those declared, else from 1 to 8) and on
+    moderate values, on +-1e4, on +-1e-30, and on values with inf and -inf among them. Floats differ
+    if they do by more than 10,000 units of precision of the largest value of the output, or in
+    which of them are NaN or infinite. A difference is a proof; none is evidence.
+
+    Raises:
+        PassError: the Cascades have not the same inputs and outputs.
+
+    >>> total, largest = (f"cascade f(A[I]) -> Y {{ Y = {op}[i] A[i] }}" for op in ("sum", "max"))
+    >>> counterexample(total, largest)
+    'Y for I = 2, plain values: 1.665595100039622 is not 1.3040000451301372'
+    """
+    from einloom.passes.equality import counterexample as tried
+
+    return tried(_as_cascade(before), _as_cascade(after), seed=seed)
+
+
 def cost(cascade: str | Cascade, /, **shapes: Any) -> CostReport:
     """What a Cascade costs: flops, bytes moved, points, the largest intermediate.
 

@@ -277,6 +277,22 @@ def test_rewrite_reports_passes_and_footprint(capsys: pytest.CaptureFixture[str]
     assert ["#", "operations", "3*M", "2*M"] in table
 
 
+def test_rewrite_checks_values(capsys: pytest.CaptureFixture[str]) -> None:
+    text = """cascade f(X[M]: f64) -> Y {
+      U = sum[m] X[m] / M
+      Y = sum[m] ((X[m] - U) * (X[m] - U))
+    }"""
+    assert main(["rewrite", text, "-p", "share, dead", "--check"]) == 0
+    assert capsys.readouterr().out.endswith("every input that was tried\n")
+    # Several terms are for finite values: where X is -inf, X*U and U*X do not cancel.
+    text = """cascade f(X[M]: f64) -> Y {
+      U = max[m] X[m]
+      Y = sum[m] ((X[m] - U) * (X[m] + U))
+    }"""
+    assert main(["rewrite", text, "-p", "defer{rank=m, terms=true}", "--check"]) == 2
+    assert "infinite values: " in capsys.readouterr().err
+
+
 # ---- run
 
 

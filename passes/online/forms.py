@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import TypeAlias
 
 from ...ir.einsum import Access, Coordinate, Einsum, Expr, Literal, Map, substitute
 from ...ir.errors import PassError
 from ...ir.ranks import RankExpr
+
+#: What is taken out of a term: expressions in d, each with the power 1 or -1.
+Outer: TypeAlias = tuple[tuple[Expr, int], ...]
 
 
 class NotSeparable(PassError):
@@ -32,12 +36,11 @@ class Shift:
 class Form:
     """One term of a body: `kernel * over(outer) / under(outer)`, with the exponent of its repair.
 
-    `kernel` None is one. `outer` are expressions in d, each with the power 1 or -1. `active`: the
-    condition under which the kernel's exponential counts (None: always).
+    `kernel` None is one. `active`: the conditions under which the kernel's exponential counts.
     """
 
     kernel: Expr | None
-    outer: tuple[tuple[Expr, int], ...] = ()
+    outer: Outer = ()
     shifts: tuple[Shift, ...] = ()
     active: tuple[Expr, ...] = ()
 
@@ -60,7 +63,7 @@ class Sum:
     """
 
     kernel: Expr | None
-    outer: tuple[tuple[Expr, int], ...] = ()
+    outer: Outer = ()
     active: tuple[Expr, ...] = ()
 
 
@@ -77,7 +80,13 @@ def joined(op: str, first: Expr | None, second: Expr | None) -> Expr | None:
     """One of two operands that may be missing, or both by an operator; a chain stays one."""
     if first is None or second is None:
         return first if second is None else second
-    left = first.args if isinstance(first, Map) and first.op == op else (first,)
+    return chained(op, first, second)
+
+
+def chained(op: str, first: Expr, second: Expr) -> Expr:
+    """Two operands by an operator; a chain of additions or products stays one."""
+    chain = isinstance(first, Map) and first.op == op and op in ("add", "mul")
+    left = first.args if isinstance(first, Map) and chain else (first,)
     return Map(op, (*left, second))
 
 
@@ -106,9 +115,7 @@ def at(term: Form, values: Mapping[str, RankExpr]) -> Form:
 
 def negated(term: Form) -> Form:
     """The term with a minus sign."""
-    if term.kernel is None:
-        return replace(term, kernel=None, outer=(*term.outer, (Literal(-1), 1)))
-    return replace(term, kernel=Map("neg", (term.kernel,)))
+    return replace(term, outer=(*term.outer, (Literal(-1), 1)))
 
 
 def plus(one: Sum, other: Sum, sign: int) -> Sum:
@@ -124,15 +131,63 @@ def plus(one: Sum, other: Sum, sign: int) -> Sum:
 
 
 def collected(terms: list[Form]) -> list[Form]:
-    """The terms that owe alike as one: their kernels are added up."""
-    found: dict[object, Form] = {}
+    """The terms that owe alike as one: `a*d - b*d` is (a - b)*d, and `x*d + x*d` is 2 times x*d.
+
+    Of several terms each owes its number last; that of a term alone is part of its kernel.
+    """
+    groups: dict[tuple[Form, bool], dict[Expr | None, int]] = {}
     for term in terms:
-        key = (term.outer, term.shifts, term.active)
-        if key in found and term.kernel is not None and found[key].kernel is not None:
-            found[key] = replace(found[key], kernel=joined("add", found[key].kernel, term.kernel))
+        number, owed = _numbered(term)
+        key = replace(term, kernel=None, outer=owed), term.kernel is None
+        numbers = groups.setdefault(key, {})
+        numbers[term.kernel] = numbers.get(term.kernel, 0) + number
+    made: list[Form] = []
+    for (form, _), numbers in groups.items():
+        (kernel, number), *others = numbers.items()
+        if others or (len(groups) == 1 and kernel is not None):
+            kernel, number = _added(numbers), 1
+        more = () if number == 1 else ((Literal(number), 1),)
+        made.append(replace(form, kernel=kernel, outer=(*form.outer, *more)))
+    return made
+
+
+def _added(numbers: Mapping[Expr | None, int]) -> Expr | None:
+    """The sum of some kernels, each so many times."""
+    total: Expr | None = None
+    for kernel, number in numbers.items():
+        if total is None or number > 0:
+            total = joined("add", total, _times(kernel, number))
         else:
-            found[key if key not in found else (key, len(found))] = term
-    return list(found.values())
+            total = Map("sub", (total, _times(kernel, -number)))
+    return total
+
+
+def _numbered(term: Form) -> tuple[int, Outer]:
+    """The whole number that a term has for a factor, and what else it owes."""
+    number = 1
+    owed: list[tuple[Expr, int]] = []
+    for expr, power in term.outer:
+        if power > 0 and isinstance(expr, Literal) and type(expr.value) is int:
+            number *= expr.value
+        else:
+            owed.append((expr, power))
+    return number, tuple(owed)
+
+
+def signed(outer: Outer) -> tuple[str, Outer]:
+    """How a term is joined to those before it, "add" or "sub", and what it owes then."""
+    *owed, (number, power) = outer or ((Literal(1), 1),)
+    if not isinstance(number, Literal) or sign_of(number) >= 0:
+        return "add", outer
+    left = Literal(-number.value)
+    return "sub", tuple(owed) if left.value == 1 else (*owed, (left, power))
+
+
+def _times(kernel: Expr | None, number: int) -> Expr:
+    one = Literal(1) if kernel is None else kernel
+    if number in (1, -1):
+        return one if number > 0 else Map("neg", (one,))
+    return Map("mul", (Literal(number), one))
 
 
 def guarded_value(expr: Expr) -> Access | None:

@@ -192,7 +192,7 @@ class Loop:
                 f"`{print_expr(body)}` comes apart only as a sum of {len(terms)} terms, one "
                 "reduction for each",
                 span=body.span or einsum.span,
-                hint="`expand` allows that; it may cancel where the sum itself does not",
+                hint="`terms=true` allows that; it may cancel where the sum itself does not",
             )
         for term in terms:
             for shift in term.shifts:

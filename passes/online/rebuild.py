@@ -21,7 +21,7 @@ from ...ir.einsum import (
 from ...ir.ranks import Partition, RankExpr
 from ..rewrite import needed_for
 from .emit import guarded, kept_dtype
-from .forms import Form
+from .forms import Outer, chained, signed
 from .loop import Fold, Loop
 
 #: What each term of a reduction is in the end, by the reduction's name and the term's number.
@@ -137,8 +137,9 @@ class _Ends:
         self.assumptions += self._nonempty()
         total: Expr | None = None
         for number, term in enumerate(fold.terms):
-            value = self._owed(self.finals[fold.name, number], term, additive=fold.additive)
-            total = value if total is None else Map("add", (total, value))
+            sign, owed = ("add", term.outer) if fold.additive else signed(term.outer)
+            value = self._owed(self.finals[fold.name, number], owed, additive=fold.additive)
+            total = value if total is None else chained(sign, total, value)
         assert total is not None
         if fold.hides and self.repairs:
             self._unsettled[fold.name] = fold
@@ -152,13 +153,11 @@ class _Ends:
         made.append(replace(einsum, expr=total, where=None, otherwise=None, dtype=dtype))
         return made
 
-    def _owed(self, final: Expr, term: Form, *, additive: bool) -> Expr:
+    def _owed(self, final: Expr, outer: Outer, *, additive: bool) -> Expr:
         value = final
-        for owed, sign in term.outer:
+        for owed, sign in outer:
             op = ("add" if sign > 0 else "sub") if additive else ("mul" if sign > 0 else "div")
-            chained = isinstance(value, Map) and value.op == op and op in ("add", "mul")
-            args = value.args if chained and isinstance(value, Map) else (value,)
-            value = Map(op, (*args, owed))
+            value = chained(op, value, owed)
         return value
 
     def _nonempty(self) -> list[Expr]:

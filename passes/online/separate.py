@@ -208,7 +208,7 @@ class Separator:
         terms = [Form(None)]
         for arg in expr.args:
             terms = [one.times(other) for one in terms for other in self.factors(arg)]
-        return terms
+        return collected(terms)
 
     def _quotient(self, expr: Map) -> list[Form]:
         over, under = expr.args
@@ -234,7 +234,7 @@ class Separator:
         return collected(found)
 
     def _negation(self, expr: Map) -> list[Form]:
-        return [negated(term) for term in self.factors(expr.args[0])]
+        return collected([negated(term) for term in self.factors(expr.args[0])])
 
     def _power(self, expr: Map) -> list[Form]:
         base, exponent = expr.args

@@ -35,13 +35,13 @@ WAYS = (
 KINDS = ("plain", "huge", "some -inf", "all -inf", "nan", "inf")
 
 
-def inputs(cascade: Cascade, extent: int, kind: str, seed: int) -> dict[str, Array]:
+def inputs(cascade: Cascade, extent: int, kind: str, seed: int) -> dict[str, Any]:
     """Values for the inputs of a case, with M of that extent."""
     rng = np.random.default_rng(seed)
     sizes = {"M": extent, "E": 3, "P": 4, "F": 2, "B": 3, "N": 3}
     if any(rank.name == "P" and rank.shape is not None for rank in cascade.ranks):
         sizes["P"] = extent
-    found: dict[str, Array] = {}
+    found: dict[str, Any] = {}
     for decl in cascade.inputs:
         shape = tuple(size.value(sizes) for size in decl.extents)
         assert decl.dtype is not None
@@ -173,8 +173,9 @@ def test_the_error_is_that_of_the_stable_form() -> None:
     for seed in range(100):
         rng = np.random.default_rng(seed)
         shapes = {"Q": (4, 3), "K": (4, 37), "V": (2, 37)}
-        given = {n: rng.standard_normal(s).astype("f4") for n, s in shapes.items()}
-        want = el.evaluate(exact, **{n: a.astype("f8") for n, a in given.items()})
+        given: dict[str, Any] = {n: rng.standard_normal(s).astype("f4") for n, s in shapes.items()}
+        wide: dict[str, Any] = {n: a.astype("f8") for n, a in given.items()}
+        want = el.evaluate(exact, **wide)
         for name, cascade in (("three", three), ("one", one)):
             errors[name].append(float(np.max(np.abs(el.evaluate(cascade, **given) - want))))
     assert np.median(errors["one"]) <= 1.2 * np.median(errors["three"])
@@ -223,7 +224,9 @@ def test_dtypes_stay(dtype: str) -> None:
         numpy = before.inputs[0].dtype
         assert numpy is not None
         shapes = {"Q": (2, 3), "K": (2, 9), "V": (2, 9)}
-        given = {n: rng.standard_normal(s).astype(numpy.numpy) for n, s in shapes.items()}
+        given: dict[str, Any] = {
+            n: rng.standard_normal(s).astype(numpy.numpy) for n, s in shapes.items()
+        }
         want, got = el.evaluate(before, **given), el.evaluate(after, **given)
         assert got.dtype == want.dtype
         far = {"f16": 3e-3, "bf16": 3e-2, "f32": 1e-5, "f64": 1e-13}[dtype]
@@ -298,7 +301,7 @@ def test_a_shared_prefix() -> None:
     assert passes["MP"] == passes["MS"] == 1
     rng = np.random.default_rng(0)
     for prefix, suffix in ((4, 3), (1, 1), (5, 0), (0, 2)):
-        parts = {
+        parts: dict[str, Any] = {
             "K_prefix": rng.standard_normal((2, prefix)),
             "K_suffix": rng.standard_normal((3, 2, suffix)),
             "V_prefix": rng.standard_normal((5, prefix)),
@@ -307,7 +310,7 @@ def test_a_shared_prefix() -> None:
             "W_suffix": rng.standard_normal((3, suffix)),
         }
         query = rng.standard_normal((3, 2))
-        whole = {
+        whole: dict[str, Any] = {
             name: np.concatenate(
                 [
                     np.broadcast_to(
