@@ -40,7 +40,7 @@ def _entry(node: Any) -> dict[str, Any]:
     """A node as an object of JSON; what it holds is encoded after it."""
     if isinstance(node, DType):
         return {"dtype": node.name}
-    cls: type[Any] = type(node)
+    cls = typing.cast("type[Any]", type(node))
     values = {f.name: _value(getattr(node, f.name)) for f in _fields(cls)}
     return {"node": cls.__name__, **values}
 
@@ -117,7 +117,7 @@ def _node(entry: dict[str, Any], classes: Mapping[str, type[Any]]) -> Any:
 
 def _made(entry: dict[str, Any], classes: Mapping[str, type[Any]]) -> Any:
     cls = classes[entry.pop("node")]
-    checks = _checks(cls)
+    checks = _checks(typing.cast("Hashable", cls))
     if entry.keys() != checks.keys():
         raise ParseError(f"{cls.__name__} has the fields {', '.join(checks)}")
     for name, value in entry.items():
@@ -135,16 +135,12 @@ def _checks(cls: Hashable) -> Mapping[str, _Check]:
     return {f.name: _check(hints[f.name]) for f in _fields(typing.cast("type[Any]", cls))}
 
 
-def _all(check: _Check, items: Iterable[Any]) -> bool:
-    return all(map(check, items))
-
-
 def _check(hint: Any) -> _Check:
     """Whether a value is of an annotated type (unions, and tuples of any length)."""
     origin, args = typing.get_origin(hint), typing.get_args(hint)
     if origin in (tuple, frozenset):
         of_item = _check(args[0])
-        return lambda value: isinstance(value, origin) and _all(of_item, value)
+        return lambda value: value.__class__ is origin and all(map(of_item, value))
     if origin is typing.Literal:
         return lambda value: isinstance(value, str) and value in args
     if origin in (typing.Union, types.UnionType):

@@ -6,7 +6,7 @@ import dataclasses
 import random
 from collections.abc import Callable, Iterator
 from functools import cache
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -63,7 +63,7 @@ def test_json() -> None:
 def inside(value: Any) -> Iterator[Any]:
     """A node and every node in it."""
     if isinstance(value, tuple):
-        for item in value:
+        for item in cast("tuple[Any, ...]", value):
             yield from inside(item)
     elif dataclasses.is_dataclass(value):
         yield value
@@ -144,7 +144,7 @@ def reached() -> tuple[frozenset[type], frozenset[str], frozenset[str]]:
     kinds, constructs, operators = set[type](), set[str](), set[str]()
     for cascade in read():
         for node in inside(cascade):
-            kinds.add(type(node))
+            kinds.add(node.__class__)
             if isinstance(node, Map | Reduce):
                 operators.add(str(node.op))
             constructs |= {name for name, is_it in CONSTRUCTS.items() if is_it(node)}
