@@ -31,6 +31,7 @@ from .expr import (
     free_variables,
     implies,
     index_value,
+    levels,
     rebind,
     rewrite_leaves,
     substitute,
@@ -59,6 +60,7 @@ __all__ = [
     "free_variables",
     "implies",
     "index_value",
+    "levels",
     "rebind",
     "rewrite_leaves",
     "substitute",
@@ -108,8 +110,8 @@ class Einsum:
     @property
     def step(self) -> tuple[int, str, int] | None:
         """The axis, the variable v and the lag c of an index `v+c` on the left, if there is one."""
-        for axis, index in enumerate(self.left):
-            if index.offset and len(index.terms) == 1:
+        for axis, index in enumerate(self.output.indices):
+            if isinstance(index, RankExpr) and index.offset and len(index.terms) == 1:
                 (variable,) = index.variables()
                 return axis, variable, index.offset
         return None

@@ -71,14 +71,15 @@ def check_definitions(cascade: Cascade) -> None:
         parts.setdefault(einsum.name, []).append(einsum)
     for einsums in parts.values():
         _check_definition(einsums)
-    together: dict[int, tuple[Einsum, ...]] = {}
+    together: dict[int, frozenset[str]] = {}
     for stage in stages(cascade):
         if isinstance(stage, Scan):
-            together |= {id(einsum): stage.members for einsum in stage.members}
+            names = frozenset(einsum.name for einsum in stage.members)
+            together |= {id(einsum): names for einsum in stage.members}
     missing = {name: len(einsums) for name, einsums in parts.items()}
     begun: dict[str, set[int]] = {}
     for einsum in cascade.einsums:
-        beside = {member.name for member in together.get(id(einsum), ())}
+        beside = together.get(id(einsum), ())
         for access in einsum.reads():
             name = access.tensor
             if not missing.get(name) or name in beside:
@@ -125,6 +126,7 @@ def _check_definition(einsums: list[Einsum]) -> None:
         raise VerifyError(
             f"beside `{variable}+{lag}`, the indices of {last.name} are variables, each once",
             span=last.output.span or last.span,
+            hint="a second variable over the same rank is `ranks N = M`",
         )
     seen: set[int] = set()
     for start in starts:
@@ -219,9 +221,12 @@ def _scan(members: tuple[Einsum, ...]) -> Scan:
                 span=einsum.span,
             )
     scan = Scan(variable, members)
+    makers: dict[str, list[int]] = {}
+    for number, einsum in enumerate(members):
+        makers.setdefault(einsum.name, []).append(number)
     for position, einsum in enumerate(members):
         for access in einsum.reads():
-            _check_read(scan, position, access)
+            _check_read(scan, position, access, makers.get(access.tensor, ()))
     return scan
 
 
@@ -239,11 +244,10 @@ def axis_of(einsum: Einsum, variable: str) -> tuple[int, int]:
     return einsum.left.index(RankExpr.of_variable(variable)), 0
 
 
-def _check_read(scan: Scan, position: int, access: Access) -> None:
-    """Whether what a member reads of the scan's own tensors is there by then."""
-    for number, maker in enumerate(scan.members):
-        if maker.name != access.tensor:
-            continue
+def _check_read(scan: Scan, position: int, access: Access, makers: Sequence[int]) -> None:
+    """Whether what a member reads is there by then, where these members make it."""
+    for number in makers:
+        maker = scan.members[number]
         axis, lag = axis_of(maker, scan.variable)
         index = access.indices[axis]
         there = lag if number < position else lag - 1
