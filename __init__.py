@@ -9,16 +9,12 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from einloom.api import einsum, einsum_path
     from einloom.compiler import (
-        accelerator,
         compile,
-        cost,
-        count_passes,
         counterexample,
         evaluate,
         grad,
         parse,
         rewrite,
-        traffic,
     )
     from einloom.executable import Executable
     from einloom.expression import ContractExpression, contract_expression
@@ -30,6 +26,7 @@ if TYPE_CHECKING:
     from einloom.passes.analysis.fusion import Group
     from einloom.passes.base import Pipeline
     from einloom.passes.registry import available_passes
+    from einloom.reports import accelerator, cost, count_passes, traffic
     from einloom.specialisation import fallbacks
 
 __version__ = "0.1.0"
@@ -39,16 +36,16 @@ _HOMES = {
     "contract_expression": "einloom.expression",
     "einsum": "einloom.api",
     "einsum_path": "einloom.api",
-    "accelerator": "einloom.compiler",
+    "accelerator": "einloom.reports",
     "compile": "einloom.compiler",
-    "cost": "einloom.compiler",
-    "count_passes": "einloom.compiler",
+    "cost": "einloom.reports",
+    "count_passes": "einloom.reports",
     "counterexample": "einloom.compiler",
     "evaluate": "einloom.compiler",
     "grad": "einloom.compiler",
     "parse": "einloom.compiler",
     "rewrite": "einloom.compiler",
-    "traffic": "einloom.compiler",
+    "traffic": "einloom.reports",
     "Executable": "einloom.executable",
     "fallbacks": "einloom.specialisation",
     "Tensor": "einloom.frontend.handles",

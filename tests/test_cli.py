@@ -292,7 +292,7 @@ def test_rewrite_reports_traffic_through_a_buffer(capsys: pytest.CaptureFixture[
     three = exchanged + 2 * 2 * 4 * 1024 * 128 + 2 * 2 * 4 * 128
     one = exchanged + 2 * 4 * 64 * 128 + 2 * 4 * 128
     assert found[0] == f"{three:,} {one:,}"
-    # A tile of 64 does not fit the smaller one: what is not exact is said as the least and the most.
+    # A tile of 64 does not fit the smaller one.
     assert found[1] != found[0]
     assert main(["rewrite", ATTENTION, "-p", pipeline, "--report"]) == 0
     assert "fused" not in capsys.readouterr().out  # sizes are symbols

@@ -51,7 +51,7 @@ def one_by_one(statements: Sequence[Statement]) -> tuple[Group, ...]:
     place = {s.tensor: number for number, s in enumerate(steps)}
     groups: list[Group] = []
     stop = 0
-    for number, statement in enumerate(steps):
+    for number in range(len(steps)):
         if number < stop:
             continue
         # What reads ahead of the text runs in one loop with all up to there.

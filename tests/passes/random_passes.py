@@ -201,6 +201,7 @@ class _Plain(_Maker):
             chance = self.rng.random()
             if tensor in self.scans:
                 index = self.rng.choice((variable, f"{variable}+1", "K", f"{variable}+1"))
+                self.near.add(into)  # at the last visit it is of all others
             elif chance < 0.05:
                 index = f"K-1-{variable}"
             elif chance < 0.1 and tensor not in self.near:

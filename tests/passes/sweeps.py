@@ -72,7 +72,7 @@ def least_passes(cascade: Cascade, sizes: Mapping[str, int], family: tuple[str, 
     A barrier counts between two reads of one tensor, or of what is made of it coordinate by
     coordinate. So of one tensor at a time the elements have visits, and all else is at hand as soon
     as what it is made of; that tensor's passes are the least sweeps then, and the rank's are the
-    most of any tensor.
+    most of any tensor, though no more than the sweeps of all tensors together.
     """
     sizes = all_sizes(cascade, sizes)
     whole = Family.of(cascade, sizes, family)
@@ -82,7 +82,7 @@ def least_passes(cascade: Cascade, sizes: Mapping[str, int], family: tuple[str, 
         graph = build(cascade, sizes, whole, leaf)
         walked = any(term.home for node in graph.nodes for term in node.terms)
         passes = (len(_search(restricted(graph, name))) for name in dict.fromkeys(names))
-        counts.append(max(int(walked), *passes))
+        counts.append(max(int(walked), min(max(passes), len(_search(graph)))))
     return min(counts)
 
 

@@ -308,6 +308,26 @@ def test_a_scan_that_is_read_at_its_end() -> None:
     assert moved(report) == {"X": 400, "W": 400, "S": 4 + 4, "Z": 4}
 
 
+def test_scans_that_need_one_another_run_in_one_loop() -> None:
+    text = """cascade f(X[K]: f32) -> Z {
+      ranks I = K
+      S[0] = 0
+      T[0] = 1
+      S[i+1] = T[i] * X[i]
+      T[i+1] = S[i+1] + T[i]
+      Z = T[K] }"""
+    report = el.traffic(text, buffer=4000, K=10)
+    assert [str(each.group) for each in report.groups] == ["S, T in i", "Z"]
+    # One that only starts above what it reads is by itself.
+    text = """cascade f(X[K]: f32) -> S {
+      ranks I = K
+      S[0] = 0
+      Y[k] = X[k] * 2
+      S[i+1] = S[i] + Y[i] }"""
+    report = el.traffic(text, buffer=4000, K=10)
+    assert [str(each.group) for each in report.groups] == ["Y", "S"]
+
+
 def test_the_report(golden: Golden) -> None:
     text = halves(ATTENTION)
     sizes = {"E": 64, "F": 64, "M": 1024, "P": 128}
