@@ -8,9 +8,14 @@ from dataclasses import dataclass, replace
 from ...ir.cascade import Cascade
 from ...ir.einsum import (
     PLACES,
+    Access,
     Einsum,
+    Expr,
+    Literal,
+    Map,
     Reduce,
     free_variables,
+    substitute,
     walk,
 )
 from ...ir.errors import PassError
@@ -18,12 +23,13 @@ from ...ir.infer import known_dtypes
 from ...ir.lift import lift
 from ...ir.operators import identity_of
 from ...ir.printer import print_expr
+from ...ir.ranks import RankExpr
 from ..analysis.families import Ranks
 from ..analysis.statements import axes_of, canonical, input_axes
 from ..rewrite import has_law
 from ..scope import Scope
-from .confirm import refuted
-from .forms import Form, NotSeparable
+from .confirm import exceeds, refuted
+from .forms import Form, NotSeparable, Shift
 from .separate import Separator
 
 #: Under these `+` distributes as `*` does under sum: max(a + d, b + d) = max(a, b) + d.
@@ -197,6 +203,7 @@ class Loop:
         for term in terms:
             for shift in term.shifts:
                 self._check_type(shift.value.tensor, einsum)
+            self._check_bounded(einsum, term)
             owed = [each for each, _ in term.outer]
             owed += [each for shift in term.shifts for each in (shift.value, shift.scale) if each]
             for each in owed:
@@ -208,6 +215,67 @@ class Loop:
                         span=einsum.span,
                     )
         return Fold(einsum, reduce, others, tuple(terms), additive)
+
+    def _check_bounded(self, einsum: Einsum, term: Form) -> None:
+        """What a maximum is subtracted from is nowhere above what that is the maximum of.
+
+        Else the sum of a prefix may overflow that the whole would not, and what a prefix has added
+        while its maximum was still that of nothing is lost.
+        """
+        if term.exponent is None:
+            return
+        bound: Expr | None = None
+        for shift in term.shifts:
+            value = self._largest(shift)
+            bound = value if bound is None else Map("add", (bound, value))
+        assert bound is not None
+        exponent = term.exponent
+        for condition in (*term.active, *([] if einsum.where is None else [einsum.where])):
+            exponent = Map("select", (condition, exponent, Literal(float("-inf"))))
+        if exceeds(self.separator, exponent, bound, self._meaning, self.scope.dtypes):
+            names = ", ".join(dict.fromkeys(shift.value.tensor for shift in term.shifts))
+            raise NotSeparable(
+                f"{names} may be less than `{print_expr(term.exponent)}`, from which it is "
+                f"subtracted in {einsum.name}: what is repaired may overflow, or be lost",
+                span=einsum.span,
+                hint="subtract the maximum of the same values, under the same filter",
+            )
+
+    def _largest(self, shift: Shift) -> Expr:
+        """What a shift is the largest of, so that it takes as much from an exponent at least."""
+        fold = self.folds[shift.value.tensor]
+        value = fold.reduce.expr
+        if fold.einsum.where is not None:
+            nothing = Literal(shift.sign * float("inf"))
+            value = Map("select", (fold.einsum.where, value, nothing))
+        pairs = zip(fold.einsum.left, shift.value.indices, strict=True)
+        value = substitute(
+            value,
+            {
+                variable.variable: index
+                for variable, index in pairs
+                if variable.variable is not None and isinstance(index, RankExpr)
+            },
+        )
+        if shift.scale is not None:
+            value = Map("mul", (value, shift.scale))
+        return value if shift.sign < 0 else Map("neg", (value,))
+
+    def _meaning(self, access: Access) -> Expr | None:
+        """What an intermediate is, at an Access, if it neither moves nor reduces."""
+        einsum = self.einsums.get(access.tensor)
+        if einsum is None or self.moves(access.tensor) or not self.scope.alone(einsum):
+            return None
+        plain = einsum.where is None and access.fill is None
+        if not plain or any(isinstance(node, Reduce) for node in walk(einsum.expr)):
+            return None
+        values: dict[str, RankExpr] = {}
+        for variable, index in zip(einsum.left, access.indices, strict=True):
+            if variable.variable is None or not isinstance(index, RankExpr):
+                return None
+            if values.setdefault(variable.variable, index) != index:
+                return None
+        return substitute(einsum.expr, values)
 
     def _check_type(self, tensor: str, einsum: Einsum) -> None:
         """What is repaired, or deferred, is floating: the laws hold there, up to rounding."""

@@ -113,7 +113,7 @@ class Online(Pass):
 
     One pass over M in place of two. What can be deferred is deferred first, as `defer` does.
 
-    Condition: the body is a product of exp(x - d), d a maximum, with factors of which each either
+    Condition: the body is a product of exp(x - d), d a maximum of that x, with factors of which each either
     has the rank or is deferred (or exp(x + d), d a minimum; or exp2), so that a repair is at most 1
     and no prefix is divided by; the reductions are associative; all is floating. S guards a prefix
     of which the maximum is -inf; where that is so in the end, NaN is put back unless it is told by

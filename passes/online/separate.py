@@ -51,6 +51,7 @@ from .forms import (
     is_infinite,
     is_zero,
     joined,
+    larger,
     negated,
     plus,
     sign_of,
@@ -283,7 +284,8 @@ class Separator:
             active = (*active, condition)
         elif owed.shifts and zero_first:
             active = (*active, Map("eq", (condition, Literal(False))))
-        return [Form(kernel, owed.outer, owed.shifts, active)]
+        exponent = larger(one.exponent, other.exponent)
+        return [Form(kernel, owed.outer, owed.shifts, active, exponent)]
 
     def _exponential(self, expr: Map) -> list[Form]:
         """exp(x - d + c) = exp(x - d) * exp(c): d stays, to be repaired; c is deferred."""
@@ -315,7 +317,7 @@ class Separator:
             else:
                 outer.append((Map(op, (term,)), sign))
         kernel = Map(op, (exponent,), span=expr.span)
-        return [Form(kernel, tuple(outer), tuple(kept), found.active)]
+        return [Form(kernel, tuple(outer), tuple(kept), found.active, found.kernel)]
 
     def _shift(self, term: Expr, sign: int, base: str) -> Shift | None:
         """The term as what only falls while its value is folded; None if it may rise."""
