@@ -91,6 +91,8 @@ class _Points:
             return self._leaf(expr, moves=False)
         if isinstance(expr, Map):
             args = tuple(map(self.at, expr.args))
+            if expr.op == "cast" and expr.dtype is not None and expr.dtype.kind == "float":
+                return args[0]  # that numbers are rounded does not tell two forms apart
             if expr.op == "select" and isinstance(expr.args[0], Access):
                 args = (
                     self._vector(("true", expr.args[0]), self._rng.random(_SAMPLES) < 0.5),

@@ -105,7 +105,7 @@ class Emitter:
             output = named(name, (*cut.lead, *kept))
             expr = Reduce(fold.reduce.op, folded, kernel) if folded else kernel
             where = None if fold.einsum.where is None else self.tiled(fold.einsum.where)
-            otherwise = None if folded or where is None else Literal(_identity(fold))
+            otherwise = None if folded or where is None else Literal(identity(fold))
             self._add(
                 Einsum(output, expr, fold.einsum.semiring, where, otherwise, self._type(fold))
             )
@@ -117,7 +117,7 @@ class Emitter:
         self._running[fold.name, number] = running
         chunk = (cut.chunk,) if cut.chunk else ()
         start = (*map(RankExpr.of_variable, chunk), RankExpr(), *map(RankExpr.of_variable, kept))
-        self._add(Einsum(Access(running, start), Literal(_identity(fold))))
+        self._add(Einsum(Access(running, start), Literal(identity(fold))))
         before: Expr = self._at(running, 0, kept)
         if term.shifts:
             before = repaired(fold, term, before, self._repair(term.shifts))
@@ -345,7 +345,8 @@ def guarded(fold: Fold, value: Expr) -> Expr:
     return Map("select", (Map("eq", (value, nothing)), Literal(0), value))
 
 
-def _identity(fold: Fold) -> int | float | complex | bool:
+def identity(fold: Fold) -> int | float | complex | bool:
+    """What a reduction of nothing is."""
     found = identity_of(fold.reduce.op)
     assert found is not None
     return found

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
 from ...ir.cascade import Cascade
+from ...ir.dtypes import DType
 from ...ir.einsum import (
     PLACES,
     Access,
@@ -14,12 +15,13 @@ from ...ir.einsum import (
     Literal,
     Map,
     Reduce,
+    accesses,
     free_variables,
     substitute,
     walk,
 )
 from ...ir.errors import PassError
-from ...ir.infer import known_dtypes
+from ...ir.infer import expr_dtype, known_dtypes
 from ...ir.lift import lift
 from ...ir.operators import identity_of
 from ...ir.printer import print_expr
@@ -142,6 +144,13 @@ class Loop:
             raise NotSeparable(f"{tensor} is complete only after the loop")
         return self.einsums[tensor]
 
+    def dtype(self, expr: Expr) -> DType | None:
+        """The dtype of an expression; None for a number, or where it is not known."""
+        if any(access.tensor not in self.scope.dtypes for access in accesses(expr)):
+            return None
+        found = expr_dtype(expr, self.scope.dtypes)
+        return found if isinstance(found, DType) else None
+
     # ---- one reduction
 
     def _fold(self, einsum: Einsum, *, expands: bool) -> Fold:
@@ -171,23 +180,20 @@ class Loop:
             raise NotSeparable(
                 f"{einsum.name} reduces over {self.variable} twice", span=einsum.span
             )
+        otherwise = einsum.otherwise
+        if otherwise is not None and otherwise.value != identity_of(op):
+            raise NotSeparable(
+                f"{einsum.name} is {print_expr(otherwise)} where its filter leaves nothing, and "
+                f"not what {op} of nothing is",
+                span=einsum.span,
+            )
         additive = op in ADDITIVE
         body = reduce.expr
         if not self.separator.moves(body):
             return Fold(einsum, reduce, others, (Form(body),), additive)
         self._check_type(einsum.name, einsum)
-        if additive:
-            found = self.separator.addends(body)
-            if found.kernel is None:
-                raise NotSeparable(f"`{print_expr(body)}` reads nothing at {self.variable}")
-            terms = [Form(found.kernel, found.outer)]
-        elif op == "add":
-            terms = self.separator.factors(body)
-        else:
-            raise NotSeparable(
-                f"{einsum.name} folds by {op}, out of which nothing is known to be taken",
-                span=einsum.span,
-            )
+        with self.separator.inside_of(einsum.dtype or self.dtype(body)):
+            terms = self._terms(einsum, reduce, additive=additive)
         wrong = refuted(self.separator, body, terms, additive=additive)
         if wrong is not None:
             raise NotSeparable(
@@ -215,6 +221,20 @@ class Loop:
                         span=einsum.span,
                     )
         return Fold(einsum, reduce, others, tuple(terms), additive)
+
+    def _terms(self, einsum: Einsum, reduce: Reduce, *, additive: bool) -> list[Form]:
+        body = reduce.expr
+        if additive:
+            found = self.separator.addends(body)
+            if found.kernel is None:
+                raise NotSeparable(f"`{print_expr(body)}` reads nothing at {self.variable}")
+            return [Form(found.kernel, found.outer)]
+        if reduce.op == "add":
+            return self.separator.factors(body)
+        raise NotSeparable(
+            f"{einsum.name} folds by {reduce.op}, out of which nothing is known to be taken",
+            span=einsum.span,
+        )
 
     def _check_bounded(self, einsum: Einsum, term: Form) -> None:
         """What a maximum is subtracted from is nowhere above what that is the maximum of.

@@ -113,12 +113,12 @@ class Online(Pass):
 
     One pass over M in place of two. What can be deferred is deferred first, as `defer` does.
 
-    Condition: the body is a product of exp(x - d), d a maximum of that x, with factors of which each either
-    has the rank or is deferred (or exp(x + d), d a minimum; or exp2), so that a repair is at most 1
-    and no prefix is divided by; the reductions are associative; all is floating. S guards a prefix
-    of which the maximum is -inf; where that is so in the end, NaN is put back unless it is told by
-    0 / 0. Source: rule B, running repair: FuseMax (arXiv 2406.10491), Cascade 5; online softmax
-    (arXiv 1805.02867).
+    Condition: the body is a product of exp(x - d), d a maximum of that x, with factors of which
+    each either has the rank or is deferred (or exp(x + d), d a minimum; or exp2), so that a repair
+    is at most 1 and no prefix is divided by; the reductions are associative; all is floating. S
+    guards a prefix of which the maximum is -inf; where that is so in the end, NaN is put back
+    unless it is told by 0 / 0. Source: rule B, running repair: FuseMax (arXiv 2406.10491), Cascade
+    5; online softmax (arXiv 1805.02867).
 
     Options:
         rank: the variable of the rank that is folded.

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from ...ir.cascade import Cascade
+from ...ir.dtypes import DType
 from ...ir.einsum import (
     Access,
     Coordinate,
@@ -20,7 +21,8 @@ from ...ir.einsum import (
 )
 from ...ir.ranks import Partition, RankExpr
 from ..rewrite import needed_for
-from .emit import guarded, kept_dtype
+from ..scope import Scope
+from .emit import guarded, identity, kept_dtype
 from .forms import Outer, chained, signed
 from .loop import Fold, Loop
 
@@ -73,11 +75,28 @@ def rebuilt(
     needed = needed_for(einsums, {*cascade.outputs, *(spare & {e.name for e in einsums})})
     kept = [einsum for einsum in einsums if einsum.name in needed]
     found = loop.scope.with_einsums(kept)
-    return replace(
+    found = replace(
         found,
         partitions=tuple(dict.fromkeys((*found.partitions, *partitions))),
         assumptions=tuple(dict.fromkeys((*found.assumptions, *ends.assumptions))),
     )
+    return _typed_alike(found, loop.scope.dtypes)
+
+
+def _typed_alike(cascade: Cascade, dtypes: Mapping[str, DType]) -> Cascade:
+    """The Cascade with the dtypes that its tensors had said where they do not follow any more.
+
+    What is computed from parts that are kept in more, an f32 of f16, would be stored in more.
+    """
+    scope = Scope(cascade)
+    einsums: list[Einsum] = []
+    for einsum in cascade.einsums:
+        wanted = dtypes.get(einsum.name)
+        if wanted is not None and scope.alone(einsum) and scope.typed(einsum):
+            einsum = scope.stored(einsum, wanted) if scope.dtype(einsum) != wanted else einsum
+        scope.define(einsum)
+        einsums.append(einsum)
+    return replace(cascade, einsums=tuple(einsums))
 
 
 def _hoisted(loop: Loop, einsum: Einsum, waiting: set[str]) -> tuple[list[Einsum], Einsum]:
@@ -145,8 +164,7 @@ class _Ends:
             self._unsettled[fold.name] = fold
         if einsum.where is not None:
             present = self._some(fold, (einsum.where,), made)
-            nothing = Literal(einsum.ring.zero) if fold.reduce.op == einsum.ring.add else None
-            total = Map("select", (present, total, nothing or Literal(0)))
+            total = Map("select", (present, total, Literal(identity(fold))))
         dtype = einsum.dtype
         if dtype is None and kept_dtype(self.loop, fold) is not None:
             dtype = self.loop.scope.dtype(einsum)

@@ -20,10 +20,12 @@ the same condition.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Protocol
 
+from ...ir.dtypes import DTYPES, DType, promote
 from ...ir.einsum import (
     Access,
     Einsum,
@@ -75,6 +77,10 @@ class Around(Protocol):
         """The Einsum of an intermediate that moves and is no such reduction."""
         ...
 
+    def dtype(self, expr: Expr) -> DType | None:
+        """The dtype of an expression; None for a number, or where it is not known."""
+        ...
+
 
 class Separator:
     """Takes bodies apart, as factors or as addends."""
@@ -85,6 +91,30 @@ class Separator:
         self.kernels: dict[str, Kernel] = {}
         self._factors: dict[str, list[Form]] = {}
         self._addends: dict[tuple[str, bool], Sum] = {}
+        #: What the body that is taken apart is computed in, where it is known.
+        self._computed: DType | None = None
+
+    @contextmanager
+    def inside_of(self, computed: DType | None) -> Iterator[None]:
+        """While a body of this dtype is taken apart."""
+        before, self._computed = self._computed, computed
+        try:
+            yield
+        finally:
+            self._computed = before
+
+    def _kept(self, expr: Expr) -> Expr:
+        """What stays in a reduction, in the dtype in which it was an operand of the whole body.
+
+        Alone it might be computed in less: an integer that multiplied a float would wrap.
+        """
+        dtype, computed = self._around.dtype(expr), self._computed
+        if dtype is None or computed is None or not computed.is_inexact:
+            return expr
+        bits = computed.bits // (2 if computed.kind == "complex" else 1)
+        if dtype.kind == "complex" or (dtype.kind == "float" and dtype.bits >= bits):
+            return expr
+        return Map("cast", (expr,), DTYPES[f"f{bits}"] if bits != 16 else computed)
 
     # ---- what an expression depends on
 
@@ -147,7 +177,8 @@ class Separator:
     def _read_factors(self, access: Access) -> list[Form]:
         einsum, expr, values = self._unfolded(access)
         if einsum.name not in self._factors:
-            terms = self.factors(expr)
+            with self.inside_of(einsum.dtype or self._around.dtype(expr)):
+                terms = self.factors(expr)
             made: list[Form] = []
             for number, term in enumerate(terms):
                 whole = len(terms) == 1 and not term.outer
@@ -160,7 +191,8 @@ class Separator:
         einsum, expr, values = self._unfolded(access)
         key = einsum.name, masks
         if key not in self._addends:
-            found = self.addends(expr, masks=masks)
+            with self.inside_of(einsum.dtype or self._around.dtype(expr)):
+                found = self.addends(expr, masks=masks)
             made = self._kernel(einsum, f"+{masks:d}", found.kernel, whole=not found.outer)
             self._addends[key] = replace(found, kernel=made)
         found = self._addends[key]
@@ -177,7 +209,7 @@ class Separator:
             NotSeparable: it does not come apart.
         """
         if not self.moves(expr):
-            return [Form(expr)]
+            return [Form(self._kept(expr))]
         if not self.walks(expr):
             return [Form(None, ((expr, 1),))]
         if isinstance(expr, Access):
@@ -253,8 +285,22 @@ class Separator:
         outer = tuple((Map("abs", (each,)), power) for each, power in term.outer)
         return [replace(term, kernel=kernel, outer=outer)]
 
+    def _widens(self, expr: Map) -> bool:
+        """Whether a cast is one to a float that holds all values of its operand's float type.
+
+        Another one may overflow, or lose what a difference leaves, once the parts are apart.
+        """
+        dtype = self._around.dtype(expr.args[0])
+        kinds = {each.kind for each in (dtype, expr.dtype) if each is not None}
+        return (
+            dtype is not None
+            and expr.dtype is not None
+            and kinds == {"float"}
+            and promote(dtype, expr.dtype) == expr.dtype
+        )
+
     def _cast(self, expr: Map) -> list[Form]:
-        if expr.dtype is None or expr.dtype.kind != "float":
+        if not self._widens(expr):
             raise self._mixed(expr)
         return [
             term
@@ -364,7 +410,7 @@ class Separator:
             NotSeparable: it does not come apart.
         """
         if not self.moves(expr):
-            return Sum(expr)
+            return Sum(self._kept(expr))
         if not self.walks(expr):
             return self._constant(expr)
         if isinstance(expr, Access):
@@ -390,7 +436,7 @@ class Separator:
             if may and one.kernel is not None:
                 kernel = Map("select", (condition, one.kernel, second), span=expr.span)
                 return Sum(kernel, one.outer, (*one.active, condition))
-        if expr.op == "cast" and expr.dtype is not None and expr.dtype.kind == "float":
+        if expr.op == "cast" and self._widens(expr):
             one = self.addends(expr.args[0], masks=masks)
             inside = None if one.kernel is None else replace(expr, args=(one.kernel,))
             return Sum(inside, one.outer, one.active)

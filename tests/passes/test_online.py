@@ -233,6 +233,73 @@ def test_dtypes_stay(dtype: str) -> None:
         np.testing.assert_allclose(got.astype("f8"), want.astype("f8"), atol=far)
 
 
+@pytest.mark.parametrize(
+    "body",
+    [
+        "sum[m] (K[m] * D)",
+        "sum[m] (K[m] / D)",
+        "sum[m] (-(K[m] * D))",
+        "sum[m] (K[m] * D * K[m])",
+        "sum[m] (K[m] * D - X[m] * D)",
+        "max[m] (K[m] + D + K[m])",
+    ],
+)
+@pytest.mark.parametrize("dtype", ["u8", "i8", "bool", "f16", "f32"])
+def test_what_is_left_in_a_sum_is_computed_in_no_less(dtype: str, body: str) -> None:
+    if dtype == "bool" and "max" in body:
+        body = "max[m] (K[m] + D)"
+    before = el.parse(f"cascade f(X[M]: f64, K[M]: {dtype}) -> Y {{\n  D = X[m]\n  Y = {body}\n}}")
+    after = el.rewrite(before, "defer{rank=m}")
+    assert after != before
+    declared = before.inputs[1].dtype
+    assert declared is not None
+    large = {"u8": 200, "i8": -100, "bool": True, "f16": 60000, "f32": 1e38}[dtype]
+    given: dict[str, Any] = {
+        "X": np.array([1.0, 2.0, 0.5]),
+        "K": np.array([large] * 3, declared.numpy),
+    }
+    want, got = el.evaluate(before, **given), el.evaluate(after, **given)
+    assert got.dtype == want.dtype
+    np.testing.assert_allclose(got, want, rtol=1e-12)
+
+
+@pytest.mark.parametrize("way", [*WAYS, "defer{rank=m, terms=true}"])
+@pytest.mark.parametrize("dtype", ["f16", "f32"])
+@pytest.mark.parametrize("body", ["sum[m] exp(X[m] - D)", "sum[m] ((X[m] - D) * (X[m] - D))"])
+def test_outputs_are_stored_as_before(body: str, dtype: str, way: str) -> None:
+    before = el.parse(f"cascade f(X[M]: {dtype}) -> D, Y {{\n  D = max[m] X[m]\n  Y = {body}\n}}")
+    try:
+        after = el.rewrite(before, way)
+    except PassError:
+        pytest.skip("refused")
+    x = np.linspace(-1, 1, 7, dtype="f2" if dtype == "f16" else "f4")
+    want, got = el.evaluate(before, X=x), el.evaluate(after, X=x)
+    assert {n: v.dtype for n, v in got.items()} == {n: v.dtype for n, v in want.items()}
+
+
+def test_a_cast_that_loses_is_not_taken_apart() -> None:
+    body = "  D = max[m] X[m]\n  Y = sum[m] exp(cast(X[m] - D, f32))"
+    with pytest.raises(PassError, match="mixes D"):
+        el.rewrite(VECTOR.format(body), "online{rank=m}")
+
+
+def test_a_filter_that_leaves_nothing() -> None:
+    text = """cascade f(X[M]: f64, W[P]: f64) -> Y {{
+  D    = max[m] X[m]
+  Y[p] = max[m] (X[m] - D) where m < p{}
+}}"""
+    for otherwise in ("", " else -inf"):
+        before = el.parse(text.format(otherwise))
+        after = el.rewrite(before, "defer{rank=m}")
+        assert after != before
+        given: dict[str, Any] = {"X": np.array([1.0, 3.0]), "W": np.zeros(3)}
+        want = el.evaluate(before, **given)
+        np.testing.assert_array_equal(el.evaluate(after, **given), want)
+        np.testing.assert_array_equal(want, [-np.inf, -2.0, 0.0])
+    with pytest.raises(PassError, match="Y is 7 where its filter leaves nothing"):
+        el.rewrite(text.format(" else 7"), "defer{rank=m, tensor=Y}")
+
+
 def test_integers_are_not_repaired() -> None:
     text = "cascade f(X[M]: i32) -> Y {\n  G = max[m] X[m]\n  Y = sum[m] exp(X[m] - G)\n}"
     with pytest.raises(PassError, match="G is i32"):
