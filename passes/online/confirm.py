@@ -66,7 +66,7 @@ def exceeds(
     """
     points = _Signed(separator, definition, dtypes)
     try:
-        value, limit = points.values(points.at(exponent), points.at(bound))
+        value, limit = (v.real for v in points.values(points.at(exponent), points.at(bound)))
     except EinloomError:
         return True
     with np.errstate(all="ignore"):
@@ -87,6 +87,8 @@ class _Points:
 
     def at(self, expr: Expr) -> Expr:
         """The expression with every leaf, and every reduction that is none, a value."""
+        if isinstance(expr, Reduce) and expr.op == "or":  # where it holds nowhere, all is zero
+            return self._vector("anywhere", np.ones(_SAMPLES, bool))
         if isinstance(expr, Reduce):
             return self._leaf(expr, moves=False)
         if isinstance(expr, Map):
@@ -168,7 +170,7 @@ class _Points:
         )
         with np.errstate(all="ignore"):
             found = evaluate(cascade, self._values)
-        return np.asarray(found["ONE"], "f8"), np.asarray(found["OTHER"], "f8")
+        return np.asarray(found["ONE"]), np.asarray(found["OTHER"])
 
     def differ(self, one: Expr, other: Expr) -> str | None:
         """Where two expressions differ, as text."""

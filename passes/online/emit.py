@@ -250,9 +250,28 @@ class Emitter:
                 return self._stream(node, self._tile_name(einsum))
             if self._read is not None:
                 return self._read(node)
-            return node if cut.point is None else node.substitute({cut.variable: cut.point})
+            return node if cut.point is None else self._at_point(node, cut.point)
 
         return rewrite_leaves(expr, leaf)
+
+    def _at_point(self, access: Access, point: RankExpr) -> Access:
+        """A read at a point of a tile, of which those past the rank's end are in no sum.
+
+        The partition fills what is read at the point itself there; beside it the read must say so.
+        """
+        variable = self.cut.variable
+        indices = [
+            self._at_point(index, point) if isinstance(index, Access) else index
+            for index in access.indices
+        ]
+        beside = any(
+            isinstance(index, RankExpr)
+            and variable in set(index.variables())
+            and index != RankExpr.of_variable(variable)
+            for index in indices
+        )
+        fill = Literal(0) if beside and access.fill is None else access.fill
+        return replace(access, indices=tuple(indices), fill=fill).substitute({variable: point})
 
     def _is_stream(self, einsum: Einsum) -> bool:
         return RankExpr.of_variable(self.cut.variable) in einsum.left

@@ -22,7 +22,7 @@ from ...ir.einsum import (
 from ...ir.ranks import Partition, RankExpr
 from ..rewrite import needed_for
 from ..scope import Scope
-from .emit import guarded, identity, kept_dtype
+from .emit import guarded, identity, kept_dtype, named
 from .forms import Outer, chained, signed
 from .loop import Fold, Loop
 
@@ -137,7 +137,7 @@ class _Ends:
         self.loop, self.folds, self.finals, self.repairs = loop, folds, finals, repairs
         self.assumptions: list[Expr] = []
         self._whole: dict[str, Access] = {}  # what stands for a reduction as it is
-        self._present: dict[str, Access] = {}
+        self._present: dict[tuple[str, tuple[str, ...], Expr], Access] = {}
         self._unsettled: dict[str, Fold] = {}
 
     def of(self, fold: Fold) -> list[Einsum]:
@@ -157,6 +157,7 @@ class _Ends:
         total: Expr | None = None
         for number, term in enumerate(fold.terms):
             sign, owed = ("add", term.outer) if fold.additive else signed(term.outer)
+            owed = tuple((self._apart(fold, each, made), power) for each, power in owed)
             value = self._owed(self.finals[fold.name, number], owed, additive=fold.additive)
             total = value if total is None else chained(sign, total, value)
         assert total is not None
@@ -170,6 +171,16 @@ class _Ends:
             dtype = self.loop.scope.dtype(einsum)
         made.append(replace(einsum, expr=total, where=None, otherwise=None, dtype=dtype))
         return made
+
+    def _apart(self, fold: Fold, expr: Expr, made: list[Einsum]) -> Expr:
+        """What is owed, with the reductions in it as Einsums of their own."""
+        if isinstance(expr, Reduce):
+            return self._anywhere(fold, expr.variables, expr.expr, free_variables(expr), made)
+        if isinstance(expr, Map):
+            args = tuple(self._apart(fold, arg, made) for arg in expr.args)
+            same = all(new is old for new, old in zip(args, expr.args, strict=True))
+            return expr if same else replace(expr, args=args)
+        return expr
 
     def _owed(self, final: Expr, outer: Outer, *, additive: bool) -> Expr:
         value = final
@@ -186,13 +197,24 @@ class _Ends:
 
     def _some(self, fold: Fold, conditions: Sequence[Expr], made: list[Einsum]) -> Access:
         """Whether there is any coordinate at which all of some conditions hold."""
-        if fold.name not in self._present:
-            name = self.loop.scope.fresh(f"A{fold.name}")
-            condition = conditions[0] if len(conditions) == 1 else Map("and", tuple(conditions))
-            output = replace(fold.einsum.output, tensor=name)
-            made.append(Einsum(output, Reduce("or", fold.reduce.variables, condition)))
-            self._present[fold.name] = output
-        return self._present[fold.name]
+        condition = conditions[0] if len(conditions) == 1 else Map("and", tuple(conditions))
+        free = fold.einsum.free
+        return self._anywhere(fold, fold.reduce.variables, condition, free, made)
+
+    def _anywhere(
+        self,
+        fold: Fold,
+        variables: tuple[str, ...],
+        condition: Expr,
+        free: tuple[str, ...],
+        made: list[Einsum],
+    ) -> Access:
+        key = fold.name, variables, condition
+        if key not in self._present:
+            output = named(self.loop.scope.fresh(f"A{fold.name}"), free)
+            made.append(Einsum(output, Reduce("or", variables, condition)))
+            self._present[key] = output
+        return self._present[key]
 
     # ---- a maximum of -inf
 

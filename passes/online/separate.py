@@ -325,13 +325,23 @@ class Separator:
             raise self._mixed(expr)
         given: list[Expr] = [each.kernel or Literal(1) for each in (one, other)]
         kernel = Map("select", (condition, *given), span=expr.span)
-        active = owed.active
-        if owed.shifts and zero_second:
-            active = (*active, condition)
-        elif owed.shifts and zero_first:
-            active = (*active, Map("eq", (condition, Literal(False))))
+        outer, active = owed.outer, owed.active
+        if zero_first or zero_second:
+            chosen = condition if zero_second else Map("eq", (condition, Literal(False)))
+            outer = tuple((self._owed_if(chosen, each), power) for each, power in outer)
+            active = (*active, chosen) if owed.shifts else active
         exponent = larger(one.exponent, other.exponent)
-        return [Form(kernel, owed.outer, owed.shifts, active, exponent)]
+        return [Form(kernel, outer, owed.shifts, active, exponent)]
+
+    def _owed_if(self, condition: Expr, owed: Expr) -> Expr:
+        """What is owed where a condition holds; one where it holds nowhere.
+
+        A choice of zeros alone is zero, whatever they were not divided by.
+        """
+        anywhere = condition
+        if self.walks(condition):
+            anywhere = Reduce("or", (self._around.variable,), condition)
+        return Map("select", (anywhere, owed, Literal(1)))
 
     def _exponential(self, expr: Map) -> list[Form]:
         """exp(x - d + c) = exp(x - d) * exp(c): d stays, to be repaired; c is deferred."""

@@ -300,6 +300,54 @@ def test_a_filter_that_leaves_nothing() -> None:
         el.rewrite(text.format(" else 7"), "defer{rank=m, tensor=Y}")
 
 
+@pytest.mark.parametrize(
+    "body",
+    [
+        "Y = sum[m] select(B[m], X[m] / D, 0)",
+        "Y = sum[m] select(B[m], 0, X[m] / D)",
+        "E[m] = X[m] / D where B[m] else 0\n  Y = sum[m] (E[m] * X[m])",
+        "E[m] = exp(X[m] - G)\n  Y = sum[m] (select(B[m], E[m] / D, 0) * X[m]) where m > 0",
+    ],
+)
+def test_a_choice_of_zeros_stays_zero(body: str) -> None:
+    before = el.parse(
+        f"cascade f(X[M]: f64, B[M]: bool) -> Y {{\n  G = max[m] X[m]\n  D = X[m]\n  {body}\n}}"
+    )
+    after = el.rewrite(before, "defer{rank=m}")
+    assert after != before
+    for chosen in (False, True):
+        given: dict[str, Any] = {"X": np.array([1.0, -1.0]), "B": np.array([chosen] * 2)}
+        with np.errstate(all="ignore"):
+            np.testing.assert_array_equal(
+                np.isfinite(el.evaluate(after, **given)), np.isfinite(el.evaluate(before, **given))
+            )
+
+
+@pytest.mark.parametrize(
+    "way", ["online{rank=m, tile=4}", "online{rank=m, tile=2, chunk=2}", "merge{rank=m, tile=3}"]
+)
+@pytest.mark.parametrize(
+    ("ranks", "read"),
+    [("", "X[m+r] * F[r]"), ("ranks M = H//2", "X[2*m+1]"), ("ranks N = H, M = N-1", "X[J[m+1]]")],
+)
+def test_a_tile_reads_nothing_past_the_end(ranks: str, read: str, way: str) -> None:
+    before = el.parse(
+        f"cascade f(X[H]: f64, F[R]: f64, J[H]: i64) -> Y {{\n  {ranks or 'ranks H'}\n"
+        f"  S[m] = {read}\n  D = max[m] S[m]\n  Y = sum[m] exp(S[m] - D)\n}}"
+    )
+    after = el.rewrite(before, way)
+    given: dict[str, Any] = {
+        "X": np.linspace(-1, 1, 11),
+        "F": np.array([0.5, 2.0]),
+        "J": np.arange(11)[::-1].copy(),
+    }
+    want = el.evaluate(before, **given)
+    np.testing.assert_allclose(el.evaluate(after, **given), want, rtol=1e-13)
+    for backend in ("numpy", "llvm"):
+        found = el.compile(after, backend=backend)(*given.values())
+        np.testing.assert_allclose(found, want, rtol=1e-13)
+
+
 def test_integers_are_not_repaired() -> None:
     text = "cascade f(X[M]: i32) -> Y {\n  G = max[m] X[m]\n  Y = sum[m] exp(X[m] - G)\n}"
     with pytest.raises(PassError, match="G is i32"):
