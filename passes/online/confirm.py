@@ -66,9 +66,10 @@ def exceeds(
     """
     points = _Signed(separator, definition, dtypes)
     try:
-        value, limit = (v.real for v in points.values(points.at(exponent), points.at(bound)))
+        found = points.values(points.at(exponent), points.at(bound))
     except EinloomError:
         return True
+    value, limit = np.real(found[0]), np.real(found[1])
     with np.errstate(all="ignore"):
         room = _ROUNDED * (np.abs(value) + np.abs(limit))
         above = value > limit + np.where(np.isfinite(room), room, 0)

@@ -153,7 +153,7 @@ class _Ends:
             return []
         made: list[Einsum] = []
         # What is deferred is not zero for a reduction of nothing, as the reduction is.
-        self.assumptions += self._nonempty()
+        self.assumptions += self._nonempty(fold)
         total: Expr | None = None
         for number, term in enumerate(fold.terms):
             sign, owed = ("add", term.outer) if fold.additive else signed(term.outer)
@@ -189,11 +189,13 @@ class _Ends:
             value = chained(op, value, owed)
         return value
 
-    def _nonempty(self) -> list[Expr]:
+    def _nonempty(self, fold: Fold) -> list[Expr]:
         """That there is anything to reduce, where no size says so."""
-        if self.loop.scope.extent(self.loop.variable):
-            return []
-        return [Map("gt", (Coordinate(self.loop.variable.upper()), Literal(0)))]
+        return [
+            Map("gt", (Coordinate(variable.upper()), Literal(0)))
+            for variable in (self.loop.variable, *fold.others)
+            if not self.loop.scope.extent(variable)
+        ]
 
     def _some(self, fold: Fold, conditions: Sequence[Expr], made: list[Einsum]) -> Access:
         """Whether there is any coordinate at which all of some conditions hold."""
@@ -254,7 +256,7 @@ class _Ends:
         conditions = [c for term in fold.terms for c in term.active]
         if fold.einsum.where is not None:
             conditions.append(fold.einsum.where)
-        some = [self._some(fold, conditions, made)] if conditions else self._nonempty()
+        some = [self._some(fold, conditions, made)] if conditions else self._nonempty(fold)
         return Map("and", (hidden, *some)) if some else hidden
 
     def _paired(self, einsums: Sequence[Einsum]) -> set[str]:

@@ -20,7 +20,7 @@ the same condition.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Protocol
@@ -95,7 +95,7 @@ class Separator:
         self._computed: DType | None = None
 
     @contextmanager
-    def inside_of(self, computed: DType | None) -> Iterator[None]:
+    def inside_of(self, computed: DType | None) -> Generator[None]:
         """While a body of this dtype is taken apart."""
         before, self._computed = self._computed, computed
         try:

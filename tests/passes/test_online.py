@@ -10,7 +10,7 @@ import pytest
 
 import einloom as el
 from einloom.ir.cascade import Cascade
-from einloom.ir.errors import PassError, PipelineError
+from einloom.ir.errors import ArgumentError, PassError, PipelineError
 from einloom.passes.equality import counterexample
 from einloom.passes.online.confirm import refuted
 from einloom.passes.online.fewest import FewestPasses
@@ -377,6 +377,41 @@ def test_a_claimed_step_is_tried() -> None:
         assert counterexample(three, el.rewrite(three, way)) is None
     with pytest.raises(PassError, match="same inputs"):
         counterexample(three, el.parse(VECTOR.format("  Y = X[m]")))
+
+
+@pytest.mark.parametrize(
+    ("inputs", "one", "other", "says"),
+    [
+        ("X[M]: c128", "Y[m] = conj(X[m])", "Y[m] = X[m]", "is not"),
+        ("X[M]: i64", "Y[m] = abs(X[m])", "Y[m] = X[m]", "negative values: "),
+        ("X[M]: f64", "Y = M", "Y = max(M, 1)", "for M = 0, "),
+        ("X[M]: f16", "Y[m] = X[m]", "Y[m] = X[m] * 1.5", "is not"),
+        ("X[M]: f64", "Y[m] = X[m] - 1", "Y[m] = (sum[n] X[n]) - 1", "is not"),
+        ("X[M]: f64", "Y[m] = X[m]", "Y[m] = X[m+1]", "fails: X is read at"),
+    ],
+)
+def test_what_tells_two_cascades_apart(inputs: str, one: str, other: str, says: str) -> None:
+    first, second = (
+        el.parse(f"cascade f({inputs}) -> Y {{\n  ranks M, N = M\n  {body}\n}}")
+        for body in (one, other)
+    )
+    found = counterexample(first, second)
+    assert found is not None
+    assert says in found
+    assert counterexample(first, first) is None
+
+
+def test_bf16_differs_by_rounding_alone() -> None:
+    three = el.parse(COUNTED["C4, attention"][0].replace("f64", "bf16"))
+    assert counterexample(three, el.rewrite(three, "online{rank=m, tile=3}")) is None
+
+
+def test_what_was_never_tried_is_not_the_same() -> None:
+    text = "cascade f(X[M]: f64) -> Y {{\n  ranks M, M % 16 == 0\n  Y[m] = {} * X[m]\n}}"
+    with pytest.raises(PassError, match="nothing was compared"):
+        counterexample(el.parse(text.format(1)), el.parse(text.format(2)))
+    with pytest.raises(ArgumentError, match="a seed is a whole number"):
+        el.counterexample(text.format(1), text.format(1), seed=-1)
 
 
 def test_numbers_refute_what_rules_would_claim() -> None:
