@@ -127,6 +127,15 @@ class Loop:
                     continue
                 self._moving.add(einsum.name)
 
+    @property
+    def reductions(self) -> tuple[str, ...]:
+        """All that is reduced over the rank, whether it may share the loop or not."""
+        return tuple(
+            einsum.name
+            for einsum in self.cascade.einsums
+            if self.variable in _bound(einsum) and self.variable not in einsum.free
+        )
+
     # ---- what the Separator asks
 
     def moves(self, tensor: str) -> bool:

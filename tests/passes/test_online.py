@@ -483,6 +483,9 @@ def test_a_shared_prefix() -> None:
         ("online{rank=z}", "no rank variable z"),
         ("online{rank=M}", "no rank variable M"),
         ("online{rank=m, tensors=[QK]}", "QK is no reduction over m"),
+        ("online{rank=m, tensors=[QK]}", "these are: GM, SD, AV"),
+        ("online{rank=m, tensors=[SD]}", "SD waits for GM, which cannot take part"),
+        ("shared_prefix{rank=m, batch=m, tensors=[K]}", "another rank than m"),
         ("merge{rank=e, tile=4}", "no reduction over e waits"),
         ("shared_prefix{rank=m, batch=p, tensors=[Q]}", "Q is no input with an axis M"),
         ("shared_prefix{rank=m, batch=p, tensors=[K]}", "one P if it shares"),
@@ -495,10 +498,16 @@ def test_mistakes(way: str, says: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "way", ["online{rank=m, tile=0}", "merge{rank=m, tile=-1}", "online{rank=m, chunk=2}"]
+    "way",
+    [
+        "online{rank=m, tile=0}",
+        "merge{rank=m, tile=-1}",
+        "online{rank=m, chunk=2}",
+        "fewest-passes{rank=m, tile=0}",
+    ],
 )
 def test_options_that_cannot_be(way: str) -> None:
-    with pytest.raises(PipelineError):
+    with pytest.raises(PipelineError, match=way.partition("{")[0]):
         el.rewrite(COUNTED["C4, attention"][0], way)
 
 

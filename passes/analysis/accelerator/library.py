@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from ....ir.cascade import Cascade
 from ....ir.errors import ArgumentError
@@ -48,8 +48,9 @@ class Library:
         """
         found = _chosen(self.designs, designs, self.listed[0], "design")
         on = _chosen(self.workloads, workloads, self.listed[1], "workload")
-        given = [lengths] if isinstance(lengths, int | str) else lengths
-        at = self.lengths if given is None else tuple(map(sequence_length, given))
+        at = self.lengths
+        if lengths is not None:
+            at = tuple(map(sequence_length, _listed(lengths, "length")))
         return SpaceReport(
             tuple(
                 evaluate(design, workload, length)
@@ -219,12 +220,20 @@ def _text(name: str, folders: Sequence[Traversable]) -> str:
 def _chosen(
     known: Mapping[str, T], given: str | Sequence[str] | None, listed: Sequence[str], what: str
 ) -> list[T]:
-    names = listed if given is None else [given] if isinstance(given, str) else given
+    names = listed if given is None else _listed(given, what)
     return [_named(known, name, what) for name in names]
 
 
-def _named(known: Mapping[str, T], name: str, what: str) -> T:
-    if name not in known:
+def _listed(given: object, what: str) -> list[Any]:
+    """One or several of something, as a list."""
+    found = list(given) if isinstance(given, list | tuple) else [given]
+    if not found:
+        raise ArgumentError(f"no {what} is named", hint="without the argument it is all of them")
+    return found
+
+
+def _named(known: Mapping[str, T], name: object, what: str) -> T:
+    if not isinstance(name, str) or name not in known:
         raise ArgumentError(
             f"there is no {what} {name!r}", deduced=(f"there are: {', '.join(known)}",)
         )
