@@ -228,6 +228,9 @@ def test_names_that_mean_nothing(tmp_path: Path) -> None:
             el.accelerator("FLAT", "BERT", [length])  # type: ignore[list-item] # pyright: ignore[reportArgumentType]
     with pytest.raises(el.EinloomError, match="no file"):
         el.accelerator(file=tmp_path / "none.toml")
+    (tmp_path / "bytes.toml").write_bytes(b"\xff\xfe")
+    with pytest.raises(el.EinloomError, match="is not text"):
+        el.accelerator(file=tmp_path / "bytes.toml")
     with pytest.raises(el.EinloomError, match="data, and there is none for BERT at length 2K"):
         el.accelerator("FLAT", "BERT", "2K")
     with pytest.raises(KeyError):

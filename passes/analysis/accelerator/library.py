@@ -8,10 +8,10 @@ from dataclasses import dataclass, replace
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar, cast
 
 from ....ir.cascade import Cascade
-from ....ir.errors import ArgumentError
+from ....ir.errors import ArgumentError, ParseError
 from .architecture import Architecture, Array, Workload, sequence_length
 from .design import Design, Phase, Placement
 from .model import evaluate
@@ -50,7 +50,7 @@ class Library:
         on = _chosen(self.workloads, workloads, self.listed[1], "workload")
         at = self.lengths
         if lengths is not None:
-            at = tuple(map(sequence_length, _listed(lengths, "length")))
+            at = tuple(map(sequence_length, cast("list[int | str]", _listed(lengths, "length"))))
         return SpaceReport(
             tuple(
                 evaluate(design, workload, length)
@@ -82,7 +82,11 @@ def load(parse: Parse, file: str | Path | None = None) -> Library:
         sources.append((path, [path.parent, shipped]))
     reader = _Reader(parse)
     for source, folders in sources:
-        reader.read(Table.read(source.read_text("utf-8"), source.name), folders)
+        try:
+            text = source.read_text("utf-8")
+        except UnicodeDecodeError:
+            raise ParseError(f"{source.name} is not text in UTF-8") from None
+        reader.read(Table.read(text, source.name), folders)
     listed = tuple(reader.listed["design"]), tuple(reader.listed["workload"])
     return Library(reader.architectures, reader.workloads, reader.designs, reader.lengths, listed)
 
@@ -224,9 +228,10 @@ def _chosen(
     return [_named(known, name, what) for name in names]
 
 
-def _listed(given: object, what: str) -> list[Any]:
+def _listed(given: object, what: str) -> list[object]:
     """One or several of something, as a list."""
-    found = list(given) if isinstance(given, list | tuple) else [given]
+    several = isinstance(given, list | tuple)
+    found = list(cast("Sequence[object]", given)) if several else [given]
     if not found:
         raise ArgumentError(f"no {what} is named", hint="without the argument it is all of them")
     return found
