@@ -23,7 +23,7 @@ from .einsum import (
 )
 from .errors import VerifyError
 from .operators import OPERATORS, REDUCTIONS, SEMIRINGS, Semiring, identity_of, is_chain
-from .ranks import Quotient, RankExpr, affine
+from .ranks import Quotient, Rank, RankExpr, affine
 from .scans import check_definitions
 from .source import Span
 
@@ -130,13 +130,21 @@ def _verify_ranks(cascade: Cascade) -> set[str]:
         if any(True for _ in rank.shape.variables()):
             _fail(f"the shape {rank.shape} of rank {rank.name} is not a size", rank.span)
         if isinstance(rank.shape, Quotient):
-            _verify_index(rank.shape.dividend, ranks, rank.span)
-            _verify_index(rank.shape.divisor, ranks, rank.span)
+            _verify_quotient(rank.shape, ranks, rank)
             continue
         if rank.shape.constant is not None:
             _fail(f"the shape of rank {rank.name} is a number, so write it as one", rank.span)
         _verify_index(rank.shape, ranks, rank.span)
     return ranks
+
+
+def _verify_quotient(shape: Quotient, ranks: set[str], rank: Rank) -> None:
+    _verify_index(shape.dividend, ranks, rank.span)
+    _verify_index(shape.divisor, ranks, rank.span)
+    if shape.divisor.constant is not None and shape.divisor.constant < 1:
+        _fail(f"the shape {shape} of rank {rank.name} divides by no positive size", rank.span)
+    if shape.offset not in _SIGNED:
+        _fail(f"a number in the shape of rank {rank.name} does not fit in 64 bits", rank.span)
 
 
 def _verify_partitions(cascade: Cascade, ranks: set[str]) -> None:
@@ -158,7 +166,9 @@ def _verify_partitions(cascade: Cascade, ranks: set[str]) -> None:
 
 
 def _verify_assumption(expr: Expr, ranks: set[str]) -> None:
-    """An assumption is made of sizes, integers and operators of the table."""
+    """An assumption is a comparison, made of sizes, integers and operators of the table."""
+    if not isinstance(expr, Map) or expr.op not in _COMPARISONS:
+        _fail("an assumption is a comparison", expr.span, "such as `M % 128 == 0`")
     for node in walk(expr):
         if isinstance(node, Coordinate) and node.name in ranks:
             continue
@@ -174,9 +184,8 @@ def _verify_assumption(expr: Expr, ranks: set[str]) -> None:
         )
 
 
-_SIZE_OPERATORS: frozenset[Op] = frozenset(
-    ("add", "sub", "mul", "floordiv", "mod", "eq", "ne", "lt", "le", "gt", "ge")
-)
+_COMPARISONS: frozenset[Op] = frozenset(("eq", "ne", "lt", "le", "gt", "ge"))
+_SIZE_OPERATORS = _COMPARISONS | {"add", "sub", "mul", "floordiv", "mod"}
 
 
 def _verify_definitions(cascade: Cascade, arity: dict[str, int], ranks: set[str]) -> None:

@@ -144,7 +144,9 @@ class Writer:
 
     def filtered(self) -> None:
         otherwise = self.rng.choice(("", f" else {self.rng.choice(NUMBERS)}"))
-        self.add(f"{self.new()}[i] = A[i,j] where (i <= j) & ({self.expr('ij', 2)}){otherwise}")
+        self.add(
+            f"{self.new()}[i] = A[i,j] where (i <= j) & ({self.expr('ij', 2)} != j){otherwise}"
+        )
 
     def place(self) -> None:
         fold = self.rng.choice(("max", "min"))

@@ -11,7 +11,7 @@ from einloom.ir.cascade import Cascade, TensorDecl
 from einloom.ir.dtypes import F32
 from einloom.ir.einsum import Access, Coordinate, Einsum, Expr, Literal, Map, Reduce
 from einloom.ir.errors import VerifyError
-from einloom.ir.ranks import Rank, RankExpr, Term
+from einloom.ir.ranks import Quotient, Rank, RankExpr, Term
 from einloom.ir.verify import verify
 
 VI, VJ = RankExpr.of_variable("i"), RankExpr.of_variable("j")
@@ -56,6 +56,15 @@ BROKEN = {
     "the variable of rank WHERE is a word": replace(GOOD, ranks=(*GOOD.ranks, Rank("WHERE"))),
     "'over' cannot be a cascade's name": replace(GOOD, name="over"),
     "'2c' cannot be a cascade's name": replace(GOOD, name="2c"),
+    "the shape J//0 of rank I divides by no positive size": replace(
+        GOOD, ranks=(Rank("I", Quotient(RankExpr.of_size("J"), RankExpr())), Rank("J"))
+    ),
+    "a number in the shape of rank I does not fit in 64 bits": replace(
+        GOOD, ranks=(Rank("I", Quotient(RankExpr(), RankExpr.of_size("J"), 2**63)), Rank("J"))
+    ),
+    "an assumption is a comparison": replace(
+        GOOD, assumptions=(Map("add", (Coordinate("I"), Literal(1))),)
+    ),
     "the extent of rank I does not fit in 64 bits": replace(
         GOOD, ranks=(Rank("I", 2**63), Rank("J"))
     ),
