@@ -22,7 +22,7 @@ from .einsum import (
     walk,
 )
 from .errors import VerifyError
-from .operators import OPERATORS, REDUCTIONS, SEMIRINGS, Semiring, identity_of, is_chain
+from .operators import OPERATORS, REDUCTIONS, SEMIRINGS, Semiring, arity_of, identity_of, is_chain
 from .ranks import Quotient, Rank, RankExpr, affine
 from .scans import check_definitions
 from .source import Span
@@ -173,6 +173,7 @@ def _verify_assumption(expr: Expr, ranks: set[str]) -> None:
         if isinstance(node, Coordinate) and node.name in ranks:
             continue
         if isinstance(node, Literal) and type(node.value) is int:
+            _verify_literal(node, expr.span)
             continue
         if isinstance(node, Map) and node.op in _SIZE_OPERATORS:
             _verify_map(node)
@@ -201,10 +202,14 @@ def _verify_definitions(cascade: Cascade, arity: dict[str, int], ranks: set[str]
             _fail(f"{made.name} is defined twice, in two ways", span)
     for operator in operators:
         _verify_operator(operator)
+        if operator.identity is not None:
+            _verify_literal(operator.identity, operator.span)
     for ring in semirings:
+        for number in (ring.zero, ring.one):
+            _verify_literal(Literal(number), None)
         for op in (ring.add, ring.mul):
             _verify_op(op, None)
-            if (op.arity if isinstance(op, UserOperator) else OPERATORS[op].arity) != 2:
+            if arity_of(op) != 2:
                 _fail(f"{op} does not take two operands, so it is no part of {ring.name}", None)
         if identity_of(ring.add) is None:
             _fail(f"{ring.add} has no identity, so {ring.name} cannot add with it", None)
@@ -217,9 +222,13 @@ def _verify_operator(operator: UserOperator) -> None:
             _fail(f"{name!r} cannot be a parameter's name", operator.span)
     if not names or len(set(names)) < len(names):
         _fail(f"{operator.name} names each of its parameters once", operator.span)
-    binary = operator.laws or operator.identity or operator.distributes_over or operator.inverse
+    binary = operator.laws or operator.identity or operator.named
     if binary and len(names) != 2:
         _fail(f"{operator.name} has laws, so it takes two operands", operator.span)
+    for op in operator.named:
+        _verify_op(op, operator.span)
+        if arity_of(op) != 2:
+            _fail(f"{op} does not take two operands, so no law of {operator.name} has it", None)
     _verify_depth(operator.body)
     for node in walk(operator.body):
         if isinstance(node, Access) and node == Access(node.tensor) and node.tensor in names:
