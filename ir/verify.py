@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Container
+from typing import get_args
 
 from .cascade import Cascade
 from .einsum import (
@@ -12,6 +13,7 @@ from .einsum import (
     Coordinate,
     Einsum,
     Expr,
+    Law,
     Literal,
     Map,
     Op,
@@ -225,6 +227,8 @@ def _verify_operator(operator: UserOperator) -> None:
     binary = operator.laws or operator.identity or operator.named
     if binary and len(names) != 2:
         _fail(f"{operator.name} has laws, so it takes two operands", operator.span)
+    if operator.laws != tuple(law for law in get_args(Law) if law in operator.laws):
+        _fail(f"the laws of {operator.name} are not in order, each once", operator.span)
     for op in operator.named:
         _verify_op(op, operator.span)
         if arity_of(op) != 2:

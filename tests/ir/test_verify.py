@@ -82,6 +82,7 @@ BROKEN = {
     "an assumption is a comparison": replace(
         GOOD, assumptions=(Map("add", (Coordinate("I"), Literal(1))),)
     ),
+    "the laws of f are not in order": lawful(laws=("commutative", "commutative")),
     "unknown operator foo": lawful(inverse="foo"),
     "neg does not take two operands, so no law of f has it": lawful(distributes_over=("neg",)),
     "number does not fit in 64 bits": replace(
