@@ -6,14 +6,13 @@ precision are the same. What survives is not proven; what is refuted comes with 
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, TypeAlias
 
 import numpy as np
 
 from .cascade import Cascade, TensorDecl
 from .dtypes import F64, DType
-from .einsum import Access, Einsum, Expr, Literal, Map, Op, UserOperator, accesses
+from .einsum import Access, Einsum, Expr, Literal, Map, UserOperator, accesses
 from .errors import EinloomError
 from .interpreter import evaluate
 from .operators import Semiring
@@ -26,9 +25,9 @@ _SAMPLES = 200
 _TOLERANCE = 64  # units of precision
 
 
-def refute_operator(op: UserOperator, find: Callable[[str], Op | None]) -> Refuted | None:
+def refute_operator(op: UserOperator) -> Refuted | None:
     """The first law of an operator that does not hold, and where; None if all seem to."""
-    if not (op.laws or op.identity or op.distributes_over or op.inverse):
+    if not (op.laws or op.identity or op.named):
         return None
     dtypes = [parameter.dtype or F64 for parameter in op.parameters]
     values = [_values(dtype, number) for number, dtype in enumerate((*dtypes, dtypes[0]))]
@@ -48,14 +47,11 @@ def refute_operator(op: UserOperator, find: Callable[[str], Op | None]) -> Refut
     if op.identity is not None:
         laws.append(("identity", times(a, op.identity), a))
         laws.append(("identity", times(op.identity, a), a))
-    for name in op.distributes_over:
-        plus = find(name)
-        if plus is not None:
-            left = times(a, Map(plus, (b, c)))
-            laws.append(("distributes_over", left, Map(plus, (times(a, b), times(a, c)))))
-    inverse = find(op.inverse) if op.inverse is not None else None
-    if inverse is not None:
-        laws.append(("inverse", Map(inverse, (times(a, b), b)), a))
+    for plus in op.distributes_over:
+        left = times(a, Map(plus, (b, c)))
+        laws.append(("distributes_over", left, Map(plus, (times(a, b), times(a, c)))))
+    if op.inverse is not None:
+        laws.append(("inverse", Map(op.inverse, (times(a, b), b)), a))
     for law, left, right in laws:
         example = _differ(left, right, given)
         if example is not None:
