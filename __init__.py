@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from einloom.api import einsum, einsum_path
-    from einloom.compiler import compile, cost, evaluate, grad, parse, rewrite
+    from einloom.compiler import compile, cost, count_passes, evaluate, grad, parse, rewrite
     from einloom.executable import Executable
     from einloom.expression import ContractExpression, contract_expression
     from einloom.frontend.handles import Tensor, sizes, tensors, variables
@@ -29,6 +29,7 @@ _HOMES = {
     "einsum_path": "einloom.api",
     "compile": "einloom.compiler",
     "cost": "einloom.compiler",
+    "count_passes": "einloom.compiler",
     "evaluate": "einloom.compiler",
     "grad": "einloom.compiler",
     "parse": "einloom.compiler",
@@ -62,6 +63,7 @@ __all__ = [
     "compile",
     "contract_expression",
     "cost",
+    "count_passes",
     "einsum",
     "einsum_path",
     "evaluate",

@@ -21,6 +21,7 @@ from einloom.specialisation import Shape
 if TYPE_CHECKING:
     from einloom.frontend.trace import Traced
     from einloom.passes.analysis.cost import CostReport
+    from einloom.passes.analysis.pass_report import PassReport
 
 #: Anything that says how to contract: NumPy's and opt_einsum's `optimize=`.
 Optimize: TypeAlias = Any
@@ -181,6 +182,37 @@ def cost(cascade: str | Cascade, /, **shapes: Any) -> CostReport:
 
     cascade = _as_cascade(cascade)
     return report(cascade, extents_of(cascade, shapes))
+
+
+def count_passes(cascade: str | Cascade | Traced, /, **shapes: Any) -> PassReport:
+    """How many passes over the data a Cascade takes along each rank, and why.
+
+    Args:
+        cascade: a Cascade, its text, subscripts, or a traced function.
+        **shapes: the shapes of inputs by name; extents that are not given stay symbols.
+
+    Returns:
+        A PassReport: `passes["M"]` is FuseMax's count, `generations["M"]` the loops over M that
+        must run one after another, `tensor_passes["QK", "M"]` the passes over one tensor,
+        `footprint["M"]` the elements that must be held, `witnesses["M"]` a reason for each pass
+        beyond the first. `print` it, or take its `to_json()` or `to_svg()`.
+
+    Raises:
+        EinloomError: a shape does not fit the Cascade.
+
+    Source: FuseMax (arXiv 2406.10491), which defines a pass; docs/passes.md has the algorithm.
+
+    >>> report = count_passes('''cascade f(A[K], B[K]) -> Z {
+    ...   Y = A[k] * B[k]
+    ...   Z = A[k] * Y
+    ... }''')
+    >>> report.passes["K"], report.tensor_passes["A", "K"], report.tensor_passes["B", "K"]
+    (2, 2, 1)
+    """
+    from einloom.passes.analysis.pass_count import count_passes as count
+
+    cascade = _as_cascade(cascade)
+    return count(cascade, extents_of(cascade, shapes))
 
 
 def grad(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from ...ir.cascade import Cascade
@@ -45,11 +45,14 @@ class CostReport:
     """The cost of a Cascade; prints itself as a table.
 
     `largest` are the intermediates that may be the largest: one if the extents are known.
+    `elements` are the sizes of all tensors, `itemsizes` the bytes of an element where known.
     """
 
     cascade: str
     einsums: tuple[EinsumCost, ...]
     largest: tuple[EinsumCost, ...]
+    elements: Mapping[str, Polynomial] = field(default_factory=dict[str, Polynomial], repr=False)
+    itemsizes: Mapping[str, int] = field(default_factory=dict[str, int], repr=False)
 
     @property
     def points(self) -> Polynomial:
@@ -110,13 +113,15 @@ class CostReport:
 def cost(cascade: Cascade, sizes: Mapping[str, int] | None = None) -> CostReport:
     """The cost of a Cascade, for these extents of some of its ranks."""
     scope = Scope.of(cascade)
-    extents = _Extents(cascade, sizes or {})
+    extents = Extents(cascade, sizes or {})
     einsums = tuple(_einsum(einsum, scope, extents) for einsum in cascade.einsums)
     inner = [each for each in einsums if each.name not in cascade.outputs]
-    return CostReport(cascade.name, einsums, tuple(_largest(inner)))
+    elements = {name: extents.elements(axes) for name, axes in cascade.extents().items()}
+    itemsizes = {name: dtype.itemsize for name, dtype in scope.dtypes.items()}
+    return CostReport(cascade.name, einsums, tuple(_largest(inner)), elements, itemsizes)
 
 
-class _Extents:
+class Extents:
     """The extent of each rank, as a polynomial in those that are not known."""
 
     def __init__(self, cascade: Cascade, sizes: Mapping[str, int]) -> None:
@@ -147,14 +152,22 @@ class _Extents:
         found = total(parts)
         return Polynomial() if (found.number or 0) < 0 else found
 
+    def elements(self, axes: Iterable[RankExpr]) -> Polynomial:
+        """The size of a tensor with axes of these extents."""
+        found = Polynomial.of(1)
+        for axis in axes:
+            found = found * self.size(axis)
+        return found
+
     def of(self, variables: Iterable[str]) -> Polynomial:
+        """The points of these variables."""
         points = Polynomial.of(1)
         for variable in variables:
             points = points * self.rank(variable.upper())
         return points
 
 
-def _einsum(einsum: Einsum, scope: Scope, extents: _Extents) -> EinsumCost:
+def _einsum(einsum: Einsum, scope: Scope, extents: Extents) -> EinsumCost:
     free = einsum.free
     variables = dict.fromkeys(free)
     for node in _reductions(einsum.expr):
@@ -188,7 +201,7 @@ def _reductions(expr: Expr) -> Iterable[Reduce]:
             yield from _reductions(arg)
 
 
-def _flops(expr: Expr, variables: tuple[str, ...], extents: _Extents) -> Polynomial:
+def _flops(expr: Expr, variables: tuple[str, ...], extents: Extents) -> Polynomial:
     """The operations in an expression, at each point of these variables."""
     if isinstance(expr, Access | Literal | Coordinate):
         return Polynomial()
@@ -199,16 +212,13 @@ def _flops(expr: Expr, variables: tuple[str, ...], extents: _Extents) -> Polynom
     return total((own, *(_flops(arg, variables, extents) for arg in expr.args)))
 
 
-def _bytes(tensors: Iterable[str], scope: Scope, extents: _Extents) -> Polynomial | None:
+def _bytes(tensors: Iterable[str], scope: Scope, extents: Extents) -> Polynomial | None:
     parts: list[Polynomial] = []
     for tensor in sorted(tensors):
         axes = scope.extents(tensor)
         if axes is None:
             return None
-        elements = Polynomial.of(1)
-        for axis in axes:
-            elements = elements * extents.size(axis)
-        part = _sized(elements, scope.dtypes.get(tensor))
+        part = _sized(extents.elements(axes), scope.dtypes.get(tensor))
         if part is None:
             return None
         parts.append(part)
