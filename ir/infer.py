@@ -184,7 +184,7 @@ def known_dtypes(cascade: Cascade) -> dict[str, DType]:
     """The dtypes that are declared, and those that follow from them."""
     dtypes = {decl.name: decl.dtype for decl in cascade.inputs if decl.dtype is not None}
     for stage in stages(cascade):
-        members = stage.members if isinstance(stage, Scan) else (stage,)
+        members = stage.einsums if isinstance(stage, Scan) else (stage,)
         made = {einsum.name for einsum in members}
         read = {access.tensor for einsum in members for access in einsum.reads()}
         if read <= dtypes.keys() | made:
@@ -205,7 +205,7 @@ def _add_scan_dtypes(scan: Scan, cascade: Cascade, dtypes: dict[str, DType]) -> 
 
     A start that is a bare number is weak. A declared dtype is that of the whole scan.
     """
-    made = {einsum.name for einsum in scan.members}
+    made = {einsum.name for einsum in scan.einsums}
     declared: dict[str, DType] = {}
     found: dict[str, DType | Number] = {}
     for einsum in cascade.einsums:
@@ -217,21 +217,22 @@ def _add_scan_dtypes(scan: Scan, cascade: Cascade, dtypes: dict[str, DType]) -> 
                     f"{einsum.name} is declared {declared[einsum.name]} and {einsum.dtype}",
                     span=einsum.span,
                 )
-        elif einsum not in scan.members:
+        elif einsum not in scan.einsums:
             known = {name: dtype for name, dtype in found.items() if isinstance(dtype, DType)}
-            dtype = _folded_dtype(einsum.expr, {**dtypes, **known})
-            found[einsum.name] = _common(found.get(einsum.name), dtype)
+            if all(access.tensor in dtypes.keys() | known for access in einsum.reads()):
+                dtype = _folded_dtype(einsum.expr, {**dtypes, **known})
+                found[einsum.name] = _common(found.get(einsum.name), dtype)
     found |= declared
     for _ in range(_SETTLED):
         before = dict(found)
-        for einsum in scan.members:
+        for einsum in scan.einsums:
             if einsum.name not in declared:
                 dtype = _folded_dtype(einsum.expr, {**dtypes, **found})
                 found[einsum.name] = _common(found.get(einsum.name), dtype)
         if found == before:
             break
     dtypes |= {name: strong(dtype) for name, dtype in found.items()}
-    for einsum in scan.members:
+    for einsum in scan.einsums:
         einsum_dtype(einsum, dtypes)
 
 

@@ -171,7 +171,7 @@ class _Adjoint:
         G is what is contributed from outside; XB[u] is the cotangent of X[V-u]. Condition: a step
         of 1, and reads of the scan's own tensors at v, or at v+1 what was just defined.
         """
-        members = [einsum for einsum in scan.members if einsum.name in self.active]
+        members = [einsum for einsum in scan.einsums if einsum.name in self.active]
         if not members:
             return
         variable = scan.variable
@@ -308,6 +308,9 @@ def _in_order(einsums: Sequence[Einsum]) -> list[Einsum]:
 def _carried(scan: Scan, members: Sequence[Einsum], lags: dict[str, tuple[int, int]]) -> set[str]:
     """The tensors of which a later step reads what an earlier one made; if none reads otherwise."""
     carried: set[str] = set()
+    inner = next((each for each in scan.members if isinstance(each, Scan)), None)
+    if inner is not None and members:
+        raise _unsupported(inner.einsums[0], f"steps along {inner.variable} inside another scan")
     for einsum in members:
         if lags[einsum.name][1] > 1:
             raise _unsupported(einsum, f"steps by {lags[einsum.name][1]}")

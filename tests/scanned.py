@@ -133,11 +133,13 @@ class Writer:
             values: Array = rng.integers(low, 3, shape)
             if dtype.is_inexact:
                 values = rng.standard_normal(shape) if reals else values.astype(float)
-            if special and dtype.is_inexact:
-                rare = np.array([np.nan, np.inf, -np.inf])[rng.integers(0, 3, shape)]
-                values = np.where(rng.random(shape) < 0.3, rare, values)
             if dtype.kind == "complex":
                 values = values + 1j * rng.integers(-2, 3, shape)
+            if special and dtype.is_inexact:
+                rare = np.array([np.nan, np.inf, -np.inf])[rng.integers(0, 3, shape)]
+                if dtype.kind == "complex":  # what is infinite has no laws there, even of `*`
+                    rare = np.full(shape, complex(np.nan, np.nan))
+                values = np.where(rng.random(shape) < 0.3, rare, values)
             found[name] = values.astype(dtype.numpy)
         return found
 
@@ -234,7 +236,7 @@ class Writer:
                 there.append(f"{middle}[{','.join(bound)}]")
             value = f"{at(name, 'v')} {self.one('+-')} {self.expr(bound, 2, there)}"
             if free and self.maybe(3):
-                op = self.one(("max", "sum", "argmax", "argmin"))
+                op = self.one(("max", "sum", "argmax", "last", "most"))
                 other = at(name, "v").replace("i", "k")
                 value += f" + {op}[k] ({other} + B[k])"
                 self.aliased = True

@@ -20,8 +20,8 @@ class Ranks:
         self._shapes = {rank.name: rank.shape for rank in cascade.ranks}
         self._parts = {p.rank: p.parts for p in cascade.partitions}
         self._coordinates = {p.rank: p.coordinate for p in cascade.partitions}
-        steps = (einsum.step for einsum in cascade.einsums)
-        self.iterative = frozenset(step[1].upper() for step in steps if step is not None)
+        steps = (step for einsum in cascade.einsums for step in einsum.steps)
+        self.iterative = frozenset(variable.upper() for _, variable, _ in steps)
         self.aliased = any(self.root(name) != name for name in self._shapes)
         self.leaves = cache(self._leaves)
         self.forms = cache(self._forms)
