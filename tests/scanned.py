@@ -185,7 +185,7 @@ class Writer:
             if all(v in bound for v in axes)
         ]
         if "m0" in bound and "m1" in bound:
-            reads += ["X[m1*M0+m0]"] * 2
+            reads += ["X[m1*M0+m0]"] * 2 + ["X[M-1-m1*M0-m0]"]
             if "i" in bound:
                 reads += ["Z[m1*M0+m0,i]"] * 2
         if "v" in bound and "i" in bound:
