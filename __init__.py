@@ -8,7 +8,17 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from einloom.api import einsum, einsum_path
-    from einloom.compiler import compile, cost, count_passes, evaluate, grad, parse, rewrite
+    from einloom.compiler import (
+        accelerator,
+        compile,
+        cost,
+        count_passes,
+        counterexample,
+        evaluate,
+        grad,
+        parse,
+        rewrite,
+    )
     from einloom.executable import Executable
     from einloom.expression import ContractExpression, contract_expression
     from einloom.frontend.handles import Tensor, sizes, tensors, variables
@@ -27,9 +37,11 @@ _HOMES = {
     "contract_expression": "einloom.expression",
     "einsum": "einloom.api",
     "einsum_path": "einloom.api",
+    "accelerator": "einloom.compiler",
     "compile": "einloom.compiler",
     "cost": "einloom.compiler",
     "count_passes": "einloom.compiler",
+    "counterexample": "einloom.compiler",
     "evaluate": "einloom.compiler",
     "grad": "einloom.compiler",
     "parse": "einloom.compiler",
@@ -59,11 +71,13 @@ __all__ = [
     "Executable",
     "Pipeline",
     "Tensor",
+    "accelerator",
     "available_passes",
     "compile",
     "contract_expression",
     "cost",
     "count_passes",
+    "counterexample",
     "einsum",
     "einsum_path",
     "evaluate",

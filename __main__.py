@@ -1,31 +1,15 @@
-"""The command line: `einloom {compile, run, show, cache}`."""
+"""The command line: `einloom {compile, run, show, passes, rewrite, cache}`."""
 
 from __future__ import annotations
 
 import argparse
 import os
 import sys
-from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
 
 import einloom
-from einloom.ir.errors import ArgumentError, EinloomError
-
-if TYPE_CHECKING:
-    from einloom.executable import Executable
-    from einloom.ir.cascade import Cascade
-
-#: What `compile` writes: the suffix that `Executable.save` goes by, and the backend it comes from.
-EMIT = {
-    "llvm": (".ll", "llvm"),
-    "asm": (".s", "llvm"),
-    "obj": (".o", "llvm"),
-    "so": (".so", "llvm"),
-    "header": (".h", "llvm"),
-    "numpy": (".py", "numpy"),
-}
-BINARY = ("obj", "so")
+from einloom import commands
+from einloom.ir.errors import EinloomError
 
 EPILOG = """\
 examples:
@@ -33,6 +17,8 @@ examples:
   einloom compile 'bij,bjk->bik' --shapes 8x64x32,8x32x16 --emit asm
   einloom compile attention.ein --dtypes f32 -o attention.o
   einloom run 'ij,jk->ik' a.npy b.npy -o c.npy
+  einloom passes attention.ein --rank M --svg > passes.svg
+  einloom rewrite 'ij,jk,kl->il' -p order --dtypes f32 --report
 """
 
 
@@ -52,237 +38,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-# ---- the commands
-
-
-def _compile(options: argparse.Namespace) -> None:
-    emit = options.emit or _emit_of(options.output)
-    suffix, needed = EMIT.get(emit, ("", None))
-    backend = options.backend or needed or "llvm"
-    if needed not in (None, backend):
-        raise ArgumentError(f"--emit {emit} needs --backend {needed}, not {backend}")
-    if emit in BINARY and options.output is None and sys.stdout.isatty():
-        raise ArgumentError(f"--emit {emit} is binary", hint="give -o FILE, or redirect it")
-    f = _executable(options, backend)
-    if emit == "ir":
-        content = f"{f.cascade}\n".encode()
-    else:
-        content = _saved(f, suffix, options)
-    if options.output is None:
-        sys.stdout.buffer.write(content)
-    else:
-        _write(Path(options.output), content)
-
-
-def _emit_of(output: str | None) -> str:
-    """What to write where only the file's name says it."""
-    suffix = Path(output).suffix if output is not None else ""
-    return next((emit for emit, (ending, _) in EMIT.items() if ending == suffix), "ir")
-
-
-def _saved(f: Executable, suffix: str, options: argparse.Namespace) -> bytes:
-    """What `f.save` writes for a suffix; a file's own name may end in any way, or there be none."""
-    import tempfile
-
-    stem = Path(options.output).stem if options.output is not None else f.cascade.name
-    with tempfile.TemporaryDirectory(prefix="einloom-") as folder:
-        path = Path(folder) / f"{stem}{suffix}"
-        f.save(path, cpu=options.cpu)
-        return path.read_bytes()
-
-
-def _show(options: argparse.Namespace) -> None:
-    for number, step in enumerate(_executable(options, options.backend or "llvm").steps):
-        print(f"{step}" if number == 0 else f"\n{step}")
-
-
-def _run(options: argparse.Namespace) -> None:
-    import numpy as np
-
-    positional: list[Any] = []
-    named: dict[str, Any] = {}
-    for given in options.arrays:
-        name, equals, source = given.partition("=")
-        if equals and name.isidentifier():
-            named[name] = _load(source)
-        else:
-            positional.append(_load(given))
-    f = _executable(options, options.backend or "llvm")
-    result = f(*positional, **named)
-    names = f.cascade.outputs
-    outputs = dict(zip(names, result if len(names) > 1 else (result,), strict=True))
-    for name, value in outputs.items():
-        print(_summary(name, np.asarray(value)))
-    if options.output is not None:
-        _save_arrays(Path(options.output), {k: np.asarray(v) for k, v in outputs.items()})
-
-
-def _cache(options: argparse.Namespace) -> None:
-    from einloom.backends.llvm.cache import current
-
-    if options.action == "clear":
-        removed = current().clear()
-        print(f"{removed} object{'' if removed == 1 else 's'} removed")
-    else:
-        print(current().info())
-
-
-# ---- what the user gives
-
-
-def _executable(options: argparse.Namespace, backend: str) -> Executable:
-    """The Executable that the arguments describe."""
-    from einloom.compiler import compile
-
-    words = ("semiring", "notation", "optimize", "name")
-    return compile(
-        _what(options.what),
-        backend=backend,
-        passes=options.passes,
-        shapes=_shapes(options.shapes),
-        dtypes=_listed(options.dtypes),
-        **{k: v for k in words if (v := getattr(options, k))},
-    )
-
-
-def _what(what: str) -> str | Cascade:
-    """Subscripts and cascade text as they are; what a file says; `-` is standard input.
-
-    A file's cascade is read here, so that what it uses is found beside it.
-    """
-    if what == "-":
-        return sys.stdin.read()
-    if "{" in what or not (what.endswith(".ein") or os.sep in what):
-        return what
-    try:
-        text = Path(what).read_text("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ArgumentError(f"cannot read {what}: {_reason(error)}") from None
-    if "{" not in text:
-        return text
-    from einloom.frontend.parser import parse_cascade
-
-    return parse_cascade(text, what, os.path.dirname(what))
-
-
-def _listed(text: str | None) -> str | list[str] | dict[str, str] | None:
-    """`f32` as it is, `f32,f64` as a list, `A=f32,B=f64` as a dict."""
-    if text is None or not ("," in text or "=" in text):
-        return text
-    entries = [entry.strip() for entry in text.split(",")]
-    if not any("=" in entry for entry in entries):
-        return entries
-    pairs = [entry.partition("=") for entry in entries]
-    if not all(equals for _, equals, _ in pairs):
-        raise ArgumentError(f"{text!r} names some inputs and not others")
-    return {name.strip(): value.strip() for name, _, value in pairs}
-
-
-def _shapes(text: str | None) -> Any:
-    """`8x64,64`, `A=8x64,B=64`; a scalar's shape is empty."""
-    if text is None:
-        return None
-    given = _listed(text)
-    if isinstance(given, dict):
-        return {name: _shape(shape) for name, shape in given.items()}
-    return [_shape(shape) for shape in ([given] if isinstance(given, str) else given or ())]
-
-
-def _shape(text: str) -> tuple[int, ...]:
-    extents = text.split("x") if text else []
-    if not all(extent.strip().isdecimal() for extent in extents):
-        raise ArgumentError(f"{text!r} is not a shape", hint="write 8x64x32; a scalar's is empty")
-    return tuple(map(int, extents))
-
-
-def _load(source: str) -> Any:
-    """The array in `file.npy`, `file.npz` (if there is one) or `file.npz:key`; never a pickle.
-
-    Raises:
-        ArgumentError: there is no such file or key, or it holds no plain array.
-    """
-    import zipfile
-
-    import numpy as np
-
-    path, colon, key = source, "", ""
-    if not os.path.exists(path):
-        path, colon, key = source.rpartition(":")
-    if not colon:
-        path = source
-    try:
-        with open(path, "rb") as file:
-            found: Any = np.load(file, allow_pickle=False)
-            if not hasattr(found, "files"):
-                if colon:
-                    raise ArgumentError(f"{path} is one array: there is no {key!r} in it")
-                return found
-            keys: list[str] = found.files
-            if not colon and len(keys) == 1:
-                key = keys[0]
-            if key not in keys:
-                raise ArgumentError(
-                    f"{path} holds {', '.join(keys) or 'nothing'}",
-                    hint=f"say which: {path}:{keys[0] if keys else 'key'}",
-                )
-            return found[key]
-    except EinloomError:
-        raise
-    except (OSError, EOFError, ValueError, zipfile.BadZipFile) as error:
-        raise ArgumentError(f"cannot read {source}: {_reason(error)}") from None
-
-
-def _reason(error: Exception) -> str:
-    return getattr(error, "strerror", None) or str(error)
-
-
-# ---- what the user gets
-
-
-def _summary(name: str, array: Any) -> str:
-    """One line on an array, and its values if they are few."""
-    import numpy as np
-
-    from einloom.ir.dtypes import of_numpy
-
-    line = f"{name}[{', '.join(map(str, array.shape))}]: {of_numpy(array.dtype)}"
-    if array.size and array.dtype.kind in "biuf":
-        line += f"  min {array.min()}  max {array.max()}"
-        if array.dtype.kind != "b":
-            line += f"  mean {array.mean():.6g}"
-    return line + "\n" + np.array2string(array, threshold=32, edgeitems=3)
-
-
-def _save_arrays(path: Path, arrays: Mapping[str, Any]) -> None:
-    """Writes one array as .npy, or all as .npz."""
-    import io
-
-    import numpy as np
-
-    content = io.BytesIO()
-    if path.suffix == ".npz":
-        np.savez(content, allow_pickle=False, **arrays)
-    elif len(arrays) == 1:
-        np.save(content, next(iter(arrays.values())), allow_pickle=False)
-    else:
-        raise ArgumentError(f"{len(arrays)} outputs need an .npz file, not {path.name}")
-    _write(path, content.getvalue())
-
-
-def _write(path: Path, content: bytes) -> None:
-    """Writes a file whole or not at all; a link keeps pointing there, a device stays one."""
-    from einloom.backends.llvm.cache import write_atomically
-
-    path = path.resolve()
-    if path.exists() and not path.is_file():
-        path.write_bytes(content)  # /dev/null, a pipe
-    else:
-        write_atomically(path, content)
-
-
-# ---- the arguments
-
-
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="einloom",
@@ -291,40 +46,71 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"einloom {einloom.__version__}")
-    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    subparsers = parser.add_subparsers(metavar="COMMAND", required=True)
 
-    what = argparse.ArgumentParser(add_help=False)
-    what.add_argument("what", metavar="EINSUM", help="subscripts, cascade text, FILE.ein, or -")
-    what.add_argument("--backend", choices=("llvm", "numpy"), help="default: llvm")
-    what.add_argument(
-        "--passes", metavar="TEXT", help="a pipeline, such as 'squeeze, diagonal, presum, order'"
+    text = argparse.ArgumentParser(add_help=False)
+    text.add_argument("what", metavar="EINSUM", help="subscripts, cascade text, FILE.ein, or -")
+    text.add_argument("--semiring", metavar="NAME", help="such as max_plus")
+    text.add_argument("--name", help="what the cascade, and its function in code, is called")
+    text.add_argument("--notation", choices=("compact", "named"))
+    text.add_argument("--shapes", metavar="8x64,64", help="of the operands; A=8x64,B=64 by name")
+    text.add_argument("--dtypes", metavar="f32", help="for all operands, or f32,f64 for each")
+
+    pipeline = argparse.ArgumentParser(add_help=False)
+    pipeline.add_argument(
+        "-p",
+        "--passes",
+        metavar="TEXT",
+        help="a pipeline, such as 'squeeze, diagonal, presum, order', which is the default",
     )
-    what.add_argument("--optimize", metavar="NAME", help="how to order many operands")
-    what.add_argument("--semiring", metavar="NAME", help="such as max_plus")
-    what.add_argument("--name", help="what the function in compiled code is called")
-    what.add_argument("--notation", choices=("compact", "named"))
-    what.add_argument("--shapes", metavar="8x64,64", help="of the operands; A=8x64,B=64 by name")
-    what.add_argument("--dtypes", metavar="f32", help="for all operands, or f32,f64 for each")
 
-    command = commands.add_parser("compile", parents=[what], help="write what was compiled")
-    command.add_argument("--emit", choices=("ir", *EMIT), help="default: by -o's suffix, or ir")
+    what = argparse.ArgumentParser(add_help=False, parents=[text, pipeline])
+    what.add_argument("--backend", choices=("llvm", "numpy"), help="default: llvm")
+    what.add_argument("--optimize", metavar="NAME", help="how to order many operands")
+
+    command = subparsers.add_parser("compile", parents=[what], help="write what was compiled")
+    command.add_argument(
+        "--emit", choices=("ir", *commands.EMIT), help="default: by -o's suffix, or ir"
+    )
     command.add_argument("--cpu", metavar="NAME", help="LLVM's name of it; default: this one")
     command.add_argument("-o", "--output", metavar="FILE", help="default: standard output")
-    command.set_defaults(command=_compile)
+    command.set_defaults(command=commands.compile)
 
-    command = commands.add_parser("show", parents=[what], help="print every step")
-    command.set_defaults(command=_show)
+    command = subparsers.add_parser("show", parents=[what], help="print every step")
+    command.set_defaults(command=commands.show)
 
-    command = commands.add_parser("run", parents=[what], help="run it on .npy and .npz files")
+    command = subparsers.add_parser("run", parents=[what], help="run it on .npy and .npz files")
     command.add_argument(
         "arrays", nargs="+", metavar="ARRAY", help="x.npy, x.npz:key; A=x.npy for the input A"
     )
     command.add_argument("-o", "--output", metavar="FILE", help=".npy, or .npz by output name")
-    command.set_defaults(command=_run)
+    command.set_defaults(command=commands.run)
 
-    command = commands.add_parser("cache", help="the compiled objects that are kept on disk")
+    command = subparsers.add_parser(
+        "passes", parents=[text], help="count the passes over the data, and say why"
+    )
+    command.add_argument("--rank", metavar="M", help="only those over this rank")
+    form = command.add_mutually_exclusive_group()
+    form.add_argument("--json", action="store_true", help="as JSON")
+    form.add_argument("--svg", action="store_true", help="as a picture")
+    command.set_defaults(command=commands.passes)
+
+    command = subparsers.add_parser(
+        "rewrite", parents=[text, pipeline], help="print the cascade after a pipeline"
+    )
+    command.add_argument(
+        "--report",
+        action="store_true",
+        help="passes, footprint, traffic, operations: before, after",
+    )
+    command.add_argument(
+        "--check", action="store_true", help="compare the values, on random and extreme inputs"
+    )
+    command.set_defaults(command=commands.rewrite)
+
+    command = subparsers.add_parser("cache", help="the compiled objects that are kept on disk")
     command.add_argument("action", choices=("info", "clear"))
-    command.set_defaults(command=_cache)
+    command.set_defaults(command=commands.cache)
     return parser
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from einloom.arguments import checked_shapes, dtypes_in_order, extents_of, in_order, sized
@@ -20,6 +21,7 @@ from einloom.specialisation import Shape
 
 if TYPE_CHECKING:
     from einloom.frontend.trace import Traced
+    from einloom.passes.analysis.accelerator.report import SpaceReport
     from einloom.passes.analysis.cost import CostReport
     from einloom.passes.analysis.pass_report import PassReport
 
@@ -91,23 +93,8 @@ def compile(
     >>> f(np.ones((2, 3)), np.ones((3, 4))).shape
     (2, 4)
     """
-    template: Template
-    if isinstance(what, str) and "{" not in what:
-        subscripts = parse_subscripts(what, notation=notation)
-        count = len(subscripts.terms)
-        template = subscripts_template(
-            subscripts,
-            acc=None if acc is None else as_dtype(acc),
-            semiring=semiring,
-            broadcast=broadcast,
-            sizes=sizes,
-            repeated_output=True,
-            name=name,
-        )
-    else:
-        cascade = named(sized(_as_cascade(what), sizes), name)
-        count = len(cascade.inputs)
-        template = CascadeTemplate(cascade)
+    options = {"acc": acc, "semiring": semiring, "broadcast": broadcast}
+    template, count = _template(what, notation, sizes, name, **options)
     names = _input_names(template, shapes, dtypes)
     given_shapes = checked_shapes(in_order(shapes, names, "shapes"), count)
     return Executable(
@@ -117,6 +104,65 @@ def compile(
         given_shapes,
         dtypes_in_order(dtypes, names, count),
     )
+
+
+def _template(
+    what: str | Cascade | Traced,
+    notation: str,
+    sizes: Mapping[Any, int] | None,
+    name: str | None,
+    acc: Any = None,
+    **options: Any,
+) -> tuple[Template, int]:
+    """What makes the Cascade of what the user wrote, and how many inputs it has."""
+    if isinstance(what, str) and "{" not in what:
+        subscripts = parse_subscripts(what, notation=notation)
+        acc = None if acc is None else as_dtype(acc)
+        options |= {"sizes": sizes, "repeated_output": True}
+        made = subscripts_template(subscripts, acc=acc, name=name, **options)
+        return made, len(subscripts.terms)
+    cascade = named(sized(_as_cascade(what), sizes), name)
+    return CascadeTemplate(cascade), len(cascade.inputs)
+
+
+def cascade_of(
+    what: str | Cascade | Traced,
+    *,
+    shapes: Sequence[Shape] | Mapping[str, Shape] | None = None,
+    dtypes: Any = None,
+    notation: str = "compact",
+    semiring: str = "sum_product",
+    name: str | None = None,
+) -> Cascade:
+    """The Cascade of what `compile` takes; shapes and dtypes that are given are declared in it.
+
+    Args:
+        shapes: the operands' shapes, in order, or those of some by name.
+        dtypes, notation, semiring, name: as `compile` takes them.
+
+    Raises:
+        EinloomError: as `compile` does.
+
+    >>> print(cascade_of("ij,j->i", shapes={"A": (2, 3)}, dtypes="f32"))
+    cascade einsum(A[I,J]: f32, B[J]: f32) -> Y {
+      ranks I = 2, J = 3
+      Y[i] = A[i,j] * B[j]
+    }
+    """
+    template, count = _template(what, notation, None, name, semiring=semiring)
+    names = [decl.name for decl in template(None, None).inputs]
+    given = dtypes_in_order(dtypes, names, count)
+    if shapes is not None and not isinstance(shapes, Mapping):
+        listed = checked_shapes(in_order(shapes, names, "shapes"), count) or []
+        cascade = template(listed, given)
+        sizes = extents_of(cascade, dict(zip(names, listed, strict=True)))
+    else:
+        cascade = template(None, given)
+        sizes = extents_of(cascade, shapes or {})
+    # What is said of a rank in terms of another stands: an alias is no rank of its own.
+    known = {rank.name: rank.shape for rank in cascade.ranks}
+    open_ranks = {name: size for name, size in sizes.items() if known[name] is None}
+    return sized(cascade, open_ranks)
 
 
 def evaluate(
@@ -154,7 +200,29 @@ def rewrite(cascade: str | Cascade | Traced, passes: str | Pipeline) -> Cascade:
         PipelineError: the text names no pass, or an option that it does not have.
         PassError: a pass's condition does not hold.
     """
-    return as_pipeline(passes).run(_as_cascade(cascade))[0]
+    return as_pipeline(passes).apply(_as_cascade(cascade))
+
+
+def counterexample(
+    before: str | Cascade | Traced, after: str | Cascade | Traced, *, seed: int = 0
+) -> str | None:
+    """Inputs on which two Cascades are not the same function, as text; None if none was found.
+
+    Both are evaluated, by the definition, on a few sizes (those declared, else from 1 to 8) and on
+    moderate values, on +-1e4, on +-1e-30, and on values with inf and -inf among them. Floats differ
+    if they do by more than 10,000 units of precision of the largest value of the output, or in
+    which of them are NaN or infinite. A difference is a proof; none is evidence.
+
+    Raises:
+        PassError: the Cascades have not the same inputs and outputs.
+
+    >>> total, largest = (f"cascade f(A[I]) -> Y {{ Y = {op}[i] A[i] }}" for op in ("sum", "max"))
+    >>> counterexample(total, largest)
+    'Y for I = 2, plain values: 1.665595100039622 is not 1.3040000451301372'
+    """
+    from einloom.passes.equality import counterexample as tried
+
+    return tried(_as_cascade(before), _as_cascade(after), seed=seed)
 
 
 def cost(cascade: str | Cascade, /, **shapes: Any) -> CostReport:
@@ -213,6 +281,38 @@ def count_passes(cascade: str | Cascade | Traced, /, **shapes: Any) -> PassRepor
 
     cascade = _as_cascade(cascade)
     return count(cascade, extents_of(cascade, shapes))
+
+
+def accelerator(
+    designs: str | Sequence[str] | None = None,
+    workloads: str | Sequence[str] | None = None,
+    lengths: int | str | Sequence[int | str] | None = None,
+    *,
+    file: str | Path | None = None,
+) -> SpaceReport:
+    """Time, traffic and utilisation of cascades bound to spatial arrays: FuseMax's design space.
+
+    Args:
+        designs: names of designs, the last one is compared with the others; None: all of FuseMax's
+            ("Unfused", "FLAT", "+Cascade", "+Architecture", "+Binding"), or all of `file`.
+        workloads: names of workloads; None: "BERT", "TrXL", "T5", "XLM", or all of `file`.
+        lengths: sequence lengths, as numbers or "4K"; None: 1K to 1M, or those of `file`.
+        file: a TOML file with architectures, workloads, cascades and bindings of your own;
+            docs/accelerator.md describes it.
+
+    Returns:
+        A SpaceReport with the reports of all points: `print` it, or take its `as_dict()`.
+
+    Raises:
+        EinloomError: a name means nothing, or a design of the file does not make sense.
+
+    >>> report = accelerator(["FLAT", "+Binding"], "BERT", "16K")
+    >>> print(f"{report.reports[1].seconds:.6g} s, {report.speedup('FLAT'):.3g} times faster")
+    0.465166 s, 7.37 times faster
+    """
+    from einloom.passes.analysis.accelerator.library import load
+
+    return load(parse, file).survey(designs, workloads, lengths)
 
 
 def grad(

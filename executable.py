@@ -101,8 +101,7 @@ class Executable:
                 replace(rank, shape=sizes.get(rank.name, rank.shape)) for rank in cascade.ranks
             ),
         )
-        pipeline = self._pipeline_for(written)
-        rewritten = pipeline.apply(written)
+        pipeline, rewritten = self._rewritten(written)
         # Code knows no sizes; what they serve for, hints, is the same for all of one magnitude.
         magnitudes = replace(
             rewritten,
@@ -120,13 +119,22 @@ class Executable:
         dtypes_now = infer_dtypes(rewritten, {})
         return Specialisation(written, pipeline, rewritten, dtypes_now, sizes, kernels)
 
-    def _pipeline_for(self, cascade: Cascade) -> Pipeline:
-        """The passes, and before them what writes out what no backend has a form for."""
+    def _rewritten(self, cascade: Cascade) -> tuple[Pipeline, Cascade]:
+        """The passes that were run, and what they made of a Cascade.
+
+        Before them, and after them where they make such, what no backend has a form for is written
+        out.
+        """
         from einloom.passes.rewrites.plain import Plain, needs_plain
 
-        if not needs_plain(cascade):
-            return self.pipeline
-        return Pipeline((Plain(), *self.pipeline.passes))
+        passes = self.pipeline.passes
+        if needs_plain(cascade):
+            passes = (Plain(), *passes)
+        found = Pipeline(passes).apply(cascade)
+        if needs_plain(found):
+            passes = (*passes, Plain())
+            found = Plain()(found)
+        return Pipeline(passes), found
 
     # ---- calling
 

@@ -8,10 +8,16 @@ import os
 from dataclasses import asdict
 from typing import Any
 
-from . import calls, chains, first_call, matmul
+from . import calls, chains, first_call, matmul, passes
 from .measure import machine
 
-BENCHMARKS = {"first_call": first_call, "calls": calls, "matmul": matmul, "chains": chains}
+BENCHMARKS = {
+    "first_call": first_call,
+    "calls": calls,
+    "matmul": matmul,
+    "chains": chains,
+    "passes": passes,
+}
 
 
 def main() -> None:

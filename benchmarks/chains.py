@@ -1,4 +1,7 @@
-"""Cascades of many Einsums: seconds to parse, verify, print and rewrite, and how they grow."""
+"""Cascades of many Einsums: seconds to parse, verify and rewrite, and how they grow.
+
+They are parsed without the limit on tokens, above which the largest of them lie.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,12 @@ import math
 from collections.abc import Callable, Sequence
 from functools import partial
 
-from einloom.compiler import parse
+from einloom.frontend.parser import parse_file
+from einloom.frontend.resolve import resolve
+from einloom.frontend.scope import Library
+from einloom.frontend.syntax import Program
+from einloom.ir.cascade import Cascade
+from einloom.ir.source import Source
 from einloom.ir.verify import verify
 from einloom.passes.registry import default_pipeline
 from einloom.passes.spec import parse_pipeline
@@ -36,6 +44,37 @@ def chain(count: int) -> str:
         before = f"T{number}"
     head = ", ".join(f"{name}[I,I]: f32" for name in "ABCD")
     return f"cascade chain({head}) -> {before} {{\n" + "\n".join(lines) + "\n}"
+
+
+def _body(*lines: str, inputs: str = "A[I], B[I]") -> str:
+    return f"cascade c({inputs}) -> Y {{\n" + "\n".join([*lines, "Y[i] = A[i]"]) + "\n}"
+
+
+#: Texts that are wide rather than long, of so many of something.
+SHAPES: dict[str, Callable[[int], str]] = {
+    "reads of one input": lambda count: _body(*(f"T{n}[i] = A[i] * B[i]" for n in range(count))),
+    "terms": lambda count: _body(f"T[i] = A[i]{' + A[i]' * count}"),
+    "inputs": lambda count: _body(inputs=", ".join(["A[I]", *(f"B{n}[I]" for n in range(count))])),
+    "ranks": lambda count: _body(f"ranks {', '.join(f'N{n} = 2*I' for n in range(count))}"),
+    "ranks deduced": lambda count: _body(*(f"T{n}[p{n}] = A[2*p{n}]" for n in range(count))),
+    "scans": lambda count: _body(
+        *(f"T{n}[0] = 0\nT{n}[i+1] = T{n}[i] + A[i]" for n in range(count))
+    ),
+    "partitions": lambda count: _body(*(f"partition I -> P{n}, Q{n}" for n in range(count))),
+    "calls": lambda count: (
+        "cascade g(A[I]) -> B { T[i] = A[i]\n B[i] = T[i] }\n"
+        + _body(*(f"T{n} = g(A)" for n in range(count)))
+    ),
+}
+
+
+def parse(text: str) -> Cascade:
+    """The Cascade of a text, verified, however long it is."""
+    library = Library()
+    *before, last = (item for item in parse_file(Source(text)).items if isinstance(item, Program))
+    for program in before:
+        library.add(resolve(program, library), program.span)
+    return resolve(last, library)
 
 
 def slope(counts: Sequence[int], seconds: Sequence[float]) -> float:
@@ -71,4 +110,15 @@ def tables(quick: bool) -> Sequence[Table]:
         )
         for name in rows[0].seconds
     }
-    return [Table("chain", "ms", [*rows, Row("from 100 on, log-log", {}, slopes)])]
+    chains = Table("chain", "ms", [*rows, Row("from 100 on, log-log", {}, slopes)])
+    return [chains, shapes([100, 1000] if quick else [1000, 3000, 10_000])]
+
+
+def shapes(counts: Sequence[int]) -> Table:
+    """Parsing and verifying: a line for each shape, with how it grows in log-log."""
+    rows: list[Row] = []
+    for name, text in SHAPES.items():
+        seconds = [min(timed(partial(parse, text(n)), 1) for _ in range(2)) for n in counts]
+        each = {f"{count:,}": s for count, s in zip(counts, seconds, strict=True)}
+        rows.append(Row(name, each, {"slope": slope(counts, seconds)}))
+    return Table("parse and verify so many", "ms", rows)

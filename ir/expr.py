@@ -195,6 +195,15 @@ def walk(expr: Expr) -> Iterator[Expr]:
         stack.extend(reversed(children(node)))
 
 
+def levels(expr: Expr) -> Iterator[tuple[Expr, int]]:
+    """The same, each with how deeply it is nested, from 1."""
+    stack = [(expr, 1)]
+    while stack:
+        node, depth = stack.pop()
+        yield node, depth
+        stack += [(child, depth + 1) for child in reversed(children(node))]
+
+
 def accesses(expr: Expr) -> Iterator[Access]:
     """Every Access inside, left to right."""
     return (node for node in walk(expr) if isinstance(node, Access))

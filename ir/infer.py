@@ -26,7 +26,7 @@ from .errors import EinloomError, OperandError, RankError
 from .operators import OPERATORS, Number, is_chain, result_dtype
 from .padding import check_reads
 from .printer import print_expr
-from .ranks import Quotient, Rank, RankExpr
+from .ranks import Quotient, RankExpr, solvable
 from .scans import Scan, stages
 from .source import Span
 
@@ -80,28 +80,21 @@ def infer_sizes(cascade: Cascade, shapes: Mapping[str, Sequence[int]]) -> dict[s
 
 def _solve_shapes(cascade: Cascade, sizes: dict[str, int], passed: tuple[str, ...]) -> None:
     """Evaluates the shapes that are expressions, and checks those that were read off an input."""
-    waiting = [rank for rank in cascade.ranks if isinstance(rank.shape, RankExpr | Quotient)]
-    while waiting:
-        later = [rank for rank in waiting if not _known(rank, sizes)]
-        for rank in waiting:
-            if rank in later or not isinstance(rank.shape, RankExpr | Quotient):
-                continue
-            try:
-                value = max(rank.shape.value(sizes), 0)
-            except ZeroDivisionError:
-                raise RankError(
-                    f"the extent of rank {rank} is a division by 0", span=rank.span, passed=passed
-                ) from None
-            if sizes.setdefault(rank.name, value) != value:
-                raise RankError(
-                    f"rank {rank.name} has extent {sizes[rank.name]}, "
-                    f"but it is declared {rank} = {value}",
-                    span=rank.span,
-                    passed=passed,
-                )
-        if len(later) == len(waiting):
-            break
-        waiting = later
+    for rank in solvable(cascade.ranks, sizes)[0]:
+        assert isinstance(rank.shape, RankExpr | Quotient)
+        try:
+            value = max(rank.shape.value(sizes), 0)
+        except ZeroDivisionError:
+            raise RankError(
+                f"the extent of rank {rank} is a division by 0", span=rank.span, passed=passed
+            ) from None
+        if sizes.setdefault(rank.name, value) != value:
+            raise RankError(
+                f"rank {rank.name} has extent {sizes[rank.name]}, "
+                f"but it is declared {rank} = {value}",
+                span=rank.span,
+                passed=passed,
+            )
     for rank in cascade.ranks:
         if rank.name not in sizes:
             raise RankError(
@@ -110,11 +103,6 @@ def _solve_shapes(cascade: Cascade, sizes: dict[str, int], passed: tuple[str, ..
                 passed=passed,
                 hint=f"declare it: `ranks {rank.name} = 8`, or give sizes=",
             )
-
-
-def _known(rank: Rank, sizes: Mapping[str, int]) -> bool:
-    made_of = rank.shape.sizes() if isinstance(rank.shape, RankExpr | Quotient) else ()
-    return all(name in sizes for name in made_of)
 
 
 def _check_partitions(cascade: Cascade, sizes: Mapping[str, int], passed: tuple[str, ...]) -> None:

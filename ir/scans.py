@@ -85,10 +85,10 @@ def check_definitions(cascade: Cascade) -> None:
             beside |= dict.fromkeys(members, members)
     made: set[int] = set()
     for einsum in cascade.einsums:
-        there = made | beside.get(id(einsum), set())
+        here = beside.get(id(einsum), ())
         for access in einsum.reads():
             for part in parts.get(access.tensor, ()):
-                if id(part) not in there and not _is_elsewhere(part, access):
+                if not (id(part) in made or id(part) in here) and not _is_elsewhere(part, access):
                     raise VerifyError(
                         f"{access.tensor} is defined only below",
                         span=access.span or einsum.span,
@@ -126,6 +126,7 @@ def _check_definition(einsums: list[Einsum]) -> None:
         raise VerifyError(
             f"beside {steps}, the indices of {last.name} are variables, each once",
             span=last.output.span or last.span,
+            hint="a second variable over the same rank is `ranks N = M`",
         )
     seen: set[tuple[int | None, ...]] = set()
     for start in starts:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import MISSING, dataclass, fields
+from functools import cache, partial
 from typing import Any, ClassVar, cast
 
 from ..ir.cascade import Cascade
@@ -23,7 +24,12 @@ class Step:
 
     text: str
     cascade_text: str
-    comment: str
+    said: str | Callable[[], str]
+
+    @property
+    def comment(self) -> str:
+        """What changed, in a few words; worked out when it is asked for."""
+        return self.said if isinstance(self.said, str) else self.said()
 
     def __str__(self) -> str:
         return f"# {self.text}: {self.comment}\n{self.cascade_text}"
@@ -50,6 +56,8 @@ class Pass(ABC):
         """What the pass changed, in a few words."""
         if after is before:
             return "nothing changed"
+        from .analysis.pass_count import count_passes  # loaded, and run, for who reads comments
+
         counts = (len(before.einsums), len(after.einsums))
         known = set(before.einsums)
         changed = [einsum.name for einsum in after.einsums if einsum not in known]
@@ -60,6 +68,12 @@ class Pass(ABC):
         points = (iteration_points(before), iteration_points(after))
         if None not in points and points[0] != points[1]:
             said.append(f"points {points[0]:,} -> {points[1]:,}")
+        passes = (count_passes(before).passes, count_passes(after).passes)
+        said += [
+            f"passes over {rank} {count} -> {passes[1][rank]}"
+            for rank, count in passes[0].items()
+            if passes[1].get(rank, count) != count
+        ]
         return ", ".join(said)
 
     def __str__(self) -> str:
@@ -145,7 +159,7 @@ class Pipeline:
                 verify(after)
             if after is not cascade or not text:
                 text = str(after)
-            steps.append(Step(str(rewrite), text, rewrite.comment(cascade, after)))
+            steps.append(Step(str(rewrite), text, cache(partial(rewrite.comment, cascade, after))))
             cascade = after
         return cascade, tuple(steps)
 

@@ -46,6 +46,11 @@ _PASSES = {
     "reuse": ("rewrites.reuse", "Reuse"),
     "fit": ("rewrites.reuse", "Fit"),
     "search": ("search", "Search"),
+    "defer": ("online.passes", "Defer"),
+    "online": ("online.passes", "Online"),
+    "merge": ("online.passes", "Merge"),
+    "shared_prefix": ("online.prefix", "SharedPrefix"),
+    "fewest-passes": ("online.fewest", "FewestPasses"),
     "fold_constants": ("rewrites.constants", "fold_constants"),
 }
 

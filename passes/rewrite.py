@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar, TypeAlias
 
@@ -16,8 +16,6 @@ from ..ir.einsum import (
     Op,
     Reduce,
     free_variables,
-    rebind,
-    substitute,
 )
 from ..ir.einsum import Law as OperatorLaw
 from ..ir.errors import PassError
@@ -25,6 +23,9 @@ from ..ir.operators import laws_of
 from ..ir.ranks import RankExpr
 from .base import Pass
 from .scope import Scope
+from .scope import needed_for as needed_for
+from .scope import rename as rename
+from .scope import without_unread as without_unread
 
 
 def has_law(op: Op, *laws: OperatorLaw) -> bool:
@@ -50,15 +51,6 @@ def named(tensor: str, variables: Iterable[str]) -> Access:
 def distinct(variables: Iterable[str]) -> tuple[str, ...]:
     """Each variable once, in order of first occurrence."""
     return tuple(dict.fromkeys(variables))
-
-
-def rename(expr: Expr, names: Mapping[str, str]) -> Expr:
-    """The expression with some of its variables, bound ones as well, under other names."""
-    if not names:
-        return expr
-    values = {old: RankExpr.of_variable(new) for old, new in names.items()}
-    moved = substitute(expr, values)
-    return rebind(moved, lambda bound: tuple(names.get(v, v) for v in bound))
 
 
 #: What a law makes of an Einsum: the Einsums in its place, or None where the law does not apply.
@@ -194,29 +186,3 @@ def in_range(scope: Scope, index: RankExpr | Access, extent: RankExpr) -> bool:
         return isinstance(known, int) and 0 <= index.constant < known
     variable = index.variable
     return variable is not None and scope.extent_of(RankExpr.of_size(variable.upper())) == known
-
-
-def needed_for(einsums: Iterable[Einsum], outputs: Iterable[str]) -> set[str]:
-    """The tensors that these are made of, themselves included; a scan's need one another."""
-    read: dict[str, set[str]] = {}
-    for einsum in einsums:
-        read.setdefault(einsum.name, set()).update(access.tensor for access in einsum.reads())
-    needed, waiting = set(outputs), list(outputs)
-    while waiting:
-        more = read.get(waiting.pop(), set[str]()) - needed
-        needed |= more
-        waiting += more
-    return needed
-
-
-def without_unread(
-    einsums: Sequence[Einsum], outputs: Iterable[str], candidates: Container[str] | None = None
-) -> list[Einsum]:
-    """The Einsums without those that nothing reads; only `candidates` go, if they are given."""
-    spared = {
-        einsum.name
-        for einsum in einsums
-        if candidates is not None and einsum.name not in candidates
-    }
-    needed = needed_for(einsums, {*outputs, *spared})
-    return [einsum for einsum in einsums if einsum.name in needed]

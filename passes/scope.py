@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from ..ir.cascade import Cascade
 from ..ir.dtypes import DType
-from ..ir.einsum import Access, Einsum, Reduce, walk
+from ..ir.einsum import Access, Einsum, Expr, Reduce, rebind, substitute, walk
 from ..ir.errors import OperandError
 from ..ir.infer import einsum_dtype, known_dtypes, product_dtype, regroups
 from ..ir.ranks import Rank, RankExpr
@@ -92,7 +92,7 @@ class Scope:
         root = self.root(variable)
         return self.new_rank(root, RankExpr.of_size(root))
 
-    def new_rank(self, stem: str, shape: int | RankExpr) -> str:
+    def new_rank(self, stem: str, shape: int | RankExpr | None) -> str:
         """The variable of a new rank of that shape."""
         rank = Rank(self.fresh(stem), shape)
         self._ranks[rank.name] = rank
@@ -199,3 +199,38 @@ def _bound(einsum: Einsum) -> set[str]:
     """The variables that an Einsum binds anywhere."""
     nodes = (node for node in walk(einsum.expr) if isinstance(node, Reduce))
     return {*einsum.free, *(variable for node in nodes for variable in node.variables)}
+
+
+def rename(expr: Expr, names: Mapping[str, str]) -> Expr:
+    """The expression with some of its variables, bound ones as well, under other names."""
+    if not names:
+        return expr
+    values = {old: RankExpr.of_variable(new) for old, new in names.items()}
+    moved = substitute(expr, values)
+    return rebind(moved, lambda bound: tuple(names.get(v, v) for v in bound))
+
+
+def needed_for(einsums: Iterable[Einsum], outputs: Iterable[str]) -> set[str]:
+    """The tensors that these are made of, themselves included; a scan's need one another."""
+    read: dict[str, set[str]] = {}
+    for einsum in einsums:
+        read.setdefault(einsum.name, set()).update(access.tensor for access in einsum.reads())
+    needed, waiting = set(outputs), list(outputs)
+    while waiting:
+        more = read.get(waiting.pop(), set[str]()) - needed
+        needed |= more
+        waiting += more
+    return needed
+
+
+def without_unread(
+    einsums: Sequence[Einsum], outputs: Iterable[str], candidates: Container[str] | None = None
+) -> list[Einsum]:
+    """The Einsums without those that nothing reads; only `candidates` go, if they are given."""
+    spared = {
+        einsum.name
+        for einsum in einsums
+        if candidates is not None and einsum.name not in candidates
+    }
+    needed = needed_for(einsums, {*outputs, *spared})
+    return [einsum for einsum in einsums if einsum.name in needed]

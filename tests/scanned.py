@@ -198,8 +198,11 @@ class Writer:
         return str(self.one(reads))
 
     def condition(self, bound: Sequence[str]) -> str:
-        left = self.one((*bound, self.leaf(bound)))
-        return f"({left} {self.one(('<', '>=', '!=', '=='))} {self.one(('1', '0', 'I'))})"
+        left, op = self.one((*bound, self.leaf(bound))), self.one(("<", ">=", "!=", "=="))
+        right = self.one(("1", "0", "I"))
+        if (op, right) == ("<", "0") or (left, right) == ("i", "I") or left in ("0", "1"):
+            op = "!="  # so that the filter may be true
+        return f"({left} {op} {right})"
 
     def where(self, bound: Sequence[str], must: bool = False) -> str:
         """A filter or none; what is else if there `must` be an else."""

@@ -37,3 +37,25 @@ def test_a_benchmark_that_is_not_there() -> None:
     )
     assert done.returncode == 2
     assert "there is no benchmark fly" in done.stderr
+
+
+def test_the_cascades_whose_passes_are_counted() -> None:
+    script = (
+        "from benchmarks.passes import KINDS\n"
+        "from einloom.compiler import count_passes, parse\n"
+        "for name, kind in KINDS.items():\n"
+        "    cascade = parse(kind(42))\n"
+        "    passes = count_passes(cascade).passes\n"
+        "    print(name, len({e.name for e in cascade.einsums}), passes)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.stderr == ""
+    assert done.stdout == (
+        "chain 42 {'I': 1, 'J': 1, 'K': 18}\n"
+        "attention 42 {'N': 13, 'M': 6, 'E': 7}\n"
+        "weights 42 {'N': 1, 'M': 21}\n"
+        "there and back 43 {'M': 2}\n"
+        "scans 28 {'M': 1}\n"
+    )

@@ -1,18 +1,22 @@
-"""The command line: `compile`, `show`, `run`, `cache`; a mistake is a message, and status 2."""
+"""The command line: each command, and that a mistake is a message, and status 2."""
 
 import io
+import json
 import os
 import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
 
 import einloom as el
 from einloom.__main__ import main
+
+from .support import ROOT
 
 MATMUL = "ij,jk->ik"
 SOFTMAX = """\
@@ -189,6 +193,106 @@ def test_a_reader_that_goes_away_is_no_error(tmp_path: Path) -> None:
     assert done.stderr == b""
 
 
+# ---- passes, rewrite
+
+
+ATTENTION = str(ROOT / "examples" / "attention.ein")
+
+
+def test_passes_prints_the_report(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["passes", ATTENTION]) == 0
+    said = capsys.readouterr().out
+    assert "M     3       3      M          1: QK, GM; 2: SN, SD; 3: A, AV" in said
+    assert "buffer     4*M bytes for each fiber" in said
+    assert main(["passes", ATTENTION, "--rank", "P", "--shapes", "Q=2x3,V=5x7"]) == 0
+    assert capsys.readouterr().out.splitlines()[2:] == [
+        "P     1       1      0          1: QK, GM, SN, SD, A, AV"
+    ]
+
+
+def test_shapes_and_dtypes_of_some_or_all_operands_arrive(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert main(["passes", ATTENTION, "--rank", "M", "--shapes", "2x3,2x5,7x5"]) == 0
+    said = capsys.readouterr().out
+    assert "spill      moves 120 bytes" in said  # twice 3 * 5 elements of 4 bytes
+    assert main(["passes", "i,i->", "--dtypes", "f64", "--shapes", "A=8"]) == 0
+    assert "I     1" in capsys.readouterr().out
+
+
+def test_an_alias_stays_one_when_its_extent_is_known(capsys: pytest.CaptureFixture[str]) -> None:
+    text = """cascade f(X[M,E]: f64) -> Y {
+  ranks N = M
+  QK[m,n] = X[m,e] * X[n,e]
+  S[m]    = sum[n] exp(QK[m,n])
+  Y[m,e]  = sum[n] (exp(QK[m,n]) / S[m] * X[n,e])
+}"""
+    for shapes in ((), ("--shapes", "X=5x2")):
+        assert main(["passes", text, "--json", *shapes]) == 0
+        found = json.loads(capsys.readouterr().out)["ranks"]
+        assert {rank: found[rank]["passes"] for rank in found} == {"N": 2, "M": 1, "E": 2}
+
+
+def test_passes_as_json_and_as_a_picture(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert main(["passes", ATTENTION, "--rank", "M", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert list(found["ranks"]) == ["M"]
+    assert found["ranks"]["M"]["passes"] == 3
+    monkeypatch.setattr(sys, "stdin", io.StringIO(SOFTMAX))
+    assert main(["passes", "-", "--svg"]) == 0
+    picture = ElementTree.fromstring(capsys.readouterr().out)
+    assert picture.tag == "{http://www.w3.org/2000/svg}svg"
+    assert "pass 3 over J" in list(picture.itertext())
+
+
+def test_rewrite_prints_what_parses_back(capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["ij,jk,kl->il", "--dtypes", "f32", "--shapes", "9x8,8x7,7x6", "-p", "order"]
+    assert main(["rewrite", *arguments]) == 0
+    said = capsys.readouterr().out
+    assert len(el.parse(said).einsums) == 2
+    assert main(["rewrite", *arguments, "--report"]) == 0
+    reported = capsys.readouterr().out
+    assert reported.startswith(said)
+    assert el.parse(reported) == el.parse(said)
+    assert reported[len(said) :] == (
+        "\n"
+        "#                 before  after\n"
+        "# Einsums              1      2\n"
+        "# traffic, bytes     896  1,280\n"
+        "# operations       9,072  1,536\n"
+    )
+
+
+def test_rewrite_reports_passes_and_footprint(capsys: pytest.CaptureFixture[str]) -> None:
+    text = (
+        "cascade f(X[M]: f64) -> Z {\n  U[m] = X[m]\n  S = X[m]\n  T = X[m]\n  Z[m] = U[m] / S\n}"
+    )
+    assert main(["rewrite", text, "-p", "dead", "--report"]) == 0
+    table = [line.split() for line in capsys.readouterr().out.splitlines() if line[0:1] == "#"]
+    assert ["#", "Einsums", "4", "3"] in table
+    assert ["#", "passes", "over", "M", "2", "2"] in table
+    assert ["#", "footprint", "over", "M", "M", "M"] in table
+    assert ["#", "operations", "3*M", "2*M"] in table
+
+
+def test_rewrite_checks_values(capsys: pytest.CaptureFixture[str]) -> None:
+    text = """cascade f(X[M]: f64) -> Y {
+      U = sum[m] X[m] / M
+      Y = sum[m] ((X[m] - U) * (X[m] - U))
+    }"""
+    assert main(["rewrite", text, "-p", "share, dead", "--check"]) == 0
+    assert capsys.readouterr().out.endswith("every input that was tried\n")
+    # Several terms are for finite values: where X is -inf, X*U and U*X do not cancel.
+    text = """cascade f(X[M]: f64) -> Y {
+      U = max[m] X[m]
+      Y = sum[m] ((X[m] - U) * (X[m] + U))
+    }"""
+    assert main(["rewrite", text, "-p", "defer{rank=m, terms=true}", "--check"]) == 2
+    assert "infinite values: " in capsys.readouterr().err
+
+
 # ---- run
 
 
@@ -301,6 +405,15 @@ def test_a_failed_run_leaves_the_old_output(
         (["run", MATMUL, "missing.npy", "missing.npy"], "missing.npy"),
         (["run", MATMUL, __file__, __file__], "test_cli.py"),
         (["run", "i->", "/dev/null"], "/dev/null"),
+        (["passes", "missing.ein"], "missing.ein"),
+        (["passes", MATMUL, "--rank", "i"], "did you mean I?"),
+        (["passes", MATMUL, "--rank", "Q"], "ranks: I, J, K"),
+        (["passes", MATMUL, "--shapes", "2x3"], "2 inputs"),
+        (["passes", MATMUL, "--shapes", "A=2x3,Q=3x4"], "Q"),
+        (["passes", "cascade f(X[I]) -> Y { Y[i] = }"], "^"),
+        (["rewrite", MATMUL, "-p", "sort"], "sort"),
+        (["rewrite", "missing.ein", "-p", "order"], "missing.ein"),
+        (["rewrite", "ij,jk,kl->il", "-p", "order"], "dtypes"),
     ],
     ids=str,
 )
@@ -339,7 +452,17 @@ def test_mistakes_with_files(
 
 
 @pytest.mark.parametrize(
-    "arguments", [[], ["fly"], ["run"], ["run", MATMUL], ["compile", MATMUL, "--emit", "pdf"]]
+    "arguments",
+    [
+        [],
+        ["fly"],
+        ["run"],
+        ["run", MATMUL],
+        ["compile", MATMUL, "--emit", "pdf"],
+        ["passes", MATMUL, "--json", "--svg"],
+        ["passes", MATMUL, "--passes", "order"],
+        ["rewrite"],
+    ],
 )
 def test_usage(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:

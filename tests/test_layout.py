@@ -22,11 +22,13 @@ from .support import ROOT
 
 PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
 PACKAGES: list[str] = PROJECT["tool"]["setuptools"]["packages"]
+DATA: dict[str, list[str]] = PROJECT["tool"]["setuptools"]["package-data"]
 
 # A room stands on a floor and imports only from floors below it: rooms on one floor are strangers.
 # The same floors stand in pyproject.toml, under tool.importlinter.
 FLOORS = {
-    "__main__": 8,
+    "__main__": 9,
+    "commands": 8,
     "expression": 7,
     "api": 6,
     "compiler": 5,
@@ -139,9 +141,11 @@ def test_the_wheel_holds_one_import_name_and_all_of_it(built: Path) -> None:
     (wheel,) = built.glob("*.whl")
     with zipfile.ZipFile(wheel) as archive:
         names = {name for name in archive.namelist() if ".dist-info/" not in name}
-    shipped = [*MODULES.values(), ROOT / "py.typed"]
-    for package in PACKAGES:
-        shipped += folder_of(package).glob("*.lark")
+    shipped = [*MODULES.values()]
+    for package, patterns in DATA.items():
+        for pattern in patterns:
+            shipped += (found := sorted(folder_of(package).glob(pattern)))
+            assert found, f"{package} has no {pattern}"
     assert names == {f"einloom/{path.relative_to(ROOT).as_posix()}" for path in shipped}
 
 
@@ -289,6 +293,7 @@ def test_imports_fall(name: str) -> None:
         ("einloom.compiler", "from einloom.tests import support"),
         ("einloom.compiler", "from .ir import ranks"),
         ("einloom.compiler", "from einloom.__main__ import main"),
+        ("einloom.compiler", "from einloom.commands import run"),
         ("einloom.frontend.resolve", "import lark"),
         ("einloom.frontend.resolve", "from lark.exceptions import LarkError"),
         ("einloom.backends.numpy.emit", "import llvmlite.binding as llvm"),

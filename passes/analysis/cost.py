@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from ...ir.cascade import Cascade
 from ...ir.dtypes import DType
-from ...ir.einsum import Access, Coordinate, Einsum, Expr, Literal, Map, Reduce
+from ...ir.einsum import Access, Einsum, Expr, Map, Op, Reduce
 from ...ir.ranks import Quotient, RankExpr
 from ..scope import Scope
 from .polynomial import Polynomial, total
@@ -114,9 +114,9 @@ def cost(cascade: Cascade, sizes: Mapping[str, int] | None = None) -> CostReport
     """The cost of a Cascade, for these extents of some of its ranks."""
     scope = Scope.of(cascade)
     extents = Extents(cascade, sizes or {})
-    einsums = tuple(_einsum(einsum, scope, extents) for einsum in cascade.einsums)
-    inner = [each for each in einsums if each.name not in cascade.outputs]
     elements = {name: extents.elements(axes) for name, axes in cascade.extents().items()}
+    einsums = tuple(_einsum(einsum, scope, extents, elements) for einsum in cascade.einsums)
+    inner = [each for each in einsums if each.name not in cascade.outputs]
     itemsizes = {name: dtype.itemsize for name, dtype in scope.dtypes.items()}
     return CostReport(cascade.name, einsums, tuple(_largest(inner)), elements, itemsizes)
 
@@ -167,21 +167,20 @@ class Extents:
         return points
 
 
-def _einsum(einsum: Einsum, scope: Scope, extents: Extents) -> EinsumCost:
+def _einsum(
+    einsum: Einsum, scope: Scope, extents: Extents, sizes: Mapping[str, Polynomial]
+) -> EinsumCost:
     free = einsum.free
     variables = dict.fromkeys(free)
     for node in _reductions(einsum.expr):
         variables.update(dict.fromkeys(node.variables))
-    flops = _flops(einsum.expr, free, extents)
-    if einsum.where is not None:
-        outermost = einsum.expr.variables if isinstance(einsum.expr, Reduce) else ()
-        flops = flops + _flops(einsum.where, (*free, *outermost), extents)
+    flops = total(extents.of(variables) * times for _, variables, times in operations(einsum))
     elements = extents.of(v for v in _left(einsum.output))
     return EinsumCost(
         einsum.name,
         extents.of(variables),
         flops,
-        _bytes({access.tensor for access in einsum.reads()}, scope, extents),
+        _bytes({access.tensor for access in einsum.reads()}, scope, sizes),
         _sized(elements, scope.dtypes.get(einsum.name)),
         elements,
     )
@@ -201,24 +200,33 @@ def _reductions(expr: Expr) -> Iterable[Reduce]:
             yield from _reductions(arg)
 
 
-def _flops(expr: Expr, variables: tuple[str, ...], extents: Extents) -> Polynomial:
-    """The operations in an expression, at each point of these variables."""
-    if isinstance(expr, Access | Literal | Coordinate):
-        return Polynomial()
+def operations(einsum: Einsum) -> Iterator[tuple[Op, tuple[str, ...], int]]:
+    """Each operator of an Einsum, the variables of the points it is done at, how often at each."""
+    yield from _operations(einsum.expr, einsum.free)
+    if einsum.where is not None:
+        outermost = einsum.expr.variables if isinstance(einsum.expr, Reduce) else ()
+        yield from _operations(einsum.where, (*einsum.free, *outermost))
+
+
+def _operations(
+    expr: Expr, variables: tuple[str, ...]
+) -> Iterator[tuple[Op, tuple[str, ...], int]]:
     if isinstance(expr, Reduce):
         inside = (*variables, *expr.variables)
-        return extents.of(inside) + _flops(expr.expr, inside, extents)
-    own = extents.of(variables) * max(len(expr.args) - 1, 1)
-    return total((own, *(_flops(arg, variables, extents) for arg in expr.args)))
+        yield expr.op, inside, 1
+        yield from _operations(expr.expr, inside)
+    elif isinstance(expr, Map):
+        yield expr.op, variables, max(len(expr.args) - 1, 1)
+        for arg in expr.args:
+            yield from _operations(arg, variables)
 
 
-def _bytes(tensors: Iterable[str], scope: Scope, extents: Extents) -> Polynomial | None:
+def _bytes(
+    tensors: Iterable[str], scope: Scope, sizes: Mapping[str, Polynomial]
+) -> Polynomial | None:
     parts: list[Polynomial] = []
     for tensor in sorted(tensors):
-        axes = scope.extents(tensor)
-        if axes is None:
-            return None
-        part = _sized(extents.elements(axes), scope.dtypes.get(tensor))
+        part = _sized(sizes[tensor], scope.dtypes.get(tensor))
         if part is None:
             return None
         parts.append(part)

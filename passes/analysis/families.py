@@ -18,8 +18,10 @@ class Ranks:
 
     def __init__(self, cascade: Cascade) -> None:
         self._shapes = {rank.name: rank.shape for rank in cascade.ranks}
-        self._parts = {p.rank: p.parts for p in cascade.partitions}
-        self._coordinates = {p.rank: p.coordinate for p in cascade.partitions}
+        # Of two partitions of a rank the first one counts: the other cuts across it.
+        cuts = {p.rank: p for p in reversed(cascade.partitions)}
+        self._parts = {rank: p.parts for rank, p in cuts.items()}
+        self._coordinates = {rank: p.coordinate for rank, p in cuts.items()}
         steps = (step for einsum in cascade.einsums for step in einsum.steps)
         self.iterative = frozenset(variable.upper() for _, variable, _ in steps)
         self.aliased = any(self.root(name) != name for name in self._shapes)

@@ -132,6 +132,7 @@ class _Holding:
         self._costs: CostReport | None = None
         self._flops: dict[str, Polynomial] = {}
         self.first: dict[str, State] = {}
+        self._barriers: dict[int, State | None] = {}
         self.makers = {s.tensor: s for s in statements}
         for statement in statements:
             state = swept.states[statement.tensor]
@@ -144,8 +145,7 @@ class _Holding:
     def read_again(self, statement: Statement) -> Iterator[Held]:
         """What a statement reads that an earlier pass made, or read, and the value it waits for."""
         state = self.swept.states[statement.tensor]
-        barrier = state.needs
-        if not state.swept or barrier is None or barrier.stream or barrier.by is None:
+        if not state.swept:
             return
         for touch in self.walk.touches(statement):
             tensor = touch.access.tensor
@@ -155,6 +155,9 @@ class _Holding:
             earlier = self.first[tensor].swept if made is None else made.number
             if earlier >= state.swept or (made is not None and not made.stream):
                 continue
+            barrier = self._barrier(state)
+            if barrier is None or barrier.by is None:
+                return
             kept = {v for v in barrier.by.kept if not self.walk.covers(v.upper())}
             elements = self._fiber(touch.access, kept)
             yield Held(
@@ -164,6 +167,19 @@ class _Holding:
                 elements,
                 price=partial(self._options, tensor, elements),
             )
+
+    def _barrier(self, state: State) -> State | None:
+        """What a pass waits for: the value that is not of the pass, behind those that are."""
+        passed: list[int] = []
+        found: State | None = state
+        while found is not None and (found is state or found.stream):
+            passed.append(id(found))
+            if found.swept and id(found) in self._barriers:
+                found = self._barriers[id(found)]
+                break
+            found = found.needs
+        self._barriers.update(dict.fromkeys(passed, found))
+        return found
 
     def carried(self) -> Iterator[Held]:
         """The state of each scan along the family: its last values, for each point of the rest."""

@@ -13,8 +13,8 @@ from .families import Ranks
 from .footprint import held
 from .pass_report import Count, FamilyReport, PassReport, Placed
 from .polynomial import Polynomial
-from .statements import Group, groups
-from .sweep import Bits, State, Swept, Walk, sweep, usual_rounds
+from .statements import groups, input_axes
+from .sweep import Bits, Swept, Walk, sweep, usual_rounds
 from .witness import Lineage, witnesses
 
 
@@ -40,14 +40,12 @@ class _Counter:
         self.sizes = known | sizes
         self.groups = groups(cascade, ranks)
         self.inputs = frozenset(decl.name for decl in cascade.inputs)
-        self.axes: dict[str, tuple[str | None, ...]] = {
-            decl.name: tuple(map(ranks.of_extent, decl.extents)) for decl in cascade.inputs
-        }
+        self.axes = input_axes(cascade, ranks)
         self.statements = [s for group in self.groups for s in group.statements]
         walked: set[str] = set()
         for statement in self.statements:
             if not statement.is_start:
-                self.axes[statement.tensor] = tuple(map(_rank, statement.left))
+                self.axes[statement.tensor] = statement.axes
             walked |= {v.upper() for v in (*statement.kept, *statement.reduced)}
         self.walked = {leaf for rank in walked for leaf in ranks.leaves(rank)}
 
@@ -108,20 +106,19 @@ class _Counter:
         self,
         walk: Walk,
         bits: Bits,
-        window: Sequence[Group] | None = None,
         *,
-        before: Mapping[str, State] | None = None,
         inherits: bool = True,
         more: Mapping[str, int] | None = None,
+        watched: int = 0,
     ) -> Swept:
         return sweep(
             walk,
-            self.groups if window is None else window,
+            self.groups,
             bits,
-            before=before or {},
             inherits=inherits,
             rounds=self.sizes.get,
             more=more or {},
+            watched=watched,
         )
 
     def _total(self, found: int, more: Mapping[str, int]) -> Count:
@@ -139,61 +136,45 @@ class _Counter:
         self, walk: Walk, swept: Swept, names: Lineage
     ) -> tuple[dict[str, Count], dict[str, Count]]:
         """The passes over each tensor, read itself, and read as what is made of it."""
-        reads: dict[str, _Readers] = {}
-        made: dict[str, _Readers] = {}
-        for number, group in enumerate(self.groups):
-            for statement in group.statements:
-                state = swept.states[statement.tensor]
-                touched = {touch.access.tensor for touch in walk.touches(statement)}
-                for tensor in touched:
-                    reads.setdefault(tensor, _Readers()).add(number, state)
-                if touched:
-                    for tensor in names.of(state.lineage):
-                        made.setdefault(tensor, _Readers()).add(number, state)
-        direct = {
-            tensor: self._passes_over(walk, swept, tensor, readers, inherits=False)
-            for tensor, readers in reads.items()
-        }
-        lineage = {
-            tensor: self._passes_over(walk, swept, tensor, readers, inherits=True)
-            for tensor, readers in made.items()
-            if tensor in self.inputs
-        }
-        return direct, lineage
+        reads: dict[str, set[int]] = {}
+        by_pass: dict[int, int] = {}
+        for statement in self.statements:
+            state = swept.states[statement.tensor]
+            for touch in walk.touches(statement):
+                passes = reads.setdefault(touch.access.tensor, set())
+                if state.swept:
+                    passes.add(state.swept)
+            by_pass[state.swept] = by_pass.get(state.swept, 0) | state.read
+        once = again = 0
+        for read in by_pass.values():
+            again |= once & read
+            once |= read
+        often = [t for t, passes in reads.items() if len(passes) > 1 or swept.feedback]
+        direct: dict[str, Count] = dict.fromkeys(reads, 1)
+        direct |= self._passes_over(walk, swept, often, inherits=False)
+        made: dict[str, Count] = {t: 1 for t in names.of(once) if t in self.inputs}
+        often = [t for t in names.of(once if swept.feedback else again) if t in self.inputs]
+        made |= self._passes_over(walk, swept, often, inherits=True)
+        return direct, made
 
     def _passes_over(
-        self, walk: Walk, swept: Swept, over: str, readers: _Readers, *, inherits: bool
-    ) -> Count:
-        if len(readers.passes) < 2 and not swept.feedback:
-            return 1
-        window = self.groups[readers.first : readers.last + 1]
+        self, walk: Walk, swept: Swept, tensors: Sequence[str], *, inherits: bool
+    ) -> dict[str, Count]:
+        """The passes over each of these by itself, all counted in one sweep."""
+        if not tensors:
+            return {}
+        own = {tensor: 1 << number for number, tensor in enumerate(tensors)}
 
-        def count(more: Mapping[str, int]) -> int:
-            def bits(tensor: str, *, alone: bool = False) -> int:
-                return int(tensor == over)
+        def bits(tensor: str, *, alone: bool = False) -> int:
+            return 0 if alone else own.get(tensor, 0)
 
-            again = self._sweep(
-                walk, bits, window, before=swept.states, inherits=inherits, more=more
-            )
-            return max(again.passes, 1)
+        def counts(more: Mapping[str, int]) -> list[int]:
+            again = self._sweep(walk, bits, inherits=inherits, more=more, watched=len(tensors))
+            return [max(int(count), 1) for count in again.counts]
 
-        ranks = swept.feedback & {group.rank for group in window}
-        return self._total(count({}), {v: count({v: 1}) for v in sorted(ranks)})
-
-
-class _Readers:
-    """From which to which group a tensor is read, and in which passes."""
-
-    def __init__(self) -> None:
-        self.first, self.last = -1, -1
-        self.passes: set[int] = set()
-
-    def add(self, group: int, state: State) -> None:
-        self.first = group if self.first < 0 else self.first
-        self.last = group
-        if state.swept:
-            self.passes.add(state.swept)
-
-
-def _rank(index: RankExpr) -> str | None:
-    return next((variable.upper() for variable in index.variables()), None)
+        found = counts({})
+        more = {rank: counts({rank: 1}) for rank in sorted(swept.feedback)}
+        return {
+            tensor: self._total(found[n], {rank: each[n] for rank, each in more.items()})
+            for n, tensor in enumerate(tensors)
+        }

@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from difflib import get_close_matches
+from itertools import islice
 from typing import Any, TypeAlias
 
 from ...ir.cascade import Cascade
 from ...ir.einsum import Access, Einsum
-from ...ir.printer import print_access, print_einsum
+from ...ir.errors import RankError
+from ...ir.printer import print_access, print_einsum, print_expr
+from .families import Ranks
 from .footprint import Held, largest
+from .pass_picture import Node, Panel, draw
 from .polynomial import Polynomial, total
+from .statements import Statement, groups
+
+#: So many inputs that two reads share are named in words.
+_SHOWN = 4
 
 #: A number of passes; a Polynomial where each iteration of a scan takes passes of its own.
 Count: TypeAlias = int | Polynomial
@@ -51,15 +60,19 @@ class Witness:
     """Why pass `number` is another one: `second` reads again what `first` has read.
 
     `through` are the tensors from the first reader to the last one that `second` waits for; the
-    first of them is complete only when `first` has read every coordinate. `shared` are the inputs
-    that both reads are made of.
+    first of them is complete only when `first` has read every coordinate.
     """
 
     number: int
     first: Reading
     through: tuple[str, ...]
     second: Reading
-    shared: tuple[str, ...]
+    sharing: Callable[[], Iterable[str]] = field(compare=False, repr=False)
+
+    @property
+    def shared(self) -> tuple[str, ...]:
+        """The inputs that both reads are made of; listed when asked for, as they may be many."""
+        return tuple(self.sharing())
 
     def lines(self, rank: str) -> Iterator[str]:
         """The reason in words, over the family of that rank."""
@@ -77,7 +90,9 @@ def _again(witness: Witness) -> str:
     names = [r.access.tensor for r in (witness.first, witness.second) if r.access is not None]
     if len(set(names)) == 1:
         return f"{names[0]} is read again"
-    return f"{' and '.join(witness.shared)} is read again, as {' and '.join(names)}"
+    first = list(islice(witness.sharing(), _SHOWN + 1))
+    shared = " and ".join(first if len(first) <= _SHOWN else [*first[:_SHOWN], "more"])
+    return f"{shared} is read again, as {' and '.join(names)}"
 
 
 def _indented(text: str) -> Iterator[str]:
@@ -174,6 +189,21 @@ class PassReport:
         """For each rank, the reason of each pass beyond the first."""
         return {rank: family.witnesses for rank, family in self.families.items()}
 
+    def along(self, rank: str) -> PassReport:
+        """The report on one rank alone.
+
+        Raises:
+            RankError: it is no rank that an Einsum walks.
+        """
+        if rank not in self.families:
+            near = get_close_matches(rank.upper(), self.families, 1, 0.6)
+            raise RankError(
+                f"nothing in {self.cascade.name} walks a rank {rank}",
+                deduced=(f"ranks: {', '.join(self.families) or 'none'}",),
+                hint=f"did you mean {near[0]}?" if near else "ranks are in upper case",
+            )
+        return replace(self, families={rank: self.families[rank]})
+
     def as_dict(self) -> dict[str, Any]:
         """The report as plain data; counts are numbers, or text where they grow with a rank."""
         return {
@@ -210,6 +240,22 @@ class PassReport:
         """`as_dict` as JSON text."""
         return json.dumps(self.as_dict())
 
+    def to_svg(self) -> str:
+        """A picture: for each rank the Einsums in the order of the plan, each pass a band.
+
+        Ranks that are walked alike share a panel. What a band has from before it, and each value
+        that it must wait for, is marked. The text is the same each time, and needs nothing else.
+        """
+        made = [s for group in groups(self.cascade, Ranks(self.cascade)) for s in group.statements]
+        alike: dict[tuple[str, ...], list[str]] = {}
+        for rank, family in self.families.items():
+            alike.setdefault(family.leaves, []).append(rank)
+        panels = (
+            _panel(self.families[ranks[0]], ranks, made, self.cascade.outputs)
+            for ranks in alike.values()
+        )
+        return draw(f"passes of {self.cascade.name}", panels)
+
     def __str__(self) -> str:
         lines: list[tuple[str, ...]] = [("rank", "passes", "loops", "footprint", "pass by pass")]
         for rank, family in self.families.items():
@@ -236,6 +282,58 @@ class PassReport:
                 text += ["", f"held along {rank}, or moved, or made again"]
                 text += [f"    {line}" for each in revisited for line in each.lines()]
         return "\n".join(text)
+
+
+def _panel(
+    family: FamilyReport,
+    ranks: Sequence[str],
+    statements: Sequence[Statement],
+    outputs: Sequence[str],
+) -> Panel:
+    """What a picture shows of a family: its statements as nodes, by the place of each."""
+    lines: dict[str, list[str]] = {}
+    reads: dict[str, dict[str, None]] = {}
+    makers: dict[str, list[str]] = {}
+    for s in statements:
+        inner = s.tensor != s.einsum.name
+        text = f"{print_access(Access(s.tensor, s.left))} = {print_expr(s.expr)}"
+        lines.setdefault(s.tensor, []).append(text if inner else print_einsum(s.einsum))
+        reads.setdefault(s.tensor, {}).update((access.tensor, None) for access in s.reads)
+        makers.setdefault(s.einsum.name, []).append(s.tensor)
+    nodes = tuple(
+        Node(
+            each.tensor,
+            tuple(lines[each.tensor]),
+            each.swept or each.number,
+            bool(each.swept),
+            tuple(reads[each.tensor]),
+            each.tensor in outputs,
+        )
+        for each in family.placed
+    )
+    swept = {node.name: node.number for node in nodes}
+    reasons: dict[int, str] = {}
+    barriers: set[tuple[str, str]] = set()
+    for witness in family.witnesses:
+        *_, last = witness.through
+        waiting = [n for n in makers[witness.second.einsum.name] if last in reads[n]]
+        barriers.update((last, name) for name in waiting)
+        for name in waiting:
+            reasons[swept[name]] = f"{_again(witness)}, and needs all of {last}"
+    counts = f"passes {family.passes}, loops {family.generations}, footprint {family.footprint}"
+    return Panel(
+        family.rank,
+        f"{', '.join(ranks)}: {counts}",
+        nodes,
+        reasons,
+        tuple(
+            (each.tensor, each.number, f"{each.tensor} held: {each.elements} elements")
+            for each in family.held
+            if not each.is_state
+        ),
+        frozenset(barriers),
+        {each.tensor: f"carries {each.elements}" for each in family.held if each.is_state},
+    )
 
 
 def _read(reading: Reading) -> str | None:

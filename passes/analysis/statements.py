@@ -6,8 +6,9 @@ A reduction inside an expression is a statement of its own, read by the one arou
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from typing import TypeAlias
 
 from ...ir.cascade import Cascade
 from ...ir.einsum import (
@@ -23,25 +24,34 @@ from ...ir.einsum import (
 )
 from ...ir.ranks import RankExpr
 from ...ir.scans import Scan, stages
-from ..rewrite import rename, without_unread
+from ..scope import rename, without_unread
 from .families import Ranks
+
+#: The rank of each axis of a tensor; None where it is of no rank.
+Axes: TypeAlias = tuple[str | None, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Statement:
     """One reduction or map: `tensor[left] = op[reduced] f(reads)`.
 
-    `below` are the pairs (k, i) of variables that its filter keeps in order, k <= i. `is_start`:
-    it gives a scan's first values.
+    `expr` is what it computes, its reduction and all. `below` are the pairs (k, i) of variables
+    that its filter keeps in order, k <= i. `is_start`: it gives a scan's first values.
     """
 
     tensor: str
     einsum: Einsum
+    expr: Expr
     left: tuple[RankExpr, ...]
     reduced: tuple[str, ...]
     reads: tuple[Access, ...]
     below: frozenset[tuple[str, str]] = frozenset()
     is_start: bool = False
+
+    @property
+    def axes(self) -> Axes:
+        """The ranks of the axes of what it makes."""
+        return axes_of(self.left)
 
     @property
     def kept(self) -> tuple[str, ...]:
@@ -62,83 +72,117 @@ class Group:
 def groups(cascade: Cascade, ranks: Ranks) -> tuple[Group, ...]:
     """The statements that the outputs need, in an order in which they can run."""
     needed = without_unread(cascade.einsums, cascade.outputs)
-    axes: dict[str, tuple[str | None, ...]] = {
-        decl.name: tuple(map(ranks.of_extent, decl.extents)) for decl in cascade.inputs
-    }
+    axes = input_axes(cascade, ranks)
     steps = {e.name: e.step[0] for e in needed if e.step is not None}
     found: list[Group] = []
     for stage in stages(replace(cascade, einsums=tuple(needed))):
         made: list[Statement] = []
         for einsum in stage.einsums if isinstance(stage, Scan) else (stage,):
-            here = _canonical(einsum, axes, ranks)
+            here = canonical(einsum, axes, ranks)
             is_start = here.name in steps and not here.left[steps[here.name]].terms
             if not is_start:
-                axes[here.name] = tuple(_rank(index) for index in here.left)
+                axes[here.name] = axes_of(here.left)
             made += _of(here, is_start=is_start)
         found.append(Group(tuple(made), stage.rank if isinstance(stage, Scan) else None))
     return tuple(found)
 
 
-def _rank(index: RankExpr) -> str | None:
-    return next((variable.upper() for variable in index.variables()), None)
+def input_axes(cascade: Cascade, ranks: Ranks) -> dict[str, Axes]:
+    """The ranks of the inputs' axes."""
+    return {decl.name: tuple(map(ranks.of_extent, decl.extents)) for decl in cascade.inputs}
 
 
-def _canonical(einsum: Einsum, axes: dict[str, tuple[str | None, ...]], ranks: Ranks) -> Einsum:
-    """The Einsum with a bound alias under the name of the rank that it stands for, where it may.
+def axes_of(left: Iterable[RankExpr]) -> Axes:
+    """The ranks of the axes of what a left side defines."""
+    return tuple(next((v.upper() for v in index.variables()), None) for index in left)
+
+
+def canonical(einsum: Einsum, axes: Mapping[str, Axes], ranks: Ranks) -> Einsum:
+    """The Einsum with aliases under the name of the rank that they stand for, where they may be.
 
     A variable of an alias `N = M` is m, if m does not occur beside it, and what it indexes are
-    axes of M: renaming a bound variable changes nothing, and so must not change a count.
+    axes of M: a rank is walked by whatever name, and a bound variable's name says nothing.
     """
-
-    def renamed(expr: Expr) -> Expr:
-        if isinstance(expr, Map):
-            args = tuple(map(renamed, expr.args))
-            same = all(new is old for new, old in zip(args, expr.args, strict=True))
-            return expr if same else replace(expr, args=args)
-        if not isinstance(expr, Reduce):
-            return expr
-        inside = renamed(expr.expr)
-        names: dict[str, str] = {}
-        for variable in expr.variables:
-            root = ranks.root(variable.upper())
-            beside = {*expr.variables, *free_variables(inside), *names.values()} - {variable}
-            captured = any(
-                isinstance(node, Reduce)
-                and root.lower() in node.variables
-                and variable in free_variables(node)
-                for node in walk(inside)
-            )
-            alone = all(ranks.root(v.upper()) != root for v in beside) and not captured
-            if root.lower() == variable or not alone:
-                continue
-            if _indexes_only(inside, variable, root, axes):
-                names[variable] = root.lower()
-        if not names and inside is expr.expr:
-            return expr
-        bound = tuple(names.get(v, v) for v in expr.variables)
-        return replace(expr, variables=bound, expr=rename(inside, names))
-
-    if einsum.where is not None or not ranks.aliased:
+    if not ranks.aliased:
         return einsum
-    expr = renamed(einsum.expr)
+    einsum = _renamed_free(einsum, axes, ranks)
+    expr = _renamed_bound(einsum.expr, axes, ranks)
     return einsum if expr is einsum.expr else replace(einsum, expr=expr)
 
 
-def _indexes_only(
-    expr: Expr, variable: str, rank: str, axes: dict[str, tuple[str | None, ...]]
-) -> bool:
-    """Whether a variable occurs alone, as an index of axes of that rank."""
-    if isinstance(expr, Coordinate):
-        return expr.name != variable
-    if isinstance(expr, Access):
-        for index, axis in zip(expr.indices, axes.get(expr.tensor, ()), strict=False):
-            if isinstance(index, Access):
-                if not _indexes_only(index, variable, rank, axes):
+def _renamed_free(einsum: Einsum, axes: Mapping[str, Axes], ranks: Ranks) -> Einsum:
+    """The aliases that stand in an Einsum without another name of their rank."""
+    parts = [einsum.expr] if einsum.where is None else [einsum.expr, einsum.where]
+    nodes = [node for part in parts for node in walk(part)]
+    used = dict.fromkeys(einsum.free)
+    for node in nodes:
+        if isinstance(node, Reduce):
+            used |= dict.fromkeys(node.variables)
+        elif isinstance(node, Access):
+            used |= dict.fromkeys(node.variables())
+        elif isinstance(node, Coordinate) and not node.name.isupper():
+            used[node.name] = None
+    found: dict[str, list[str]] = {}
+    for variable in used:
+        found.setdefault(ranks.root(variable.upper()), []).append(variable)
+    names: dict[str, str] = {}
+    for root, variables in found.items():
+        (variable, *others) = variables
+        if others or variable == root.lower() or variable.upper() in ranks.iterative:
+            continue
+        if all(_indexes_only(part, variable, root, axes) for part in parts):
+            names[variable] = root.lower()
+    if not names:
+        return einsum
+    values = {old: RankExpr.of_variable(new) for old, new in names.items()}
+    return replace(
+        einsum,
+        output=einsum.output.substitute(values),
+        expr=rename(einsum.expr, names),
+        where=None if einsum.where is None else rename(einsum.where, names),
+    )
+
+
+def _renamed_bound(expr: Expr, axes: Mapping[str, Axes], ranks: Ranks) -> Expr:
+    """The aliases that a reduction binds, without another name of their rank in it."""
+    if isinstance(expr, Map):
+        args = tuple(_renamed_bound(arg, axes, ranks) for arg in expr.args)
+        same = all(new is old for new, old in zip(args, expr.args, strict=True))
+        return expr if same else replace(expr, args=args)
+    if not isinstance(expr, Reduce):
+        return expr
+    inside = _renamed_bound(expr.expr, axes, ranks)
+    names: dict[str, str] = {}
+    for variable in expr.variables:
+        root = ranks.root(variable.upper())
+        beside = {*expr.variables, *free_variables(inside), *names.values()} - {variable}
+        captured = any(
+            isinstance(node, Reduce)
+            and root.lower() in node.variables
+            and variable in free_variables(node)
+            for node in walk(inside)
+        )
+        alone = all(ranks.root(v.upper()) != root for v in beside) and not captured
+        if root.lower() == variable or not alone:
+            continue
+        if _indexes_only(inside, variable, root, axes):
+            names[variable] = root.lower()
+    if not names and inside is expr.expr:
+        return expr
+    bound = tuple(names.get(v, v) for v in expr.variables)
+    return replace(expr, variables=bound, expr=rename(inside, names))
+
+
+def _indexes_only(expr: Expr, variable: str, rank: str, axes: Mapping[str, Axes]) -> bool:
+    """Whether what a variable indexes are axes of that rank."""
+    for node in walk(expr):
+        if isinstance(node, Access):
+            for index, axis in zip(node.indices, axes.get(node.tensor, ()), strict=False):
+                if isinstance(index, Access) or variable not in index.variables():
+                    continue
+                if axis != rank:
                     return False
-            elif variable in index.variables() and axis != rank:
-                return False
-        return True
-    return all(_indexes_only(child, variable, rank, axes) for child in children(expr))
+    return True
 
 
 def _of(einsum: Einsum, *, is_start: bool) -> Iterator[Statement]:
@@ -147,11 +191,11 @@ def _of(einsum: Einsum, *, is_start: bool) -> Iterator[Statement]:
 
     def reads(expr: Expr) -> Iterator[Access]:
         if isinstance(expr, Reduce):
-            name = f"{einsum.name}.{len(made) + 1}"
             kept = free_variables(expr)
             inside = tuple(reads(expr.expr))
+            name = f"{einsum.name}.{len(made) + 1}"  # after those inside it
             left = tuple(map(RankExpr.of_variable, kept))
-            made.append(Statement(name, einsum, left, expr.variables, inside))
+            made.append(Statement(name, einsum, expr, left, expr.variables, inside))
             yield Access(name, left, None, expr.span)
             return
         if isinstance(expr, Access):
@@ -167,7 +211,7 @@ def _of(einsum: Einsum, *, is_start: bool) -> Iterator[Statement]:
         found += tuple(reads(einsum.where))
         below = frozenset(_ordered(einsum.where))
     yield from made
-    yield Statement(einsum.name, einsum, einsum.left, reduced, found, below, is_start)
+    yield Statement(einsum.name, einsum, outer, einsum.left, reduced, found, below, is_start)
 
 
 _ORDERS = {"le": (0, 1), "lt": (0, 1), "ge": (1, 0), "gt": (1, 0)}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 
 from ...ir.einsum import Access
 from .pass_report import Reading, Witness
@@ -48,21 +49,26 @@ def witnesses(walk: Walk, swept: Swept, names: Lineage) -> Iterator[Witness]:
 
 
 def _witness(walk: Walk, swept: Swept, again: State, barrier: State, names: Lineage) -> Witness:
-    shared = again.lineage & barrier.behind
+    shared = again.read & barrier.behind
     chain = [barrier]
-    while chain[-1].stream or not (chain[-1].swept and chain[-1].lineage & shared):
-        operands = [state for state in chain[-1].operands if state.behind & shared]
+    seen = {id(barrier)}
+    while True:
+        here = chain[-1]
+        operands = [s for s in here.operands if s.behind & shared and id(s) not in seen]
+        if not operands or (here.swept and here.read & shared and not here.stream):
+            break
+        seen |= {id(state) for state in operands}
         chain.append(min(operands, key=lambda state: state.stream))  # what is folded, if any is
     first, second = chain[-1].by, again.by
     assert first is not None
     assert second is not None
-    shared &= chain[-1].lineage
+    shared &= chain[-1].read or shared
     return Witness(
         again.count,
         Reading(first.einsum, _reading(walk, swept, first, shared, names)),
-        tuple(dict.fromkeys(s.by.tensor for s in reversed(chain) if s.by is not None)),
+        tuple(dict.fromkeys(s.by.tensor for s in reversed(chain) if s.by and not s.stream)),
         Reading(second.einsum, _reading(walk, swept, second, shared, names)),
-        tuple(names.of(shared)),
+        partial(names.of, shared),
     )
 
 

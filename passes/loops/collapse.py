@@ -47,7 +47,9 @@ class Collapses:
             else:
                 axes[variable] = axis
             # A rank whose size bounds or strides something else keeps that size.
-            others = {rank.lower() for rank in extent.sizes()} - {variable}
+            others = {rank.lower() for rank in extent.sizes()}
+            if variable is not None and extent.rank == variable.upper():
+                others.discard(variable)  # the axis is the rank itself, not one of M+1
             if isinstance(index, RankExpr):
                 others |= {rank.lower() for rank in index.sizes()}
             self._alone |= others

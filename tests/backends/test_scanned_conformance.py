@@ -68,3 +68,18 @@ def test_inputs_by_name_of_dtypes_that_are_not_declared(backend: str) -> None:
     text = "cascade f(X[M], J[I]) -> Y { Y[i] = X[J[i]] }"
     found = el.compile(text, backend=backend)(X=np.array([1.0, 2.0]), J=np.array([1, 0]))
     assert found.tolist() == [2, 1]
+
+
+@pytest.mark.parametrize("backend", ["numpy", "llvm"])
+@pytest.mark.parametrize("shape", [(2, 2, 4), (3, 2, 4), (2, 3, 4), (1, 2, 1), (2, 1, 0)])
+@pytest.mark.parametrize("read", ["R[a,b,p]", "R[a,b+1,p]", "exp(R[a,b,p] - R[a,b+1,p])"])
+def test_a_rank_on_an_axis_that_is_longer(backend: str, shape: tuple[int, ...], read: str) -> None:
+    """The axis of R has B + 1 places: b and p on it are not one rank of B*P places."""
+    text = f"""cascade f(L[A,B,P]: f64) -> Y {{
+      R[a,0,p] = -inf
+      R[a,b+1,p] = max(R[a,b,p], L[a,b,p])
+      Y[a,b,p] = {read}
+    }}"""
+    array = np.random.default_rng(0).standard_normal(shape)
+    found = el.compile(text, backend=backend)(array)
+    np.testing.assert_allclose(found, el.evaluate(text, L=array), rtol=1e-14)

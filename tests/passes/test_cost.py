@@ -73,3 +73,14 @@ def test_polynomials() -> None:
     assert not (i * j).covers(i + i)
     assert not i.covers(i * j)
     assert total([]).number == 0
+
+
+def test_a_scan_moves_its_values_and_its_start() -> None:
+    text = """cascade f(X[M]: f32) -> Y {
+  S[0]   = 0.0
+  S[m+1] = S[m] + X[m]
+  Y      = S[M] * 2.0
+}"""
+    found = el.cost(text, X=(10,))
+    assert {each.name: str(each.read) for each in found.einsums[1:]} == {"S": "84", "Y": "44"}
+    assert found.bytes is not None

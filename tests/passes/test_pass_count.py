@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 
 import einloom as el
 from einloom.passes.analysis.polynomial import Polynomial
 
+from ..support import ROOT
 from .counted import ATTENTION, COUNTED, PAIR, VECTOR
 
 
@@ -115,6 +117,24 @@ def test_an_inner_reduction_is_a_statement_of_its_own() -> None:
     assert report.passes == {"M": 2}
 
 
+def test_a_reduction_in_a_reduction_is_a_statement_too() -> None:
+    text = VECTOR.format(
+        "  ranks N = M, L = M\n  Y[m] = exp(X[m]) / sum[n] exp(X[n] - max[l] X[l])"
+    )
+    report = el.count_passes(text)
+    assert report.passes == {"M": 3}
+    assert report.plan["M"] == {1: ("Y.1",), 2: ("Y.2",), 3: ("Y",)}
+
+
+def test_what_a_pass_reads_after_its_first_einsum_is_held_too() -> None:
+    text = PAIR.format("  S = A[k] * B[k]\n  T[k] = A[k] * S\n  Z[k] = T[k] + B[k]")
+    held = el.count_passes(text).families["K"].held
+    assert [(each.tensor, each.number, each.until) for each in held] == [
+        ("A", 2, "S"),
+        ("B", 2, "S"),
+    ]
+
+
 def test_names_of_bound_variables_do_not_count() -> None:
     one = VECTOR.format("  S = X[m]\n  Y[m] = X[m] / S")
     other = VECTOR.format("  ranks N = M\n  S = sum[n] X[n]\n  Y[m] = X[m] / S")
@@ -157,3 +177,10 @@ def test_attention_for_several_queries_is_counted_along_one_rank() -> None:
         "  A[m,p] = exp(QK[m,p]) / N[p]\n  AV[f,p] = A[m,p] * V[f,m]"
     )
     assert el.count_passes(text).passes == {"E": 1, "P": 1, "M": 2, "F": 1}
+
+
+def test_the_report_in_the_documentation_is_the_one_that_is_printed() -> None:
+    page = (ROOT / "docs" / "passes.md").read_text("utf-8")
+    source, printed = re.findall(r"```(?:text)?\n((?:cascade|passes) .*?)\n```", page, re.DOTALL)
+    assert source in (ROOT / "examples" / "attention.ein").read_text("utf-8")
+    assert printed == str(el.count_passes(source))

@@ -7,9 +7,11 @@ from typing import Any, ClassVar
 
 import pytest
 
+from einloom.frontend.parser import parse_cascade
 from einloom.ir.cascade import Cascade
 from einloom.ir.errors import EinloomError, OperandError, PathError, PipelineError, VerifyError
 from einloom.passes import registry
+from einloom.passes.analysis.pass_report import PassReport
 from einloom.passes.base import Pass, Pipeline, Step
 from einloom.passes.registry import available_passes, default_pipeline, pass_class, pass_names
 from einloom.passes.rewrites.canonical import diagonal, presum, squeeze
@@ -217,3 +219,35 @@ def test_passes_are_values() -> None:
     assert hash(Order("dp")) == hash(Order("dp")) != hash(Order("greedy"))
     assert squeeze() != diagonal()
     assert str(Step("a", "b", "c")) == "# a: c\nb"
+
+
+def test_a_step_says_the_change_in_passes() -> None:
+    text = """cascade f(X[M]: f64) -> Z {
+  G    = max[m] X[m]
+  E[m] = exp(X[m] - G)
+  Y    = E[m]
+  Z    = Y * 2.0
+}"""
+
+    @dataclass(frozen=True, slots=True)
+    class Unstable(Pass):
+        name: ClassVar[str] = "unstable"
+
+        def __call__(self, cascade: Cascade) -> Cascade:
+            return parse_cascade("cascade f(X[M]: f64) -> Z {\n  Z = sum[m] exp(X[m]) * 2.0\n}")
+
+    _, steps = Pipeline((Unstable(),)).run(parse_cascade(text))
+    assert steps[0].comment == "Einsums 4 -> 1, passes over M 2 -> 1"
+    assert str(steps[0]).startswith("# unstable: Einsums 4 -> 1, passes over M 2 -> 1\ncascade f(")
+
+
+def test_passes_are_counted_for_who_reads_comments(monkeypatch: pytest.MonkeyPatch) -> None:
+    def count(cascade: Cascade) -> PassReport:
+        raise AssertionError("counted")
+
+    monkeypatch.setattr("einloom.passes.analysis.pass_count.count_passes", count)
+    cascade = classic("ij,jk,kl->il", sizes={"i": 2, "j": 30, "k": 4, "l": 5})
+    _, steps = default_pipeline().run(cascade)
+    assert steps[0].comment == "nothing changed"
+    with pytest.raises(AssertionError, match="counted"):
+        str(steps[-1])

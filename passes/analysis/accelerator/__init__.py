@@ -1,0 +1,1 @@
+"""The accelerator model: time, traffic and utilisation of a cascade bound to arrays of PEs."""

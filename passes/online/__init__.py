@@ -1,0 +1,1 @@
+"""Cascades that need fewer passes: reductions deferred, repaired as they run, and merged."""
