@@ -17,7 +17,7 @@ DEFINITIONS = (
 )
 
 LAWFUL = (
-    "op largest(a, b) [commutative, associative, identity = -inf] = select(a > b, a, b)",
+    "op largest(a, b) [commutative, associative, identity = -inf] = max(a, b)",
     "op minus(a, b) = a - b",
     "op plus(a, b) [commutative, associative, identity = 0, inverse = minus] = a + b",
     "op times(a, b) [commutative, identity = 1, distributes_over = add, distributes_over = plus]"

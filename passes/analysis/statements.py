@@ -77,7 +77,7 @@ def groups(cascade: Cascade, ranks: Ranks) -> tuple[Group, ...]:
     found: list[Group] = []
     for stage in stages(replace(cascade, einsums=tuple(needed))):
         made: list[Statement] = []
-        for einsum in stage.members if isinstance(stage, Scan) else (stage,):
+        for einsum in stage.einsums if isinstance(stage, Scan) else (stage,):
             here = canonical(einsum, axes, ranks, split=True)
             is_start = here.name in steps and not here.left[steps[here.name]].terms
             if not is_start:
