@@ -97,14 +97,6 @@ class PassError(EinloomError, ValueError):
     """A pass cannot be applied to this Cascade; the message says which condition fails."""
 
 
-class SlotError(EinloomError, ValueError):
-    """Slots of a ciphertext cannot hold this, or no key is held for what is asked of them."""
-
-
-class LevelError(EinloomError, ValueError):
-    """The levels or scales of ciphertexts do not fit one another, or none is left."""
-
-
 class ArgumentError(EinloomError, ValueError):
     """An argument of a call has a value that it may not have."""
 
@@ -115,6 +107,14 @@ class OperandError(EinloomError, TypeError):
 
 class UnsupportedError(EinloomError, TypeError):
     """Valid, but not something that this backend can do; the message says what can."""
+
+
+class SlotError(EinloomError, ValueError):
+    """Slots, vectors and elements do not fit one another, or a SlotProgram breaks a rule."""
+
+
+class LevelError(EinloomError, ValueError):
+    """A ciphertext has no level left for what is to be done; the message says where it ran out."""
 
 
 class OutOfMemoryError(EinloomError, MemoryError):

@@ -24,16 +24,19 @@ from .einsum import (
 )
 from .errors import EinloomError, OperandError, RankError
 from .operators import OPERATORS, Number, is_chain, result_dtype
+from .padding import check_reads
 from .printer import print_expr
-from .ranks import Quotient, Rank, RankExpr
+from .ranks import Quotient, RankExpr, solvable
 from .scans import Scan, stages
+from .source import Span
 
 
 def infer_sizes(cascade: Cascade, shapes: Mapping[str, Sequence[int]]) -> dict[str, int]:
     """The extent of every rank, from the shapes of the inputs.
 
     Raises:
-        RankError: an input has the wrong number of axes; a rank gets two extents, or none.
+        RankError: an input has the wrong number of axes; a rank gets two extents, or none; a
+            tensor is read out of range at the coordinates of a partition.
     """
     passed = tuple(f"{name}: {tuple(shape)}" for name, shape in shapes.items())
     sizes = {rank.name: rank.shape for rank in cascade.ranks if isinstance(rank.shape, int)}
@@ -71,33 +74,27 @@ def infer_sizes(cascade: Cascade, shapes: Mapping[str, Sequence[int]]) -> dict[s
                 )
     _check_partitions(cascade, sizes, passed)
     _check_assumptions(cascade, sizes, passed)
+    check_reads(cascade, sizes)
     return sizes
 
 
 def _solve_shapes(cascade: Cascade, sizes: dict[str, int], passed: tuple[str, ...]) -> None:
     """Evaluates the shapes that are expressions, and checks those that were read off an input."""
-    waiting = [rank for rank in cascade.ranks if isinstance(rank.shape, RankExpr | Quotient)]
-    while waiting:
-        later = [rank for rank in waiting if not _known(rank, sizes)]
-        for rank in waiting:
-            if rank in later or not isinstance(rank.shape, RankExpr | Quotient):
-                continue
-            try:
-                value = max(rank.shape.value(sizes), 0)
-            except ZeroDivisionError:
-                raise RankError(
-                    f"the extent of rank {rank} is a division by 0", span=rank.span, passed=passed
-                ) from None
-            if sizes.setdefault(rank.name, value) != value:
-                raise RankError(
-                    f"rank {rank.name} has extent {sizes[rank.name]}, "
-                    f"but it is declared {rank} = {value}",
-                    span=rank.span,
-                    passed=passed,
-                )
-        if len(later) == len(waiting):
-            break
-        waiting = later
+    for rank in solvable(cascade.ranks, sizes)[0]:
+        assert isinstance(rank.shape, RankExpr | Quotient)
+        try:
+            value = max(rank.shape.value(sizes), 0)
+        except ZeroDivisionError:
+            raise RankError(
+                f"the extent of rank {rank} is a division by 0", span=rank.span, passed=passed
+            ) from None
+        if sizes.setdefault(rank.name, value) != value:
+            raise RankError(
+                f"rank {rank.name} has extent {sizes[rank.name]}, "
+                f"but it is declared {rank} = {value}",
+                span=rank.span,
+                passed=passed,
+            )
     for rank in cascade.ranks:
         if rank.name not in sizes:
             raise RankError(
@@ -106,11 +103,6 @@ def _solve_shapes(cascade: Cascade, sizes: dict[str, int], passed: tuple[str, ..
                 passed=passed,
                 hint=f"declare it: `ranks {rank.name} = 8`, or give sizes=",
             )
-
-
-def _known(rank: Rank, sizes: Mapping[str, int]) -> bool:
-    made_of = rank.shape.sizes() if isinstance(rank.shape, RankExpr | Quotient) else ()
-    return all(name in sizes for name in made_of)
 
 
 def _check_partitions(cascade: Cascade, sizes: Mapping[str, int], passed: tuple[str, ...]) -> None:
@@ -184,7 +176,7 @@ def known_dtypes(cascade: Cascade) -> dict[str, DType]:
     """The dtypes that are declared, and those that follow from them."""
     dtypes = {decl.name: decl.dtype for decl in cascade.inputs if decl.dtype is not None}
     for stage in stages(cascade):
-        members = stage.members if isinstance(stage, Scan) else (stage,)
+        members = stage.einsums if isinstance(stage, Scan) else (stage,)
         made = {einsum.name for einsum in members}
         read = {access.tensor for einsum in members for access in einsum.reads()}
         if read <= dtypes.keys() | made:
@@ -205,7 +197,7 @@ def _add_scan_dtypes(scan: Scan, cascade: Cascade, dtypes: dict[str, DType]) -> 
 
     A start that is a bare number is weak. A declared dtype is that of the whole scan.
     """
-    made = {einsum.name for einsum in scan.members}
+    made = {einsum.name for einsum in scan.einsums}
     declared: dict[str, DType] = {}
     found: dict[str, DType | Number] = {}
     for einsum in cascade.einsums:
@@ -217,21 +209,22 @@ def _add_scan_dtypes(scan: Scan, cascade: Cascade, dtypes: dict[str, DType]) -> 
                     f"{einsum.name} is declared {declared[einsum.name]} and {einsum.dtype}",
                     span=einsum.span,
                 )
-        elif einsum not in scan.members:
+        elif einsum not in scan.einsums:
             known = {name: dtype for name, dtype in found.items() if isinstance(dtype, DType)}
-            dtype = _folded_dtype(einsum.expr, {**dtypes, **known})
-            found[einsum.name] = _common(found.get(einsum.name), dtype)
+            if all(access.tensor in dtypes.keys() | known for access in einsum.reads()):
+                dtype = _folded_dtype(einsum.expr, {**dtypes, **known})
+                found[einsum.name] = _common(found.get(einsum.name), dtype)
     found |= declared
     for _ in range(_SETTLED):
         before = dict(found)
-        for einsum in scan.members:
+        for einsum in scan.einsums:
             if einsum.name not in declared:
                 dtype = _folded_dtype(einsum.expr, {**dtypes, **found})
                 found[einsum.name] = _common(found.get(einsum.name), dtype)
         if found == before:
             break
     dtypes |= {name: strong(dtype) for name, dtype in found.items()}
-    for einsum in scan.members:
+    for einsum in scan.einsums:
         einsum_dtype(einsum, dtypes)
 
 
@@ -261,6 +254,8 @@ def einsum_dtype(einsum: Einsum, dtypes: Mapping[str, DType]) -> DType:
                 f"the condition of {einsum.name} is {condition}, not bool", span=einsum.span
             )
     dtype = einsum.dtype or inferred
+    if einsum.otherwise is not None:
+        check_fits(einsum.otherwise, dtype, f"the `else` of {einsum.name}", einsum.span)
     if isinstance(einsum.expr, Reduce) and einsum.expr.op not in PLACES:
         _folded(einsum.expr, dtype)
     if einsum.dtype is not None and isinstance(einsum.body, Map) and is_chain(einsum.body.op):
@@ -273,6 +268,20 @@ def einsum_dtype(einsum: Einsum, dtypes: Mapping[str, DType]) -> DType:
             hint=f"it takes the kinds {', '.join(sorted(einsum.ring.kinds))}; cast the operands",
         )
     return dtype
+
+
+def check_fits(number: Literal, dtype: DType, what: str, span: Span | None) -> None:
+    """A number that stands for values of a dtype has no part that the dtype has not.
+
+    Raises:
+        OperandError: it is complex, and they are not.
+    """
+    if isinstance(number.value, complex) and dtype.kind not in ("complex", "object"):
+        raise OperandError(
+            f"{what} is {number.value}, which is complex, but the values are {dtype}",
+            span=number.span or span,
+            hint="give its real part, or cast the values to c64 or c128",
+        )
 
 
 def _under(expr: Expr) -> Expr:
@@ -346,7 +355,10 @@ def expr_dtype(expr: Expr, dtypes: Mapping[str, DType | Number]) -> DType | Numb
                     f"{index.tensor} indexes {expr.tensor}, but its dtype is not an integer's",
                     span=index.span or expr.span,
                 )
-        return dtypes[expr.tensor]
+        dtype = dtypes[expr.tensor]
+        if expr.fill is not None and isinstance(dtype, DType):
+            check_fits(expr.fill, dtype, f"the fill of {expr.tensor}", expr.span)
+        return dtype
     if isinstance(expr, Reduce):
         inside = strong(expr_dtype(expr.expr, dtypes))
         return I64 if expr.op in PLACES else _folded(expr, inside)

@@ -70,18 +70,28 @@ def evaluate(
         place: list[slice | int] = []
         for index in einsum.left:
             factors, at = index.coefficients(sizes)
-            here = [fixed.get(variable) for variable in factors]
-            place.append(slice(None) if None in here else sum(filter(None, here), at))
+            (variable,) = factors or ("",)
+            if variable and variable not in fixed:
+                place.append(slice(at, at + sizes[variable.upper()]))
+            else:
+                place.append(at + fixed.get(variable, 0))
         value = _over_free(einsum, arrays, sizes, dtypes, fixed)
         arrays[einsum.name][tuple(place)] = value
+
+    def advance(scan: Scan, fixed: Mapping[str, int]) -> None:
+        for coordinate in range(sizes[scan.rank]):
+            here = {**fixed, scan.variable: coordinate}
+            for member in scan.members:
+                if isinstance(member, Scan):
+                    advance(member, here)
+                else:
+                    write(member, here)
 
     with np.errstate(all="ignore"):
         for stage in stages(cascade):
             if isinstance(stage, Scan):
-                for coordinate in range(sizes[stage.rank]):
-                    for einsum in stage.members:
-                        write(einsum, {stage.variable: coordinate})
-                for einsum in stage.members:  # what does not step has nothing yet if V is 0
+                advance(stage, {})
+                for einsum in stage.einsums:  # what does not step has nothing yet if V is 0
                     shape = tuple(extent.value(sizes) for extent in extents[einsum.name])
                     arrays.setdefault(einsum.name, np.zeros(shape, dtypes[einsum.name].numpy))
             elif stage.name in stepping:

@@ -16,7 +16,7 @@ from ...ir.dtypes import DType
 from ...ir.einsum import Einsum
 from ...ir.infer import infer_dtypes
 from ...ir.printer import print_einsum
-from ...ir.scans import Stage, at, stages
+from ...ir.scans import Scan, Stage, at, stages
 from .formulas import dtype_text
 from .frame import Frame, tuple_text
 from .helpers import HELPERS
@@ -71,13 +71,22 @@ def _stage(frame: Frame, stage: Stage, stepping: Collection[str]) -> None:
         else:
             frame.line(f"{frame.tensor(stage.name)} = {_value(frame, stage).text}")
         return
-    for einsum in stage.members:
+    for einsum in stage.einsums:
         _room(frame, einsum.name)
-    coordinate = stage.rank + "'"
-    name = frame.coordinate(coordinate, stage.variable)
-    with frame.block(f"for {name} in range({frame.rank_size(stage.rank)}):"):
-        for einsum in stage.members:
-            _write(frame, at(einsum, stage.variable, coordinate), einsum)
+    _scan(frame, stage, {})
+
+
+def _scan(frame: Frame, scan: Scan, around: Mapping[str, str]) -> None:
+    """The loop of a scan; `around` has the coordinates of those around it, by their variables."""
+    coordinate = scan.rank + "'"
+    places = {**around, scan.variable: coordinate}
+    name = frame.coordinate(coordinate, scan.variable)
+    with frame.block(f"for {name} in range({frame.rank_size(scan.rank)}):"):
+        for member in scan.members:
+            if isinstance(member, Scan):
+                _scan(frame, member, places)
+            else:
+                _write(frame, at(member, places), member)
 
 
 def _room(frame: Frame, tensor: str) -> None:
@@ -94,7 +103,12 @@ def _write(frame: Frame, einsum: Einsum, shown: Einsum) -> None:
     _room(frame, einsum.name)
     frame.line(f"# {print_einsum(shown)}")
     value = EinsumEmitter(frame, einsum).over_free()
-    place = ", ".join(":" if index.variable else frame.expression(index) for index in einsum.left)
+    place = ", ".join(
+        (f"{index.offset}:" if index.offset else ":")
+        if any(index.variables())
+        else frame.expression(index)
+        for index in einsum.left
+    )
     frame.line(f"{frame.tensor(einsum.name)}[{place}] = {value}")
 
 

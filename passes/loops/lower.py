@@ -15,7 +15,7 @@ from ...ir.errors import UnsupportedError
 from ...ir.infer import infer_dtypes
 from ...ir.loops import ArrayAxis, Buffer, Check, LoopProgram, Nest, Scratch, Size, Sweep
 from ...ir.ranks import RankExpr, Term, affine
-from ...ir.scans import Scan, at, stages
+from ...ir.scans import Scan, Stage, at, stages
 from .nest import NestLowering
 from .point import Storage
 from .schedule import Limits
@@ -62,15 +62,7 @@ def lower(
     units |= {buffer.name: buffer.unit for buffer in scratch}
     hints = {rank.name: rank.shape for rank in cascade.ranks if isinstance(rank.shape, int)}
     storage = Storage(types, extents, units, hints)
-    found: list[Nest | Sweep] = []
-    for stage in stages(cascade):
-        if isinstance(stage, Scan):
-            coordinate = stage.rank + "'"
-            members = [at(einsum, stage.variable, coordinate) for einsum in stage.members]
-            nests = _lowered(members, storage, limits, scratch)
-            found.append(Sweep(coordinate, RankExpr.of_size(stage.rank), nests))
-        else:
-            found += _lowered([stage], storage, limits, scratch)
+    found = [_lowered(stage, {}, storage, limits, scratch) for stage in stages(cascade)]
     checks = [check for einsum in cascade.einsums for check in _checks(einsum, extents)]
     return LoopProgram(
         _symbol(cascade.name),
@@ -84,16 +76,25 @@ def lower(
 
 
 def _lowered(
-    einsums: Sequence[Einsum], storage: Storage, limits: Limits, scratch: list[Scratch]
-) -> tuple[Nest, ...]:
-    """The nests of Einsums, one each; their buffers join the others."""
-    nests: list[Nest] = []
-    for einsum in einsums:
-        names = {found.name for found in scratch}
-        lowered = NestLowering(einsum, storage, names).lower(limits)
-        scratch += lowered.scratch
-        nests.append(lowered.nest)
-    return tuple(nests)
+    stage: Stage,
+    around: Mapping[str, str],
+    storage: Storage,
+    limits: Limits,
+    scratch: list[Scratch],
+) -> Nest | Sweep:
+    """The nest of an Einsum, or the sweep of a scan; their buffers join the others.
+
+    `around` has the coordinates of the sweeps around it, by their variables.
+    """
+    if isinstance(stage, Scan):
+        coordinate = stage.rank + "'"
+        places = {**around, stage.variable: coordinate}
+        inside = [_lowered(each, places, storage, limits, scratch) for each in stage.members]
+        return Sweep(coordinate, RankExpr.of_size(stage.rank), tuple(inside))
+    names = {found.name for found in scratch}
+    lowered = NestLowering(at(stage, around), storage, names).lower(limits)
+    scratch += lowered.scratch
+    return lowered.nest
 
 
 def _symbol(name: str) -> str:

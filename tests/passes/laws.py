@@ -18,14 +18,7 @@ from einloom.passes.rewrites.delta import literal_in
 from einloom.passes.scope import Scope
 
 from ..cascades import Array, array
-
-#: Each semiring with a dtype on which all of its laws hold, sum_product with three.
-RINGS = (
-    *(("sum_product", name) for name in ("f64", "i32", "c128")),
-    *(("max_plus", "f64"), ("min_plus", "f64"), ("max_times", "bool"), ("min_max", "i8")),
-    *(("max_min", "f32"), ("log", "f64"), ("boolean", "bool"), ("counting", "i64")),
-    ("xor_and", "u8"),
-)
+from ..rings import RINGS as RINGS
 
 #: pass text -> Cascades
 LAWS: dict[str, list[str]] = {
