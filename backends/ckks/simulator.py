@@ -95,7 +95,7 @@ class Simulator:
         """The client whose secret key is in a file."""
         meta, payload = store.read(path, "secret key", NAME, self.parameters)
         secret = np.frombuffer(payload, np.int8)
-        if len(secret) != self.parameters.degree or not (abs(secret) <= 1).all():
+        if len(secret) != self.parameters.degree or not ((secret >= -1) & (secret <= 1)).all():
             raise ArgumentError("this file holds no secret key of these parameters")
         # Not the seed's: two runs of a stored client must not encrypt with the same noise.
         generator = np.random.Generator(np.random.SFC64(secrets.randbits(128)))
@@ -118,10 +118,10 @@ class Simulator:
         """Write a ciphertext or evaluation keys to a file."""
         if isinstance(item, Ciphertext):
             held: _Encrypted = item.payload
-            body = struct.pack("<dQ", held.variance, held.tag) + held.slots.tobytes()
+            body = struct.pack("<dQ", held.variance, held.tag) + held.slots.astype("<c16").tobytes()
         else:
             keys: _Keys = item.payload
-            body = keys.spread.tobytes()
+            body = keys.spread.astype("<f8").tobytes()
         store.save(path, NAME, self.parameters, item, body)
 
     def load_ciphertext(self, path: str | Path) -> Ciphertext:
@@ -130,7 +130,9 @@ class Simulator:
         if len(payload) != 16 + 16 * self.parameters.slots:
             raise ArgumentError("this file holds no ciphertext of these parameters")
         variance, tag = struct.unpack_from("<dQ", payload)
-        slots = np.frombuffer(payload, np.complex128, offset=16)
+        slots = np.frombuffer(payload, "<c16", offset=16).astype(np.complex128)
+        if not (variance >= 0 and tag and np.isfinite(slots).all()):
+            raise ArgumentError("this file holds no ciphertext that a simulator wrote")
         return store.ciphertext(meta, self.parameters, _Encrypted(slots, variance, tag))
 
     def load_keys(self, path: str | Path) -> EvaluationKeys:
@@ -138,7 +140,10 @@ class Simulator:
         meta, payload = store.read(path, "evaluation keys", NAME, self.parameters)
         if len(payload) != 8 * self.parameters.slots:
             raise ArgumentError("this file holds no evaluation keys of these parameters")
-        return store.keys(meta, self.parameters, _Keys(np.frombuffer(payload, np.float64)))
+        spread = np.frombuffer(payload, "<f8").astype(np.float64)
+        if not (np.isfinite(spread) & (spread >= 0)).all():
+            raise ArgumentError("this file holds no evaluation keys that a simulator wrote")
+        return store.keys(meta, self.parameters, _Keys(spread))
 
 
 class _SimulatedEncoder(Encoder):

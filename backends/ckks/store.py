@@ -10,8 +10,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import secrets
 import struct
-import tempfile
 from pathlib import Path
 from typing import Any, cast
 
@@ -69,25 +69,19 @@ def _write(
             payload,
         )
     )
-    # Beside its target: a rename is atomic within one file system alone. mkstemp's mode is 0600.
-    handle, beside = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    # Beside its target: a rename is atomic within one file system alone.
+    beside = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+    handle = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(body)
             file.write(hashlib.sha256(body).digest())
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(beside, mode & ~_umask())
         os.replace(beside, path)
     except BaseException:
         os.unlink(beside)
         raise
-
-
-def _umask() -> int:
-    held = os.umask(0o077)
-    os.umask(held)
-    return held
 
 
 def read(
