@@ -14,6 +14,7 @@ import math
 import numpy as np
 
 from .embedding import Reals, exponents
+from .engine import Slots
 from .params import Parameters
 
 #: The standard deviation of SEAL's and the standard's error distribution.
@@ -43,3 +44,25 @@ def key_switch(parameters: Parameters, level: int, spread: Reals) -> Reals:
     means = 1 / np.abs(1 - np.exp(1j * np.pi / n * exponents(parameters.slots))) ** 2
     digit_part: Reals = n / 2 * SIGMA**2 * digits * (n / 12 + means)
     return digit_part + rounding(n, spread)
+
+
+def gaussian(generator: np.random.Generator, deviation: Reals, unit: float) -> Slots:
+    """Complex noise on each slot, each part of the given deviation times the unit.
+
+    By Box and Muller in single precision: the logarithm and the circle are vectorised, which makes
+    this twice as fast as NumPy's normal deviates; seven digits of a noise are enough.
+    """
+    single = np.float32
+    radius, angle = generator.random((2, len(deviation)), dtype=single)
+    np.subtract(single(1), radius, out=radius)  # (0, 1]: the logarithm is finite
+    np.log(radius, out=radius)
+    radius *= single(-2)
+    np.sqrt(radius, out=radius)
+    radius *= deviation.astype(single)
+    angle *= single(2 * math.pi)
+    drawn = np.empty(len(deviation), np.complex64)
+    np.multiply(np.cos(angle), radius, out=drawn.real)
+    np.multiply(np.sin(angle), radius, out=drawn.imag)
+    noise = drawn.astype(np.complex128)
+    noise *= unit
+    return noise

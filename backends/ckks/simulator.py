@@ -17,18 +17,16 @@ from pathlib import Path
 import numpy as np
 
 from ...ir.errors import ArgumentError
-from . import noise, rules, store
+from . import noise, rules, store, tags
 from .embedding import Reals, to_coefficients, to_slots
 from .engine import Ciphertext, EvaluationKeys, Plaintext, Slots
 from .evaluator import BaseClient, BaseEvaluator, Encoder
+from .overflow import power, wrapped
 from .params import Parameters
 
 NAME = "simulated"
-_MASK = 2**64 - 1
 #: Too large a product is no mistake here: it wraps, as it would in a ciphertext.
 _overflowing = np.errstate(over="ignore", invalid="ignore")
-#: Kinds of operations: they keep apart the tags of what is made from one ciphertext.
-_RESCALE, _RELINEARIZE, _ROTATE, _MULTIPLY = range(1, 5)
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
@@ -155,7 +153,7 @@ class _SimulatedEncoder(Encoder):
         rounded = np.rint(exact * scale)
         stored = to_slots(rounded / scale)
         variance = float(np.mean((stored.real - slots.real) ** 2))
-        payload = _Encoded(stored, variance, _tag_of(rounded))
+        payload = _Encoded(stored, variance, tags.of(rounded))
         return Plaintext(self.parameters, level, scale, payload)
 
     def _knows(self, payload: object) -> bool:
@@ -187,10 +185,10 @@ class SimulatedClient(_SimulatedEncoder, BaseClient):
         tag = int(self._generator.integers(1, 2**64, dtype=np.uint64))
         slots, variance = encoded.slots, encoded.variance
         if self._noisy:
-            each = noise.fresh(self.parameters, level, self._spread) / scale / scale
-            slots = slots + _gaussian(self._generator, np.sqrt(each))
-            variance += float(each.mean())
-        slots, variance = _wrapped(self.parameters, level, scale, slots, variance)
+            each = noise.fresh(self.parameters, level, self._spread)
+            slots = slots + noise.gaussian(self._generator, np.sqrt(each), 1 / scale)
+            variance += float(each.mean()) / scale / scale
+        slots, variance = wrapped(self.parameters, level, scale, slots, variance)
         return Ciphertext(self._owner, level, scale, 2, _Encrypted(slots, variance, tag))
 
     def _decrypt(self, ciphertext: Ciphertext) -> Slots:
@@ -245,15 +243,15 @@ class SimulatedEvaluator(_SimulatedEncoder, BaseEvaluator):
     @_overflowing
     def _multiply(self, a: Ciphertext, b: Ciphertext) -> Ciphertext:
         x, y = _held(a), _held(b)
-        tag = _mixed(min(x.tag, y.tag), max(x.tag, y.tag), _MULTIPLY)
+        tag = tags.mixed(min(x.tag, y.tag), max(x.tag, y.tag), tags.MULTIPLY)
         return self._product(a, b.scale, 3, x.slots * y.slots, _product_variance(x, y), tag)
 
     @_overflowing
     def _square(self, a: Ciphertext) -> Ciphertext:
         x = _held(a)
         # Both factors have the same noise: 2·z·e, not z1·e2 + z2·e1 with two that are independent.
-        variance = 4 * _power(x.slots) * x.variance + 2 * x.variance * x.variance
-        tag = _mixed(x.tag, x.tag, _MULTIPLY)
+        variance = 4 * power(x.slots) * x.variance + 2 * x.variance * x.variance
+        tag = tags.mixed(x.tag, x.tag, tags.MULTIPLY)
         return self._product(a, a.scale, 3, x.slots * x.slots, variance, tag)
 
     @_overflowing
@@ -264,21 +262,21 @@ class SimulatedEvaluator(_SimulatedEncoder, BaseEvaluator):
 
     def _relinearize(self, a: Ciphertext) -> Ciphertext:
         x = _held(a)
-        tag = _mixed(x.tag, 0, _RELINEARIZE)
+        tag = tags.mixed(x.tag, 0, tags.RELINEARIZE)
         added = self._switching(a.level) if self._noisy else None
         return self._noised(a, a.level, a.scale, 2, x.slots, x.variance, tag, added)
 
     def _rotate(self, a: Ciphertext, step: int) -> Ciphertext:
         x = _held(a)
         slots = np.concatenate((x.slots[step:], x.slots[:step]))
-        tag = _mixed(x.tag, step, _ROTATE)
+        tag = tags.mixed(x.tag, step, tags.ROTATE)
         added = self._switching(a.level) if self._noisy else None
         return self._noised(a, a.level, a.scale, 2, slots, x.variance, tag, added)
 
     def _rescale(self, a: Ciphertext) -> Ciphertext:
         x = _held(a)
         scale = a.scale / self.parameters.primes[a.level]
-        tag = _mixed(x.tag, a.level, _RESCALE)
+        tag = tags.mixed(x.tag, a.level, tags.RESCALE)
         added = self._rounding(a.size) if self._noisy else None
         return self._noised(a, a.level - 1, scale, a.size, x.slots, x.variance, tag, added)
 
@@ -309,7 +307,7 @@ class SimulatedEvaluator(_SimulatedEncoder, BaseEvaluator):
         if added is not None:
             deviation, mean = added
             generator = np.random.Generator(np.random.SFC64((self._seed, tag)))
-            slots = slots + _gaussian(generator, deviation * (1 / scale))
+            slots = slots + noise.gaussian(generator, deviation, 1 / scale)
             variance += mean / scale / scale
         return self._made(a, level, scale, size, slots, variance, tag)
 
@@ -323,11 +321,11 @@ class SimulatedEvaluator(_SimulatedEncoder, BaseEvaluator):
         variance: float,
         tag: int,
     ) -> Ciphertext:
-        tag &= _MASK
+        tag &= tags.MASK
         variance = math.inf if math.isnan(variance) else variance  # 0 times a lost value
         if tag == 0:
             raise rules.transparent()
-        slots, variance = _wrapped(self.parameters, level, scale, slots, variance)
+        slots, variance = wrapped(self.parameters, level, scale, slots, variance)
         return Ciphertext(a.owner, level, scale, size, _Encrypted(slots, variance, tag))
 
     def _switching_deviation(self, level: int) -> tuple[Reals, float]:
@@ -349,61 +347,7 @@ def _encoded(plaintext: Plaintext) -> _Encoded:
     return payload
 
 
-def _power(slots: Slots) -> float:
-    """The mean of |z|². By einsum: BLAS would start its threads, which cost more than the sum."""
-    parts = slots.view(np.float64)
-    return float(np.einsum("i,i->", parts, parts)) / len(slots)
-
-
 def _product_variance(x: _Encrypted, y: _Encrypted | _Encoded) -> float:
     """z1·e2 + z2·e1 + e1·e2, messages and noise taken for independent."""
-    each = _power(x.slots) * y.variance + _power(y.slots) * x.variance
+    each = power(x.slots) * y.variance + power(y.slots) * x.variance
     return each + 2 * x.variance * y.variance
-
-
-def _gaussian(generator: np.random.Generator, deviation: Reals) -> Slots:
-    """Complex noise, each part of the given deviation."""
-    drawn = generator.standard_normal(2 * len(deviation)).view(np.complex128)
-    drawn *= deviation
-    return drawn
-
-
-def _wrapped(
-    parameters: Parameters, level: int, scale: float, slots: Slots, variance: float
-) -> tuple[Slots, float]:
-    """The slots, their coefficients taken modulo the level's modulus as a ciphertext has them.
-
-    No coefficient exceeds the root of the slots' mean square, so the usual case is told cheaply.
-    """
-    power = _power(slots)
-    room = parameters.log2_modulus(level) - math.log2(scale)
-    if power == 0 or (math.isfinite(power) and 0.5 * math.log2(power) < room - 1):
-        return slots, variance
-    period = 2.0 ** min(room, 1000.0)
-    if math.isfinite(power):
-        coefficients = to_coefficients(slots)
-        if np.abs(coefficients).max() < period / 2:
-            return slots, variance
-        coefficients -= period * np.rint(coefficients / period)
-    else:  # too large even for a float: nothing of the value is left
-        generator = np.random.Generator(np.random.SFC64(int(parameters.digest[:16], 16)))
-        coefficients = period * (generator.random(2 * len(slots)) - 0.5)
-    return to_slots(coefficients), math.inf
-
-
-def _tag_of(coefficients: Reals) -> int:
-    """0 for the zero polynomial; else odd, so that it cancels no ciphertext's tag."""
-    if not coefficients.any():
-        return 0
-    weights = np.arange(1, 2 * len(coefficients), 2, dtype=np.uint64) * np.uint64(
-        0x9E3779B97F4A7C15
-    )
-    return int((coefficients.view(np.uint64) * weights).sum(dtype=np.uint64)) | 1
-
-
-def _mixed(a: int, b: int, kind: int) -> int:
-    """A tag that stands for an operation on what the tags a and b stand for; never 0."""
-    mixed = (a * 0x9E3779B97F4A7C15 + b * 0xBF58476D1CE4E5B9 + kind * 0x94D049BB133111EB) & _MASK
-    mixed ^= mixed >> 31
-    mixed = mixed * 0xD6E8FEB86659FD93 & _MASK
-    return mixed ^ mixed >> 29 or 1

@@ -15,14 +15,14 @@ from .engines import DEEP, SMALL, pair, vector
 
 
 def test_rotation_is_left_and_cyclic() -> None:
-    it = pair(Simulator(SMALL), (1, 2, 5))
-    x = np.arange(SMALL.slots) / SMALL.slots
+    it = pair(Simulator(DEEP), (1, 2, 5))
+    x = np.arange(DEEP.slots) / DEEP.slots
     one = it.client.encrypt(it.client.encode(x))
-    for step in (1, 5, -SMALL.slots + 2, SMALL.slots + 1):
+    for step in (1, 5, -DEEP.slots + 2, DEEP.slots + 1):
         got = it.client.decrypt(it.server.rotate(one, step))
-        np.testing.assert_allclose(got.real, np.roll(x, -step), atol=2e-2)
+        np.testing.assert_allclose(got.real, np.roll(x, -step), atol=1e-5)
     assert it.server.rotate(one, 0) is one
-    assert it.server.rotate(one, SMALL.slots) is one
+    assert it.server.rotate(one, DEEP.slots) is one
     assert it.server.counts.rotations == {1: 2, 5: 1, 2: 1}
 
 
