@@ -18,8 +18,9 @@ MOST_BITS = 60
 _DEGREES = tuple(2**k for k in range(3, 18))
 #: The largest of N/2 Gaussian slots is within so many bits of their standard deviation.
 _TAIL_BITS = 3
-#: A special prime so much larger than the others makes a key switch no noisier than a rescale.
-_SPECIAL_BITS = 4
+#: A special prime so many bits above the others makes a key switch no noisier than a rescale, on
+#: any slot; with fewer, down to the least, a few slots get more.
+_SPECIAL_BITS, _LEAST_SPECIAL_BITS = 10, 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,9 +138,10 @@ class Parameters:
             noise += math.ceil(math.log2(depth + 1))
             middle = max(precision + noise, (2 * degree).bit_length() + 4)
             first = middle + max(1, math.ceil(math.log2(magnitude)) + 1) + 1
-            special = first + _SPECIAL_BITS
-            if special > MOST_BITS:
-                tried.append(f"N = {degree}: a prime of {special} bits, {MOST_BITS} are allowed")
+            special = min(first + _SPECIAL_BITS, MOST_BITS)
+            if special < first + _LEAST_SPECIAL_BITS:
+                needed = first + _LEAST_SPECIAL_BITS
+                tried.append(f"N = {degree}: a prime of {needed} bits, {MOST_BITS} are allowed")
                 continue
             total = first + depth * middle + special
             if total > budget(degree):

@@ -2,13 +2,17 @@
 
 import math
 
+import numpy as np
 import pytest
 
 from einloom.backends.ckks.params import Parameters
 from einloom.backends.ckks.primes import is_prime, ntt_primes
 from einloom.backends.ckks.seal import sealapi
 from einloom.backends.ckks.security import STANDARD_2018
+from einloom.backends.ckks.simulator import Simulator
 from einloom.ir.errors import ArgumentError
+
+from .engines import pair
 
 
 @pytest.mark.parametrize("degree", [1024, 8192, 32768])
@@ -87,6 +91,21 @@ def test_the_choice_has_room(slots: int, depth: int) -> None:
     half = parameters.degree // 2
     if half >= 2 * slots and half in STANDARD_2018:  # a ring of half the degree would not do
         assert parameters.bits > STANDARD_2018[half]
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_choice_is_precise_enough(seed: int) -> None:
+    """20 bits on every slot, after each kind of noise."""
+    parameters = Parameters.choose(slots=4096, depth=1, precision=20)
+    it = pair(Simulator(parameters, seed=seed), (3,))
+    x = np.random.default_rng(seed).uniform(-1, 1, parameters.slots)
+    fresh = it.client.encrypt(it.client.encode(x))
+    half = it.server.encode(np.full(parameters.slots, 0.5))
+    halved = it.server.rescale(it.server.multiply_plain(fresh, half))
+    rotated = it.server.rotate(halved, 3)
+    for ciphertext, exact in ((fresh, x), (halved, x / 2), (rotated, np.roll(x / 2, -3))):
+        error = np.abs(it.client.decrypt(ciphertext).real - exact).max()
+        assert 2.0**-26 < error < 2.0**-20
 
 
 def test_no_ring_is_large_enough() -> None:
