@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from ..ir import limits
 from ..ir.cascade import Cascade
-from ..ir.einsum import Access, Expr, Map, Op, Reduce, UserOperator, levels, walk
+from ..ir.einsum import Access, Map, Op, Reduce, UserOperator, levels, walk
 from ..ir.errors import ResolveError
 from ..ir.source import Span
 from ..ir.verify import MAX_DEPTH
@@ -32,7 +32,7 @@ class Budget:
 
     def claim(self, laws: int, ops: Iterable[Op], span: Span) -> None:
         """Laws of these operators are about to be tried."""
-        self.laws += laws * (_TRIAL + sum(map(self._nodes_of, ops)))
+        self.laws += laws * (_TRIAL + sum(self._written_out(op)[0] for op in ops))
         limits.LAWS.check(self.laws, span, ResolveError, at_least=True)
 
     def inline(self, called: Cascade, span: Span | None) -> None:
@@ -42,38 +42,38 @@ class Budget:
         self.inlined += self._cascades[id(called)][1]
         limits.INLINED.check(self.inlined, span, ResolveError, at_least=True)
 
-    def write_out(self, name: str, body: Expr, span: Span) -> None:
-        """An operator has this body.
+    def write_out(self, made: UserOperator, span: Span) -> None:
+        """An operator is defined.
 
         Raises:
-            ResolveError: with the operators that it applies written out, it is too large or deep.
+            ResolveError: with the operators that it is made of written out, it is too large or
+                deep.
         """
-        nodes, depth = self._written_out(body)
+        nodes, depth = self._written_out(made)
         limits.OPERATOR.check(nodes, span, ResolveError)
         if depth > MAX_DEPTH:
             raise ResolveError(
-                f"{name}, written out, is nested more than {MAX_DEPTH} deep",
+                f"{made}, written out, is nested more than {MAX_DEPTH} deep",
                 span=span,
                 hint=limits.OPERATOR.instead,
             )
 
-    def _nodes_of(self, op: Op) -> int:
+    def _written_out(self, op: Op) -> tuple[int, int]:
+        """The nodes of an operator and its depth, with those that it applies and its laws name."""
         if not isinstance(op, UserOperator):
-            return 1
+            return 1, 0
         if id(op) not in self._operators:
-            self._operators[id(op)] = op, *self._written_out(op.body)
-        return self._operators[id(op)][1]
-
-    def _written_out(self, body: Expr) -> tuple[int, int]:
-        """The nodes of an expression and its depth, with the operators that it applies."""
-        nodes = deepest = 0
-        for node, depth in levels(body):
-            nodes += 1
-            if isinstance(node, Map | Reduce) and isinstance(node.op, UserOperator):
-                nodes += self._nodes_of(node.op)
-                depth += self._operators[id(node.op)][2]
-            deepest = max(deepest, depth)
-        return nodes, deepest
+            nodes = deepest = 0
+            for node, depth in (*((named, 1) for named in op.named), *levels(op.body)):
+                applied = node.op if isinstance(node, Map | Reduce) else node
+                if isinstance(applied, UserOperator):
+                    more, below = self._written_out(applied)
+                    nodes += more
+                    depth += below
+                nodes += 1
+                deepest = max(deepest, depth)
+            self._operators[id(op)] = op, nodes, deepest
+        return self._operators[id(op)][1:]
 
 
 def _nodes(cascade: Cascade) -> int:

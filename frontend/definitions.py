@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from ..ir.einsum import Expr, Law, Literal, Op, Parameter, UserOperator
 from ..ir.errors import ResolveError
 from ..ir.laws import refute_operator, refute_semiring
-from ..ir.operators import OPERATORS, REDUCTIONS, Number, Semiring, identity_of, user_semiring
+from ..ir.operators import REDUCTIONS, Number, Semiring, arity_of, identity_of, user_semiring
 from .budget import Budget
 from .expressions import resolve_expr, resolve_number
 from .scope import PLAIN, Library, Scope, new_name, read_dtype, similar
@@ -43,7 +43,6 @@ def resolve_operator(
         )
     scope = Scope(frozenset(), dict.fromkeys(names, 0), frozenset(names), PLAIN, library)
     body = resolve_expr(item.body, scope)
-    budget.write_out(name, body, item.name.span)
     laws, valued = _laws(item, scope)
     if (laws or valued) and len(names) != 2:
         raise ResolveError(
@@ -58,14 +57,13 @@ def resolve_operator(
         body,
         tuple(law for law in _LAWS if law in laws),
         resolve_number(identity, scope) if identity is not None else None,
-        tuple(_named(value, library).text for value in valued.get("distributes_over", ())),
-        next((_named(value, library).text for value in valued.get("inverse", ())), None),
+        tuple(_binary(value, library) for value in valued.get("distributes_over", ())),
+        next((_binary(value, library) for value in valued.get("inverse", ())), None),
         item.span,
     )
-    named = (library.operator(name) for name in (*made.distributes_over, made.inverse or ""))
-    tried = [made, *(op for op in named if op is not None)]
-    budget.claim(len(item.laws), tried, item.name.span)
-    refuted = refute_operator(made, library.operator)
+    budget.write_out(made, item.name.span)
+    budget.claim(len(item.laws), (made,), item.name.span)
+    refuted = refute_operator(made)
     if refuted is not None:
         law, example = refuted
         place = next((i.span for i in item.laws if i.name.text == law), item.name.span)
@@ -170,8 +168,7 @@ def _binary(expr: Syntax, library: Library) -> Op:
     text = _named(expr, library).text if not _is_reduction(expr) else REDUCTIONS[expr.text].name
     op = library.operator(text)
     assert op is not None
-    arity = op.arity if isinstance(op, UserOperator) else OPERATORS[op].arity
-    if arity != 2:
+    if arity_of(op) != 2:
         raise ResolveError(
             f"{text} does not take two operands", span=expr.span, hint="such as add, mul, max"
         )

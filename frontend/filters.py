@@ -19,6 +19,9 @@ from ..ir.printer import print_expr
 #: From the name of each variable and size to what multiplies it; "" is the constant.
 _Affine: TypeAlias = dict[str, int]
 
+#: A number with which a comparison may be true since integers wrap.
+_LARGE = 2**31
+
 #: Comparisons of which every pair is looked at.
 _PAIRED = 32
 
@@ -70,6 +73,8 @@ def _at_least_zero(expr: Expr) -> list[_Affine]:
     left, right = map(_affine, expr.args)
     if left is None or right is None:
         return []
+    if any(abs(coefficient) >= _LARGE for coefficient in (*left.values(), *right.values())):
+        return []  # i64 may wrap
     rises, falls = _plus(right, left, -1), _plus(left, right, -1)
     match expr.op:
         case "le":

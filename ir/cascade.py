@@ -153,12 +153,12 @@ def _applied(expr: Expr) -> Iterator[Op]:
 
 
 def _collect(ops: Iterable[Op], into: dict[UserOperator, None], seen: set[int]) -> None:
-    """Adds the text's own operators, those in a body first; `seen` are those that were met.
+    """Adds the text's own operators, those that one is made of first; `seen` were met before.
 
     They are met by their identity, for to compare two is to compare all that they are made of.
     """
     for op in ops:
         if isinstance(op, UserOperator) and id(op) not in seen:
             seen.add(id(op))
-            _collect(_applied(op.body), into, seen)
+            _collect((*op.named, *_applied(op.body)), into, seen)
             into[op] = None

@@ -7,7 +7,6 @@ refuted comes with its counterexample.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from functools import lru_cache
 from typing import Any, TypeAlias
@@ -16,7 +15,7 @@ import numpy as np
 
 from .cascade import Cascade, TensorDecl
 from .dtypes import BOOL, F64, I64, U8, DType, of_numpy
-from .einsum import Access, Einsum, Expr, Literal, Map, Op, UserOperator, accesses
+from .einsum import Access, Einsum, Expr, Literal, Map, UserOperator, accesses
 from .errors import EinloomError, OperandError
 from .infer import op_dtype
 from .interpreter import evaluate
@@ -43,7 +42,7 @@ _SAMPLES = 200
 _TOLERANCE = 64  # units of precision
 
 
-def refute_operator(op: UserOperator, find: Callable[[str], Op | None]) -> Refuted | None:
+def refute_operator(op: UserOperator) -> Refuted | None:
     """The first law of an operator that does not hold, and where; None if all seem to.
 
     What rewrites rely on wherever the operator stands has to hold of every value: of NaN and
@@ -51,22 +50,21 @@ def refute_operator(op: UserOperator, find: Callable[[str], Op | None]) -> Refut
     `distributes_over` and `inverse` are laws of finite numbers, as they are of `*` and `+`. An
     operator that declares no dtype is tried on floats, integers and bools, where it keeps the type.
     """
-    if not (op.laws or op.identity or op.distributes_over or op.inverse):
+    if not (op.laws or op.identity or op.named):
         return None
-    over = tuple(found for name in op.distributes_over if (found := find(name)) is not None)
-    return _tried(op, over, None if op.inverse is None else find(op.inverse))
+    return _tried(op)
 
 
 @lru_cache(maxsize=256)
-def _tried(op: UserOperator, over: tuple[Op, ...], inverse: Op | None) -> Refuted | None:
+def _tried(op: UserOperator) -> Refuted | None:
     typed = [parameter.dtype for parameter in op.parameters]
     if any(typed):
-        return _refuted(op, over, inverse, [dtype or F64 for dtype in typed])
+        return _refuted(op, [dtype or F64 for dtype in typed])
     first, *rest = [dtype for dtype in (F64, I64, U8, BOOL) if _keeps(op, dtype)] or [F64]
-    found = _refuted(op, over, inverse, [first, first])
-    order = replace(op, identity=None)
+    found = _refuted(op, [first, first])
+    order = replace(op, identity=None, distributes_over=(), inverse=None)
     for dtype in rest:
-        found = found or _refuted(order, (), None, [dtype, dtype])
+        found = found or _refuted(order, [dtype, dtype])
     return found
 
 
@@ -77,9 +75,7 @@ def _keeps(op: UserOperator, dtype: DType) -> bool:
         return False
 
 
-def _refuted(
-    op: UserOperator, over: tuple[Op, ...], inverse: Op | None, dtypes: list[DType]
-) -> Refuted | None:
+def _refuted(op: UserOperator, dtypes: list[DType]) -> Refuted | None:
     """The first law that does not hold of these dtypes."""
     a, b, c = (Access(name, (RankExpr.of_variable("i"),)) for name in ("A", "B", "C"))
     three = [*dtypes, dtypes[0]]
@@ -103,11 +99,11 @@ def _refuted(
     if op.identity is not None:
         laws.append(("identity", times(a, op.identity), a, known))
         laws.append(("identity", times(op.identity, a), a, known))
-    for plus in over:
+    for plus in op.distributes_over:
         apart = Map(plus, (times(a, b), times(a, c)))
         laws.append(("distributes_over", times(a, Map(plus, (b, c))), apart, finite))
-    if inverse is not None:
-        laws.append(("inverse", Map(inverse, (times(a, b), b)), a, finite))
+    if op.inverse is not None:
+        laws.append(("inverse", Map(op.inverse, (times(a, b), b)), a, finite))
     for law, left, right, samples in laws:
         for values in samples:
             example = _differ(left, right, dict(zip("ABC", values, strict=True)))

@@ -174,6 +174,11 @@ def in_table(operator: Op) -> str:
     )
 
 
+def arity_of(operator: Op) -> int:
+    """How many operands an operator takes; of one of the table that is a chain, two."""
+    return operator.arity if isinstance(operator, UserOperator) else OPERATORS[operator].arity
+
+
 def laws_of(operator: Op) -> frozenset[Law]:
     """The laws that an operator has, or claims."""
     if isinstance(operator, UserOperator):
@@ -190,8 +195,9 @@ def identity_of(operator: Op) -> Number | None:
 
 def distributes(operator: Op, over: Op) -> bool:
     """Whether a*(b+c) = a*b + a*c, `operator` being the first of these and `over` the second."""
-    row = operator if isinstance(operator, UserOperator) else OPERATORS[operator]
-    return str(over) in row.distributes_over
+    if isinstance(operator, UserOperator):
+        return over in operator.distributes_over
+    return over in OPERATORS[operator].distributes_over
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Container
+from typing import get_args
 
 from .cascade import Cascade
 from .einsum import (
@@ -12,6 +13,7 @@ from .einsum import (
     Coordinate,
     Einsum,
     Expr,
+    Law,
     Literal,
     Map,
     Op,
@@ -22,8 +24,8 @@ from .einsum import (
     walk,
 )
 from .errors import VerifyError
-from .operators import OPERATORS, REDUCTIONS, SEMIRINGS, Semiring, identity_of, is_chain
-from .ranks import Quotient, RankExpr, affine
+from .operators import OPERATORS, REDUCTIONS, SEMIRINGS, Semiring, arity_of, identity_of, is_chain
+from .ranks import Quotient, Rank, RankExpr, affine
 from .scans import check_definitions
 from .source import Span
 
@@ -130,13 +132,21 @@ def _verify_ranks(cascade: Cascade) -> set[str]:
         if any(True for _ in rank.shape.variables()):
             _fail(f"the shape {rank.shape} of rank {rank.name} is not a size", rank.span)
         if isinstance(rank.shape, Quotient):
-            _verify_index(rank.shape.dividend, ranks, rank.span)
-            _verify_index(rank.shape.divisor, ranks, rank.span)
+            _verify_quotient(rank.shape, ranks, rank)
             continue
         if rank.shape.constant is not None:
             _fail(f"the shape of rank {rank.name} is a number, so write it as one", rank.span)
         _verify_index(rank.shape, ranks, rank.span)
     return ranks
+
+
+def _verify_quotient(shape: Quotient, ranks: set[str], rank: Rank) -> None:
+    _verify_index(shape.dividend, ranks, rank.span)
+    _verify_index(shape.divisor, ranks, rank.span)
+    if shape.divisor.constant is not None and shape.divisor.constant < 1:
+        _fail(f"the shape {shape} of rank {rank.name} divides by no positive size", rank.span)
+    if shape.offset not in _SIGNED:
+        _fail(f"a number in the shape of rank {rank.name} does not fit in 64 bits", rank.span)
 
 
 def _verify_partitions(cascade: Cascade, ranks: set[str]) -> None:
@@ -158,11 +168,14 @@ def _verify_partitions(cascade: Cascade, ranks: set[str]) -> None:
 
 
 def _verify_assumption(expr: Expr, ranks: set[str]) -> None:
-    """An assumption is made of sizes, integers and operators of the table."""
+    """An assumption is a comparison, made of sizes, integers and operators of the table."""
+    if not isinstance(expr, Map) or expr.op not in _COMPARISONS:
+        _fail("an assumption is a comparison", expr.span, "such as `M % 128 == 0`")
     for node in walk(expr):
         if isinstance(node, Coordinate) and node.name in ranks:
             continue
         if isinstance(node, Literal) and type(node.value) is int:
+            _verify_literal(node, expr.span)
             continue
         if isinstance(node, Map) and node.op in _SIZE_OPERATORS:
             _verify_map(node)
@@ -174,9 +187,8 @@ def _verify_assumption(expr: Expr, ranks: set[str]) -> None:
         )
 
 
-_SIZE_OPERATORS: frozenset[Op] = frozenset(
-    ("add", "sub", "mul", "floordiv", "mod", "eq", "ne", "lt", "le", "gt", "ge")
-)
+_COMPARISONS: frozenset[Op] = frozenset(("eq", "ne", "lt", "le", "gt", "ge"))
+_SIZE_OPERATORS = _COMPARISONS | {"add", "sub", "mul", "floordiv", "mod"}
 
 
 def _verify_definitions(cascade: Cascade, arity: dict[str, int], ranks: set[str]) -> None:
@@ -192,10 +204,14 @@ def _verify_definitions(cascade: Cascade, arity: dict[str, int], ranks: set[str]
             _fail(f"{made.name} is defined twice, in two ways", span)
     for operator in operators:
         _verify_operator(operator)
+        if operator.identity is not None:
+            _verify_literal(operator.identity, operator.span)
     for ring in semirings:
+        for number in (ring.zero, ring.one):
+            _verify_literal(Literal(number), None)
         for op in (ring.add, ring.mul):
             _verify_op(op, None)
-            if (op.arity if isinstance(op, UserOperator) else OPERATORS[op].arity) != 2:
+            if arity_of(op) != 2:
                 _fail(f"{op} does not take two operands, so it is no part of {ring.name}", None)
         if identity_of(ring.add) is None:
             _fail(f"{ring.add} has no identity, so {ring.name} cannot add with it", None)
@@ -208,9 +224,15 @@ def _verify_operator(operator: UserOperator) -> None:
             _fail(f"{name!r} cannot be a parameter's name", operator.span)
     if not names or len(set(names)) < len(names):
         _fail(f"{operator.name} names each of its parameters once", operator.span)
-    binary = operator.laws or operator.identity or operator.distributes_over or operator.inverse
+    binary = operator.laws or operator.identity or operator.named
     if binary and len(names) != 2:
         _fail(f"{operator.name} has laws, so it takes two operands", operator.span)
+    if operator.laws != tuple(law for law in get_args(Law) if law in operator.laws):
+        _fail(f"the laws of {operator.name} are not in order, each once", operator.span)
+    for op in operator.named:
+        _verify_op(op, operator.span)
+        if arity_of(op) != 2:
+            _fail(f"{op} does not take two operands, so no law of {operator.name} has it", None)
     _verify_depth(operator.body)
     for node in walk(operator.body):
         if isinstance(node, Access) and node == Access(node.tensor) and node.tensor in names:

@@ -5,6 +5,10 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Sequence
 
+from einloom.ir.dtypes import DTYPES
+from einloom.ir.einsum import PLACES
+from einloom.ir.operators import OPERATORS, REDUCTIONS, SEMIRINGS
+
 DEFINITIONS = (
     "op halve(a) [] = a / 2",
     "op clip(a: f64, b) = min(a, b)",
@@ -14,8 +18,11 @@ DEFINITIONS = (
 
 LAWFUL = (
     "op largest(a, b) [commutative, associative, identity = -inf] = max(a, b)",
-    "op plus(a, b) [commutative, associative, identity = 0, inverse = sub] = a + b",
-    "op times(a, b) [commutative, identity = 1, distributes_over = add] = a * b",
+    "op minus(a, b) = a - b",
+    "op plus(a, b) [commutative, associative, identity = 0, inverse = minus] = a + b",
+    "op times(a, b) [commutative, identity = 1, distributes_over = add, distributes_over = plus]"
+    " = a * b",
+    "op again(a, b) [inverse = div, distributes_over = sum] = times(a, b)",
     "op both(a: bool, b: bool) [idempotent] = a & b",
     "semiring tropic(max, add, -inf, 0)",
     "semiring owned(plus, times, 0, 1)",
@@ -28,7 +35,13 @@ HEADER = (
     *("D[2*K-1, 3]: i8", "E[]", "F[R]: bf16", "H[K]"),
 )
 
-RINGS = ("sum_product", "max_plus", "min_plus", "max_times", "log", "boolean", "xor_and")
+RINGS = tuple(SEMIRINGS)
+FOLDS = (*REDUCTIONS, *map(str, PLACES))
+#: The operators that are called by their names, by how many operands they take.
+CALLED = {
+    arity: [n for n, row in OPERATORS.items() if row.arity == arity and "cast" not in n]
+    for arity in (1, 2, 3)
+}
 BINARY = (
     "+",
     "-",
@@ -50,7 +63,6 @@ BINARY = (
 )
 NUMBERS = ("0", "1", "2.5", "-3", "1e-9", "2j", "inf", "-inf", "nan", "true", "false",
            "complex(1.0, -0.0)", ".5", "7.", "18446744073709551615")  # fmt: skip
-DTYPES = ("bool", "i8", "i64", "u16", "f16", "bf16", "f32", "f64", "c64", "c128")
 
 
 class Writer:
@@ -114,20 +126,21 @@ class Writer:
             case 3 | 4:
                 return f"({a} {self.rng.choice(BINARY)} {b})"
             case 5:
-                return f"{self.rng.choice(('exp', 'sqrt', 'sigmoid', 'halve', 'conj'))}({a})"
+                return f"{self.rng.choice((*CALLED[1], 'halve'))}({a})"
             case 6:
-                return f"select({a} < {b}, {b}, {c})" if "<" not in a + b else f"max({a}, {b}, {c})"
+                arity = self.rng.choice((2, 2, 3))
+                return f"{self.rng.choice(CALLED[arity])}({', '.join((a, b, c)[:arity])})"
             case 7:
-                return f"{self.rng.choice(('cast', 'bitcast'))}({a}, {self.rng.choice(DTYPES)})"
+                return (
+                    f"{self.rng.choice(('cast', 'bitcast'))}({a}, {self.rng.choice(tuple(DTYPES))})"
+                )
             case 8:
                 return f"{self.rng.choice('-~')}({a})"
             case 9:
                 symbol = self.rng.choice("+*&|^")
                 return f"(({a}) {symbol} ({b}) {symbol} ({c}))"
             case _:
-                fold = self.rng.choice(
-                    ("sum", "prod", "max", "any", "logaddexp", self.own_folds[0], "argmin")
-                )
+                fold = self.rng.choice((*FOLDS, self.own_folds[0]))
                 inside = self.expr(f"{bound}n", depth - 1) if "n" not in bound else "B[0]"
                 return f"{fold}[n] (A[n,0] * ({inside}))" if "n" not in bound else f"clip({a}, {b})"
 
@@ -144,7 +157,9 @@ class Writer:
 
     def filtered(self) -> None:
         otherwise = self.rng.choice(("", f" else {self.rng.choice(NUMBERS)}"))
-        self.add(f"{self.new()}[i] = A[i,j] where (i <= j) & ({self.expr('ij', 2)}){otherwise}")
+        self.add(
+            f"{self.new()}[i] = A[i,j] where (i <= j) & ({self.expr('ij', 2)} != j){otherwise}"
+        )
 
     def place(self) -> None:
         fold = self.rng.choice(("max", "min"))
@@ -174,6 +189,8 @@ class Writer:
         self.add(f"{self.new()}[j] = A[T[j],{self.rng.choice(('j', 'T[J-1-j]', '0'))}{fill}]")
 
     def own(self) -> None:
+        if self.lawful:
+            self.add(f"{self.new()}[j] = again(B[j], {self.leaf('j')})")
         self.add(f"{self.new()} = {self.rng.choice(self.own_folds)}[i,j] A[i,j]")
 
     def call(self) -> None:
@@ -187,4 +204,4 @@ class Writer:
         self.add(f"{self.new()}[{left}] = A[i,0]")
 
     def typed(self) -> None:
-        self.add(f"{self.new()}[i]: {self.rng.choice(DTYPES)} = A[i,j] * B[j] + A[i,j]")
+        self.add(f"{self.new()}[i]: {self.rng.choice(tuple(DTYPES))} = A[i,j] * B[j] + A[i,j]")

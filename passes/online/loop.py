@@ -6,24 +6,32 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
 from ...ir.cascade import Cascade
+from ...ir.dtypes import DType
 from ...ir.einsum import (
     PLACES,
+    Access,
     Einsum,
+    Expr,
+    Literal,
+    Map,
     Reduce,
+    accesses,
     free_variables,
+    substitute,
     walk,
 )
 from ...ir.errors import PassError
-from ...ir.infer import known_dtypes
+from ...ir.infer import expr_dtype, known_dtypes
 from ...ir.lift import lift
 from ...ir.operators import identity_of
 from ...ir.printer import print_expr
+from ...ir.ranks import RankExpr
 from ..analysis.families import Ranks
 from ..analysis.statements import axes_of, canonical, input_axes
 from ..rewrite import has_law
 from ..scope import Scope
-from .confirm import refuted
-from .forms import Form, NotSeparable
+from .confirm import exceeds, refuted
+from .forms import Form, NotSeparable, Shift
 from .separate import Separator
 
 #: Under these `+` distributes as `*` does under sum: max(a + d, b + d) = max(a, b) + d.
@@ -119,6 +127,15 @@ class Loop:
                     continue
                 self._moving.add(einsum.name)
 
+    @property
+    def reductions(self) -> tuple[str, ...]:
+        """All that is reduced over the rank, whether it may share the loop or not."""
+        return tuple(
+            einsum.name
+            for einsum in self.cascade.einsums
+            if self.variable in _bound(einsum) and self.variable not in einsum.free
+        )
+
     # ---- what the Separator asks
 
     def moves(self, tensor: str) -> bool:
@@ -135,6 +152,13 @@ class Loop:
         if tensor in self.folds:
             raise NotSeparable(f"{tensor} is complete only after the loop")
         return self.einsums[tensor]
+
+    def dtype(self, expr: Expr) -> DType | None:
+        """The dtype of an expression; None for a number, or where it is not known."""
+        if any(access.tensor not in self.scope.dtypes for access in accesses(expr)):
+            return None
+        found = expr_dtype(expr, self.scope.dtypes)
+        return found if isinstance(found, DType) else None
 
     # ---- one reduction
 
@@ -165,23 +189,20 @@ class Loop:
             raise NotSeparable(
                 f"{einsum.name} reduces over {self.variable} twice", span=einsum.span
             )
+        otherwise = einsum.otherwise
+        if otherwise is not None and otherwise.value != identity_of(op):
+            raise NotSeparable(
+                f"{einsum.name} is {print_expr(otherwise)} where its filter leaves nothing, and "
+                f"not what {op} of nothing is",
+                span=einsum.span,
+            )
         additive = op in ADDITIVE
         body = reduce.expr
         if not self.separator.moves(body):
             return Fold(einsum, reduce, others, (Form(body),), additive)
         self._check_type(einsum.name, einsum)
-        if additive:
-            found = self.separator.addends(body)
-            if found.kernel is None:
-                raise NotSeparable(f"`{print_expr(body)}` reads nothing at {self.variable}")
-            terms = [Form(found.kernel, found.outer)]
-        elif op == "add":
-            terms = self.separator.factors(body)
-        else:
-            raise NotSeparable(
-                f"{einsum.name} folds by {op}, out of which nothing is known to be taken",
-                span=einsum.span,
-            )
+        with self.separator.inside_of(einsum.dtype or self.dtype(body)):
+            terms = self._terms(einsum, reduce, additive=additive)
         wrong = refuted(self.separator, body, terms, additive=additive)
         if wrong is not None:
             raise NotSeparable(
@@ -197,6 +218,7 @@ class Loop:
         for term in terms:
             for shift in term.shifts:
                 self._check_type(shift.value.tensor, einsum)
+            self._check_bounded(einsum, term)
             owed = [each for each, _ in term.outer]
             owed += [each for shift in term.shifts for each in (shift.value, shift.scale) if each]
             for each in owed:
@@ -208,6 +230,81 @@ class Loop:
                         span=einsum.span,
                     )
         return Fold(einsum, reduce, others, tuple(terms), additive)
+
+    def _terms(self, einsum: Einsum, reduce: Reduce, *, additive: bool) -> list[Form]:
+        body = reduce.expr
+        if additive:
+            found = self.separator.addends(body)
+            if found.kernel is None:
+                raise NotSeparable(f"`{print_expr(body)}` reads nothing at {self.variable}")
+            return [Form(found.kernel, found.outer)]
+        if reduce.op == "add":
+            return self.separator.factors(body)
+        raise NotSeparable(
+            f"{einsum.name} folds by {reduce.op}, out of which nothing is known to be taken",
+            span=einsum.span,
+        )
+
+    def _check_bounded(self, einsum: Einsum, term: Form) -> None:
+        """What a maximum is subtracted from is nowhere above what that is the maximum of.
+
+        Else the sum of a prefix may overflow that the whole would not, and what a prefix has added
+        while its maximum was still that of nothing is lost.
+        """
+        if term.exponent is None:
+            return
+        bound: Expr | None = None
+        for shift in term.shifts:
+            value = self._largest(shift)
+            bound = value if bound is None else Map("add", (bound, value))
+        assert bound is not None
+        exponent = term.exponent
+        for condition in (*term.active, *([] if einsum.where is None else [einsum.where])):
+            exponent = Map("select", (condition, exponent, Literal(float("-inf"))))
+        if exceeds(self.separator, exponent, bound, self._meaning, self.scope.dtypes):
+            names = ", ".join(dict.fromkeys(shift.value.tensor for shift in term.shifts))
+            raise NotSeparable(
+                f"{names} may be less than `{print_expr(term.exponent)}`, from which it is "
+                f"subtracted in {einsum.name}: what is repaired may overflow, or be lost",
+                span=einsum.span,
+                hint="subtract the maximum of the same values, under the same filter",
+            )
+
+    def _largest(self, shift: Shift) -> Expr:
+        """What a shift is the largest of, so that it takes as much from an exponent at least."""
+        fold = self.folds[shift.value.tensor]
+        value = fold.reduce.expr
+        if fold.einsum.where is not None:
+            nothing = Literal(shift.sign * float("inf"))
+            value = Map("select", (fold.einsum.where, value, nothing))
+        pairs = zip(fold.einsum.left, shift.value.indices, strict=True)
+        value = substitute(
+            value,
+            {
+                variable.variable: index
+                for variable, index in pairs
+                if variable.variable is not None and isinstance(index, RankExpr)
+            },
+        )
+        if shift.scale is not None:
+            value = Map("mul", (value, shift.scale))
+        return value if shift.sign < 0 else Map("neg", (value,))
+
+    def _meaning(self, access: Access) -> Expr | None:
+        """What an intermediate is, at an Access, if it neither moves nor reduces."""
+        einsum = self.einsums.get(access.tensor)
+        if einsum is None or self.moves(access.tensor) or not self.scope.alone(einsum):
+            return None
+        plain = einsum.where is None and access.fill is None
+        if not plain or any(isinstance(node, Reduce) for node in walk(einsum.expr)):
+            return None
+        values: dict[str, RankExpr] = {}
+        for variable, index in zip(einsum.left, access.indices, strict=True):
+            if variable.variable is None or not isinstance(index, RankExpr):
+                return None
+            if values.setdefault(variable.variable, index) != index:
+                return None
+        return substitute(einsum.expr, values)
 
     def _check_type(self, tensor: str, einsum: Einsum) -> None:
         """What is repaired, or deferred, is floating: the laws hold there, up to rounding."""

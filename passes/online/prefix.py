@@ -50,6 +50,8 @@ class SharedPrefix(Pass):
     def __call__(self, cascade: Cascade) -> Cascade:
         check_rank(cascade, self.rank)
         check_rank(cascade, self.batch)
+        if self.batch == self.rank:
+            raise PassError(f"the batch is another rank than {self.rank}, which falls into two")
         loop = Loop(flattened(cascade, self.rank), self.rank)
         for name, reason in loop.refused.items():
             raise PassError(f"{name} cannot be merged: {reason}")

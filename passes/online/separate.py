@@ -20,10 +20,12 @@ the same condition.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Protocol
 
+from ...ir.dtypes import DTYPES, DType, promote
 from ...ir.einsum import (
     Access,
     Einsum,
@@ -51,6 +53,7 @@ from .forms import (
     is_infinite,
     is_zero,
     joined,
+    larger,
     negated,
     plus,
     sign_of,
@@ -74,6 +77,10 @@ class Around(Protocol):
         """The Einsum of an intermediate that moves and is no such reduction."""
         ...
 
+    def dtype(self, expr: Expr) -> DType | None:
+        """The dtype of an expression; None for a number, or where it is not known."""
+        ...
+
 
 class Separator:
     """Takes bodies apart, as factors or as addends."""
@@ -84,6 +91,30 @@ class Separator:
         self.kernels: dict[str, Kernel] = {}
         self._factors: dict[str, list[Form]] = {}
         self._addends: dict[tuple[str, bool], Sum] = {}
+        #: What the body that is taken apart is computed in, where it is known.
+        self._computed: DType | None = None
+
+    @contextmanager
+    def inside_of(self, computed: DType | None) -> Generator[None]:
+        """While a body of this dtype is taken apart."""
+        before, self._computed = self._computed, computed
+        try:
+            yield
+        finally:
+            self._computed = before
+
+    def _kept(self, expr: Expr) -> Expr:
+        """What stays in a reduction, in the dtype in which it was an operand of the whole body.
+
+        Alone it might be computed in less: an integer that multiplied a float would wrap.
+        """
+        dtype, computed = self._around.dtype(expr), self._computed
+        if dtype is None or computed is None or not computed.is_inexact:
+            return expr
+        bits = computed.bits // (2 if computed.kind == "complex" else 1)
+        if dtype.kind == "complex" or (dtype.kind == "float" and dtype.bits >= bits):
+            return expr
+        return Map("cast", (expr,), DTYPES[f"f{bits}"] if bits != 16 else computed)
 
     # ---- what an expression depends on
 
@@ -146,7 +177,8 @@ class Separator:
     def _read_factors(self, access: Access) -> list[Form]:
         einsum, expr, values = self._unfolded(access)
         if einsum.name not in self._factors:
-            terms = self.factors(expr)
+            with self.inside_of(einsum.dtype or self._around.dtype(expr)):
+                terms = self.factors(expr)
             made: list[Form] = []
             for number, term in enumerate(terms):
                 whole = len(terms) == 1 and not term.outer
@@ -159,7 +191,8 @@ class Separator:
         einsum, expr, values = self._unfolded(access)
         key = einsum.name, masks
         if key not in self._addends:
-            found = self.addends(expr, masks=masks)
+            with self.inside_of(einsum.dtype or self._around.dtype(expr)):
+                found = self.addends(expr, masks=masks)
             made = self._kernel(einsum, f"+{masks:d}", found.kernel, whole=not found.outer)
             self._addends[key] = replace(found, kernel=made)
         found = self._addends[key]
@@ -176,7 +209,7 @@ class Separator:
             NotSeparable: it does not come apart.
         """
         if not self.moves(expr):
-            return [Form(expr)]
+            return [Form(self._kept(expr))]
         if not self.walks(expr):
             return [Form(None, ((expr, 1),))]
         if isinstance(expr, Access):
@@ -252,8 +285,22 @@ class Separator:
         outer = tuple((Map("abs", (each,)), power) for each, power in term.outer)
         return [replace(term, kernel=kernel, outer=outer)]
 
+    def _widens(self, expr: Map) -> bool:
+        """Whether a cast is one to a float that holds all values of its operand's float type.
+
+        Another one may overflow, or lose what a difference leaves, once the parts are apart.
+        """
+        dtype = self._around.dtype(expr.args[0])
+        kinds = {each.kind for each in (dtype, expr.dtype) if each is not None}
+        return (
+            dtype is not None
+            and expr.dtype is not None
+            and kinds == {"float"}
+            and promote(dtype, expr.dtype) == expr.dtype
+        )
+
     def _cast(self, expr: Map) -> list[Form]:
-        if expr.dtype is None or expr.dtype.kind != "float":
+        if not self._widens(expr):
             raise self._mixed(expr)
         return [
             term
@@ -278,12 +325,23 @@ class Separator:
             raise self._mixed(expr)
         given: list[Expr] = [each.kernel or Literal(1) for each in (one, other)]
         kernel = Map("select", (condition, *given), span=expr.span)
-        active = owed.active
-        if owed.shifts and zero_second:
-            active = (*active, condition)
-        elif owed.shifts and zero_first:
-            active = (*active, Map("eq", (condition, Literal(False))))
-        return [Form(kernel, owed.outer, owed.shifts, active)]
+        outer, active = owed.outer, owed.active
+        if zero_first or zero_second:
+            chosen = condition if zero_second else Map("eq", (condition, Literal(False)))
+            outer = tuple((self._owed_if(chosen, each), power) for each, power in outer)
+            active = (*active, chosen) if owed.shifts else active
+        exponent = larger(one.exponent, other.exponent)
+        return [Form(kernel, outer, owed.shifts, active, exponent)]
+
+    def _owed_if(self, condition: Expr, owed: Expr) -> Expr:
+        """What is owed where a condition holds; one where it holds nowhere.
+
+        A choice of zeros alone is zero, whatever they were not divided by.
+        """
+        anywhere = condition
+        if self.walks(condition):
+            anywhere = Reduce("or", (self._around.variable,), condition)
+        return Map("select", (anywhere, owed, Literal(1)))
 
     def _exponential(self, expr: Map) -> list[Form]:
         """exp(x - d + c) = exp(x - d) * exp(c): d stays, to be repaired; c is deferred."""
@@ -315,7 +373,7 @@ class Separator:
             else:
                 outer.append((Map(op, (term,)), sign))
         kernel = Map(op, (exponent,), span=expr.span)
-        return [Form(kernel, tuple(outer), tuple(kept), found.active)]
+        return [Form(kernel, tuple(outer), tuple(kept), found.active, found.kernel)]
 
     def _shift(self, term: Expr, sign: int, base: str) -> Shift | None:
         """The term as what only falls while its value is folded; None if it may rise."""
@@ -362,7 +420,7 @@ class Separator:
             NotSeparable: it does not come apart.
         """
         if not self.moves(expr):
-            return Sum(expr)
+            return Sum(self._kept(expr))
         if not self.walks(expr):
             return self._constant(expr)
         if isinstance(expr, Access):
@@ -388,7 +446,7 @@ class Separator:
             if may and one.kernel is not None:
                 kernel = Map("select", (condition, one.kernel, second), span=expr.span)
                 return Sum(kernel, one.outer, (*one.active, condition))
-        if expr.op == "cast" and expr.dtype is not None and expr.dtype.kind == "float":
+        if expr.op == "cast" and self._widens(expr):
             one = self.addends(expr.args[0], masks=masks)
             inside = None if one.kernel is None else replace(expr, args=(one.kernel,))
             return Sum(inside, one.outer, one.active)

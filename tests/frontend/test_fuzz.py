@@ -25,8 +25,13 @@ from einloom.ir.verify import verify
 from ..cascades import Sample, generals
 from ..generated import examples
 from ..support import ROOT
+from ..texts import Writer
 
-EXAMPLES = [path.read_text("utf-8") for path in sorted(ROOT.glob("examples/*.ein"))]
+_WRITTEN = random.Random(0)
+EXAMPLES = [
+    *(path.read_text("utf-8") for path in sorted(ROOT.glob("examples/*.ein"))),
+    *(Writer(_WRITTEN, lawful=False).text() for _ in range(50)),
+]
 
 #: Everything that the grammar is made of, and some that it is not.
 TOKENS = """

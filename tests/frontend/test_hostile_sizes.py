@@ -208,6 +208,15 @@ WITHIN: dict[str, Case] = {
         ),
         DEEP,
     ),
+    "operators in the laws of one another": (
+        lambda: body(
+            before="op o0(a, b) = a\n"
+            + lines(
+                lambda n: f"op o{n + 1}(a, b) [distributes_over = o{n}, inverse = o{n}] = a", 4_500
+            )
+        ),
+        LAWS,
+    ),
     "laws": (
         lambda: body(before=lines(lambda n: f"op o{n}(a, b) [commutative] = a + b", 7_000)),
         LAWS,

@@ -15,6 +15,7 @@ from einloom.frontend.builder import Builder
 from einloom.frontend.parser import parse_cascade
 from einloom.ir.cascade import Cascade, TensorDecl
 from einloom.ir.einsum import (
+    PLACES,
     Access,
     Coordinate,
     Einsum,
@@ -24,7 +25,7 @@ from einloom.ir.einsum import (
     Reduce,
     UserOperator,
 )
-from einloom.ir.operators import OPERATORS, REDUCTIONS, Semiring
+from einloom.ir.operators import OPERATORS, REDUCTIONS, SEMIRINGS, Semiring
 from einloom.ir.ranks import Partition, Quotient, Rank, RankExpr, Term
 from einloom.ir.source import Source
 
@@ -139,16 +140,25 @@ CONSTRUCTS: dict[str, Callable[[Any], bool]] = {
 
 
 @cache
-def reached() -> tuple[frozenset[type], frozenset[str], frozenset[str]]:
-    """The kinds of nodes, the constructs and the operators that the texts have."""
-    kinds, constructs, operators = set[type](), set[str](), set[str]()
+def reached() -> tuple[set[type], set[str], set[str], set[str], set[str]]:
+    """The kinds of nodes, the constructs, the operators, the reductions and the semirings."""
+    kinds, constructs, mapped, folded, rings = set[type](), *(set[str]() for _ in range(4))
     for cascade in read():
         for node in inside(cascade):
             kinds.add(node.__class__)
-            if isinstance(node, Map | Reduce):
-                operators.add(str(node.op))
-            constructs |= {name for name, is_it in CONSTRUCTS.items() if is_it(node)}
-    return frozenset(kinds), frozenset(constructs), frozenset(operators)
+            match node:
+                case Map():
+                    mapped.add(str(node.op))
+                case Reduce():
+                    folded.add(str(node.op))
+                case Einsum():
+                    rings.add(node.ring.name)
+                case _:
+                    pass
+            constructs |= {
+                name for name, is_it in CONSTRUCTS.items() if name not in constructs and is_it(node)
+            }
+    return kinds, constructs, mapped, folded, rings
 
 
 def test_every_kind_of_node_is_reached() -> None:
@@ -159,10 +169,11 @@ def test_every_construct_is_reached() -> None:
     assert sorted(CONSTRUCTS.keys() - reached()[1]) == []
 
 
-def test_every_infix_operator_is_reached() -> None:
-    infix = {name for name, row in OPERATORS.items() if row.symbol}
-    assert sorted(infix - reached()[2]) == []
-    assert {REDUCTIONS[name].name for name in ("sum", "prod", "max", "any")} <= reached()[2]
+def test_every_operator_and_semiring_is_reached() -> None:
+    mapped, folded, rings = reached()[2:]
+    assert sorted(OPERATORS.keys() - mapped) == []
+    assert sorted({*(row.name for row in REDUCTIONS.values()), *map(str, PLACES)} - folded) == []
+    assert sorted(SEMIRINGS.keys() - rings) == []
 
 
 def test_every_rule_of_the_grammar_is_reached(monkeypatch: pytest.MonkeyPatch) -> None:

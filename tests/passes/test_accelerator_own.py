@@ -219,11 +219,18 @@ def test_names_that_mean_nothing(tmp_path: Path) -> None:
         el.accelerator("x")
     with pytest.raises(el.EinloomError, match=r"no workload 'GPT'[\s\S]*XLM"):
         el.accelerator("FLAT", "GPT")
+    with pytest.raises(el.EinloomError, match="no design is named"):
+        el.accelerator([])
+    with pytest.raises(el.EinloomError, match="no length is named"):
+        el.accelerator("FLAT", "BERT", [])
     for length in ("4G", 0, "-1", True, 2.5):
         with pytest.raises(el.EinloomError, match="no sequence length"):
             el.accelerator("FLAT", "BERT", [length])  # type: ignore[list-item] # pyright: ignore[reportArgumentType]
     with pytest.raises(el.EinloomError, match="no file"):
         el.accelerator(file=tmp_path / "none.toml")
+    (tmp_path / "bytes.toml").write_bytes(b"\xff\xfe")
+    with pytest.raises(el.EinloomError, match="is not text"):
+        el.accelerator(file=tmp_path / "bytes.toml")
     with pytest.raises(el.EinloomError, match="data, and there is none for BERT at length 2K"):
         el.accelerator("FLAT", "BERT", "2K")
     with pytest.raises(KeyError):
