@@ -380,9 +380,7 @@ def expr_dtype(expr: Expr, dtypes: Mapping[str, DType | Number]) -> DType | Numb
 _SIZE = replace(I64, weak=True)
 
 
-def beside_floats(
-    expr: Map, dtypes: Mapping[str, DType | Number]
-) -> tuple[DType | None, ...]:
+def beside_floats(expr: Map, dtypes: Mapping[str, DType | Number]) -> tuple[DType | None, ...]:
     """To what each operand is converted before the operator: of sizes alone, to what is beside it.
 
     None where NumPy's own promotion does: so too in a chain, which converts all to one type, and

@@ -25,11 +25,11 @@ def fold_constants(einsum: Einsum, scope: Scope) -> tuple[Einsum, ...] | None:
         Y[i] = A[i] * (2.0 * 3.0) + 0
      -> Y[i] = A[i] * 6.0
 
-    An integer is cast to the type that it has unfolded, unless it stands beside floats or sizes: a
-    number alone is weaker than what it is made of. Condition: an
-    operand goes if it is the operator's identity in the type computed in, and that type and the
-    type of the result do not depend on it; a filter that is always true goes. Exact,
-    but for the sign of a zero. Source: the definition of Map; the table of operators' identities.
+    An integer is cast to the type that it has unfolded, if not beside floats or sizes: alone it is
+    weaker than what it is made of. Condition: an operand goes if it is the operator's identity in
+    the type computed in, and that type and the type of the result do not depend on it; a filter
+    that is always true goes. Exact, but for the sign of a zero. Source: the definition of Map; the
+    table of operators' identities.
     """
     if not scope.typed(einsum):
         return None
