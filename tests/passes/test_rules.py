@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import re
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import MISSING, fields
 from typing import Any, cast
@@ -28,7 +30,7 @@ from einloom.passes.spec import parse_pipeline
 
 from ..cascades import Array, Sample, assert_close, generals, products
 from ..support import Golden
-from .laws import LAWS, RINGS, law_cascade, law_inputs
+from .laws import LAWS, RINGS, RULES, law_cascade, law_inputs
 
 
 def law(text: str) -> Pass:
@@ -42,6 +44,25 @@ def test_every_pass_is_tried() -> None:
     others = {"hom", "adjoint", "plain"}
     others |= {"defer", "online", "merge", "shared_prefix", "fewest-passes"}
     assert {law(text).name for text in LAWS} | others == set(pass_names())
+
+
+_CITED = re.compile(r"rules? (\d+)(?: \([^)]*\))?(?: and (\d+))?")
+
+
+def test_every_rule_is_a_pass(golden: Golden) -> None:
+    """A table: each rule, the passes whose docstrings cite it, and how many Cascades try it."""
+    cited: dict[int, list[str]] = {number: [] for number in range(1, len(RULES) + 1)}
+    for name, made in available_passes().items():
+        text = " ".join((made.__doc__ or "").split())
+        for number in {int(n) for found in _CITED.findall(text) for n in found if n}:
+            cited[number].append(name)
+    tried = Counter(law(text).name for text, sources in LAWS.items() for _ in sources)
+    lines: list[str] = []
+    for number, names in cited.items():
+        shown = ", ".join(f"{name} {tried[name] or '(below)'}" for name in sorted(names))
+        lines.append(f"{number:2} {RULES[number - 1]:26}{shown}")
+        assert shown, f"no pass cites rule {number}"
+    golden("passes/rules.txt", "\n".join(lines) + "\n")
 
 
 def near(before: Cascade, arrays: Mapping[str, Array], got: Array, want: Array) -> bool:
