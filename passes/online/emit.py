@@ -28,8 +28,8 @@ from ...ir.einsum import (
 from ...ir.errors import PassError
 from ...ir.operators import identity_of
 from ...ir.ranks import RankExpr, Term
-from .forms import Form, Shift
-from .loop import Fold, Loop
+from .forms import Fold, Form, Shift
+from .loop import Loop
 
 _INFINITE = {"max": float("-inf"), "logaddexp": float("-inf"), "min": float("inf")}
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
-from ...ir.einsum import Access, Coordinate, Einsum, Expr, Literal, Map, substitute
+from ...ir.einsum import Access, Coordinate, Einsum, Expr, Literal, Map, Reduce, substitute
 from ...ir.errors import PassError
 from ...ir.ranks import RankExpr
 
@@ -56,6 +56,40 @@ class Form:
             (*self.active, *other.active),
             joined("add", self.exponent, other.exponent),
         )
+
+
+@dataclass(frozen=True, slots=True)
+class Fold:
+    """A reduction over the rank, and the terms that its body is apart in.
+
+    `others` are the variables that it folds beside the rank's. One term that owes nothing is the
+    body itself. With `additive` terms, `+` stands for `*`.
+    """
+
+    einsum: Einsum
+    reduce: Reduce
+    others: tuple[str, ...]
+    terms: tuple[Form, ...]
+    additive: bool
+
+    @property
+    def name(self) -> str:
+        return self.einsum.name
+
+    @property
+    def shifted(self) -> bool:
+        """Whether its terms are to be repaired while the loop runs."""
+        return any(term.shifts for term in self.terms)
+
+    @property
+    def hides(self) -> bool:
+        """Whether a guard hides from it what the text does not: -inf less a maximum of -inf."""
+        return any(not shift.guarded for term in self.terms for shift in term.shifts)
+
+    @property
+    def deferred(self) -> bool:
+        """Whether something of it is left for after the loop."""
+        return len(self.terms) > 1 or any(term.outer for term in self.terms)
 
 
 @dataclass(frozen=True, slots=True)

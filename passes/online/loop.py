@@ -2,74 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Iterable
 
 from ...ir.cascade import Cascade
 from ...ir.dtypes import DType
 from ...ir.einsum import (
     PLACES,
-    Access,
     Einsum,
     Expr,
-    Literal,
-    Map,
     Reduce,
     accesses,
     free_variables,
-    substitute,
     walk,
 )
-from ...ir.errors import PassError
-from ...ir.infer import expr_dtype, known_dtypes
-from ...ir.lift import lift
+from ...ir.infer import expr_dtype
 from ...ir.operators import identity_of
 from ...ir.printer import print_expr
-from ...ir.ranks import RankExpr
-from ..analysis.families import Ranks
-from ..analysis.statements import axes_of, canonical, input_axes
 from ..rewrite import has_law
 from ..scope import Scope
-from .confirm import exceeds, refuted
-from .forms import Form, NotSeparable, Shift
+from .bounds import check_bounded
+from .confirm import refuted
+from .forms import Fold, Form, NotSeparable
 from .separate import Separator
 
 #: Under these `+` distributes as `*` does under sum: max(a + d, b + d) = max(a, b) + d.
 ADDITIVE = frozenset({"max", "min", "logaddexp"})
-
-
-@dataclass(frozen=True, slots=True)
-class Fold:
-    """A reduction over the rank, and the terms that its body is apart in.
-
-    `others` are the variables that it folds beside the rank's. One term that owes nothing is the
-    body itself. With `additive` terms, `+` stands for `*`.
-    """
-
-    einsum: Einsum
-    reduce: Reduce
-    others: tuple[str, ...]
-    terms: tuple[Form, ...]
-    additive: bool
-
-    @property
-    def name(self) -> str:
-        return self.einsum.name
-
-    @property
-    def shifted(self) -> bool:
-        """Whether its terms are to be repaired while the loop runs."""
-        return any(term.shifts for term in self.terms)
-
-    @property
-    def hides(self) -> bool:
-        """Whether a guard hides from it what the text does not: -inf less a maximum of -inf."""
-        return any(not shift.guarded for term in self.terms for shift in term.shifts)
-
-    @property
-    def deferred(self) -> bool:
-        """Whether something of it is left for after the loop."""
-        return len(self.terms) > 1 or any(term.outer for term in self.terms)
 
 
 class Loop:
@@ -218,7 +175,7 @@ class Loop:
         for term in terms:
             for shift in term.shifts:
                 self._check_type(shift.value.tensor, einsum)
-            self._check_bounded(einsum, term)
+            check_bounded(self.separator, self.scope, self.folds, einsum, term)
             owed = [each for each, _ in term.outer]
             owed += [each for shift in term.shifts for each in (shift.value, shift.scale) if each]
             for each in owed:
@@ -244,67 +201,6 @@ class Loop:
             f"{einsum.name} folds by {reduce.op}, out of which nothing is known to be taken",
             span=einsum.span,
         )
-
-    def _check_bounded(self, einsum: Einsum, term: Form) -> None:
-        """What a maximum is subtracted from is nowhere above what that is the maximum of.
-
-        Else the sum of a prefix may overflow that the whole would not, and what a prefix has added
-        while its maximum was still that of nothing is lost.
-        """
-        if term.exponent is None:
-            return
-        bound: Expr | None = None
-        for shift in term.shifts:
-            value = self._largest(shift)
-            bound = value if bound is None else Map("add", (bound, value))
-        assert bound is not None
-        exponent = term.exponent
-        for condition in (*term.active, *([] if einsum.where is None else [einsum.where])):
-            exponent = Map("select", (condition, exponent, Literal(float("-inf"))))
-        if exceeds(self.separator, exponent, bound, self._meaning, self.scope.dtypes):
-            names = ", ".join(dict.fromkeys(shift.value.tensor for shift in term.shifts))
-            raise NotSeparable(
-                f"{names} may be less than `{print_expr(term.exponent)}`, from which it is "
-                f"subtracted in {einsum.name}: what is repaired may overflow, or be lost",
-                span=einsum.span,
-                hint="subtract the maximum of the same values, under the same filter",
-            )
-
-    def _largest(self, shift: Shift) -> Expr:
-        """What a shift is the largest of, so that it takes as much from an exponent at least."""
-        fold = self.folds[shift.value.tensor]
-        value = fold.reduce.expr
-        if fold.einsum.where is not None:
-            nothing = Literal(shift.sign * float("inf"))
-            value = Map("select", (fold.einsum.where, value, nothing))
-        pairs = zip(fold.einsum.left, shift.value.indices, strict=True)
-        value = substitute(
-            value,
-            {
-                variable.variable: index
-                for variable, index in pairs
-                if variable.variable is not None and isinstance(index, RankExpr)
-            },
-        )
-        if shift.scale is not None:
-            value = Map("mul", (value, shift.scale))
-        return value if shift.sign < 0 else Map("neg", (value,))
-
-    def _meaning(self, access: Access) -> Expr | None:
-        """What an intermediate is, at an Access, if it neither moves nor reduces."""
-        einsum = self.einsums.get(access.tensor)
-        if einsum is None or self.moves(access.tensor) or not self.scope.alone(einsum):
-            return None
-        plain = einsum.where is None and access.fill is None
-        if not plain or any(isinstance(node, Reduce) for node in walk(einsum.expr)):
-            return None
-        values: dict[str, RankExpr] = {}
-        for variable, index in zip(einsum.left, access.indices, strict=True):
-            if variable.variable is None or not isinstance(index, RankExpr):
-                return None
-            if values.setdefault(variable.variable, index) != index:
-                return None
-        return substitute(einsum.expr, values)
 
     def _check_type(self, tensor: str, einsum: Einsum) -> None:
         """What is repaired, or deferred, is floating: the laws hold there, up to rounding."""
@@ -334,55 +230,3 @@ class Loop:
 def _bound(einsum: Einsum) -> set[str]:
     nodes = (node for node in walk(einsum.expr) if isinstance(node, Reduce))
     return {*einsum.free, *(v for node in nodes for v in node.variables)}
-
-
-def flattened(cascade: Cascade, variable: str) -> Cascade:
-    """The Cascade with every reduction over a variable's rank as an Einsum over that variable.
-
-    Reductions inside expressions become Einsums of their own, over an alias of the rank too, whose
-    bound variable becomes the rank's where it may.
-
-    Raises:
-        PassError: there is one, and the dtypes that say what it is stored in are not known.
-    """
-    ranks = Ranks(cascade)
-    root = ranks.root(variable.upper())
-
-    def wanted(node: Reduce) -> bool:
-        return any(ranks.root(v.upper()) == root for v in node.variables)
-
-    found = _lifted(cascade, variable, wanted)
-    axes = input_axes(cascade, ranks)
-    einsums: list[Einsum] = []
-    for einsum in found.einsums:
-        here = canonical(einsum, axes, ranks)
-        axes.setdefault(here.name, axes_of(here.left))
-        einsums.append(here)
-    same = all(new is old for new, old in zip(einsums, found.einsums, strict=True))
-    return found if same else replace(found, einsums=tuple(einsums))
-
-
-def _lifted(cascade: Cascade, variable: str, wanted: Callable[[Reduce], bool]) -> Cascade:
-    inner = [
-        einsum
-        for einsum in cascade.einsums
-        for node in walk(einsum.expr)
-        if isinstance(node, Reduce) and node is not einsum.expr and wanted(node)
-    ]
-    if not inner:
-        return cascade
-    missing = [decl.name for decl in cascade.inputs if decl.dtype is None]
-    if missing:
-        raise PassError(
-            f"{inner[0].name} reduces over {variable} inside an expression, and the dtypes that "
-            "say what it is stored in are not known",
-            span=inner[0].span,
-            hint=f"declare them: `{missing[0]}[...]: f32`; or write the reduction as an Einsum",
-        )
-    names = cascade.names()
-    dtypes = known_dtypes(cascade)
-    einsums: list[Einsum] = []
-    for einsum in cascade.einsums:
-        made, rest = lift(einsum, wanted, names, dtypes)
-        einsums += [*made, rest]
-    return replace(cascade, einsums=tuple(einsums))

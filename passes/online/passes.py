@@ -12,7 +12,9 @@ from ...ir.errors import PassError, PipelineError
 from ...ir.ranks import Partition, Rank
 from ..base import Pass
 from .emit import Cut, Emitter, kept_dtype, one_or
-from .loop import Fold, Loop, flattened
+from .flatten import flattened
+from .forms import Fold
+from .loop import Loop
 from .rebuild import Finals, rebuilt
 
 

@@ -11,8 +11,9 @@ from ...ir.errors import PassError
 from ...ir.ranks import Rank, RankExpr, Term
 from ..base import Pass
 from .emit import Cut, Emitter, guarded, named, repaired
-from .forms import Form
-from .loop import Fold, Loop, flattened
+from .flatten import flattened
+from .forms import Fold, Form
+from .loop import Loop
 from .passes import check_rank
 from .rebuild import rebuilt
 

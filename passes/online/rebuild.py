@@ -23,8 +23,8 @@ from ...ir.ranks import Partition, RankExpr
 from ..rewrite import needed_for
 from ..scope import Scope
 from .emit import guarded, identity, kept_dtype, named
-from .forms import Outer, chained, signed
-from .loop import Fold, Loop
+from .forms import Fold, Outer, chained, signed
+from .loop import Loop
 
 #: What each term of a reduction is in the end, by the reduction's name and the term's number.
 Finals = Mapping[tuple[str, int], Access]
