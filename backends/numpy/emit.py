@@ -17,6 +17,7 @@ from ...ir.einsum import Einsum
 from ...ir.infer import infer_dtypes
 from ...ir.printer import print_einsum
 from ...ir.scans import Scan, Stage, at, stages
+from ...ir.windows import narrowed, shifts
 from .formulas import dtype_text
 from .frame import Frame, tuple_text
 from .helpers import HELPERS
@@ -57,7 +58,7 @@ def emit(cascade: Cascade, dtypes: Mapping[str, DType] | None = None) -> str:
         _stage(frame, last, stepping)
         frame.line(f"return {', '.join(map(frame.tensor, cascade.outputs))}")
         return _module(frame, with_out=False)
-    value = _value(frame, last)
+    value = _value(frame, narrowed(last, frame.windows, {}), last)
     in_place = value.call is not None
     frame.line(f"return {value.call}, out=out)" if in_place else f"return {value.text}")
     return _module(frame, with_out=in_place)
@@ -67,9 +68,10 @@ def _stage(frame: Frame, stage: Stage, stepping: Collection[str]) -> None:
     """The statements of an Einsum, or of a scan: a loop in which its coordinate is a number."""
     if isinstance(stage, Einsum):
         if stage.name in stepping:
-            _write(frame, stage, stage)
+            _write(frame, narrowed(stage, frame.windows, {}), stage)
         else:
-            frame.line(f"{frame.tensor(stage.name)} = {_value(frame, stage).text}")
+            value = _value(frame, narrowed(stage, frame.windows, {}), stage)
+            frame.line(f"{frame.tensor(stage.name)} = {value.text}")
         return
     for einsum in stage.einsums:
         _room(frame, einsum.name)
@@ -86,7 +88,10 @@ def _scan(frame: Frame, scan: Scan, around: Mapping[str, str]) -> None:
             if isinstance(member, Scan):
                 _scan(frame, member, places)
             else:
-                _write(frame, at(member, places), member)
+                here = narrowed(at(member, places), frame.windows, places)
+                _write(frame, here, member)
+        for shift in shifts(scan, frame.windows):
+            _write(frame, at(shift, around), shift)
 
 
 def _room(frame: Frame, tensor: str) -> None:
@@ -112,8 +117,8 @@ def _write(frame: Frame, einsum: Einsum, shown: Einsum) -> None:
     frame.line(f"{frame.tensor(einsum.name)}[{place}] = {value}")
 
 
-def _value(frame: Frame, einsum: Einsum) -> Value:
-    frame.line(f"# {print_einsum(einsum)}")
+def _value(frame: Frame, einsum: Einsum, shown: Einsum) -> Value:
+    frame.line(f"# {print_einsum(shown)}")
     return EinsumEmitter(frame, einsum).emit()
 
 
