@@ -34,16 +34,35 @@ def fresh(parameters: Parameters, level: int, spread: Reals) -> Reals:
     return public + rounding(n, spread)
 
 
-def key_switch(parameters: Parameters, level: int, spread: Reals) -> Reals:
-    """Of a key switch with one digit a prime, as SEAL does it.
+def key_switch(
+    parameters: Parameters, level: int, spread: Reals, key: np.random.Generator
+) -> Reals:
+    """Of a key switch with one digit a prime, as SEAL does it; `key` draws the key's own errors.
 
-    SEAL's digits are in [0, q), so their mean q/2 stands out where 1/(1 - ζ) is large.
+    On a slot it is the sum over the digits of digit times error, divided by P. The errors are the
+    key's, the same at each use, so what is drawn of them here is their part of the variance. SEAL's
+    digits are in [0, q), so their mean q/2 stands out where 1/(1 - ζ) is large.
     """
-    n, special = parameters.degree, float(parameters.special)
-    digits = math.fsum((float(q) / special) ** 2 for q in parameters.primes[: level + 1])
+    n = parameters.degree
+    squares = _digit_squares(parameters, level)
+    total = math.fsum(squares)
+    # The errors of k digits alike give a sum of k exponential variates: Gamma(k).
+    alike = total**2 / math.fsum(square**2 for square in squares)
+    errors = n / 2 * SIGMA**2 * total * key.standard_gamma(alike, parameters.slots) / alike
     means = 1 / np.abs(1 - np.exp(1j * np.pi / n * exponents(parameters.slots))) ** 2
-    digit_part: Reals = n / 2 * SIGMA**2 * digits * (n / 12 + means)
-    return digit_part + rounding(n, spread)
+    digits: Reals = errors * (n / 12 + means)
+    return digits + rounding(n, spread)
+
+
+def key_matters(parameters: Parameters, level: int) -> bool:
+    """Whether a key switch has more of its digits' noise, on any slot, than 1% of a rounding's."""
+    n = parameters.degree
+    most = n / 2 * SIGMA**2 * math.fsum(_digit_squares(parameters, level)) * (n / math.pi) ** 2
+    return most > 0.01 * n / 24 * (2 * n / 3)
+
+
+def _digit_squares(parameters: Parameters, level: int) -> list[float]:
+    return [(q / parameters.special) ** 2 for q in parameters.primes[: level + 1]]
 
 
 def gaussian(generator: np.random.Generator, deviation: Reals, unit: float) -> Slots:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import secrets
 import struct
+import zlib
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -216,8 +217,8 @@ class SimulatedEvaluator(_SimulatedEncoder, BaseEvaluator):
         self._seed, self._noisy = seed, noisy
         held: _Keys = keys.payload
         self._spread = held.spread
-        # Per level, and per level and size: few, and each serves every operation of its kind.
-        self._switching = lru_cache(maxsize=None)(self._switching_deviation)
+        # Few, and each serves many operations; bounded where there are many keys.
+        self._deviation = lru_cache(maxsize=64)(self._switching_deviation)
         self._rounding = lru_cache(maxsize=None)(self._rounding_deviation)
 
     def _add(self, a: Ciphertext, b: Ciphertext) -> Ciphertext:
@@ -263,14 +264,14 @@ class SimulatedEvaluator(_SimulatedEncoder, BaseEvaluator):
     def _relinearize(self, a: Ciphertext) -> Ciphertext:
         x = _held(a)
         tag = tags.mixed(x.tag, 0, tags.RELINEARIZE)
-        added = self._switching(a.level) if self._noisy else None
+        added = self._switching(a.level, 0) if self._noisy else None
         return self._noised(a, a.level, a.scale, 2, x.slots, x.variance, tag, added)
 
     def _rotate(self, a: Ciphertext, step: int) -> Ciphertext:
         x = _held(a)
         slots = np.concatenate((x.slots[step:], x.slots[:step]))
         tag = tags.mixed(x.tag, step, tags.ROTATE)
-        added = self._switching(a.level) if self._noisy else None
+        added = self._switching(a.level, step) if self._noisy else None
         return self._noised(a, a.level, a.scale, 2, slots, x.variance, tag, added)
 
     def _rescale(self, a: Ciphertext) -> Ciphertext:
@@ -328,8 +329,14 @@ class SimulatedEvaluator(_SimulatedEncoder, BaseEvaluator):
         slots, variance = wrapped(self.parameters, level, scale, slots, variance)
         return Ciphertext(a.owner, level, scale, size, _Encrypted(slots, variance, tag))
 
-    def _switching_deviation(self, level: int) -> tuple[Reals, float]:
-        variance = noise.key_switch(self.parameters, level, self._spread)
+    def _switching(self, level: int, step: int) -> tuple[Reals, float]:
+        """For the key of a step, or of relinearisation (0); for all alike where it is all one."""
+        return self._deviation(level, step if noise.key_matters(self.parameters, level) else 0)
+
+    def _switching_deviation(self, level: int, step: int) -> tuple[Reals, float]:
+        seed = (self._seed, zlib.crc32(self._keys.owner.encode()), step)
+        key = np.random.Generator(np.random.SFC64(seed))
+        variance = noise.key_switch(self.parameters, level, self._spread, key)
         return np.sqrt(variance), float(variance.mean())
 
     def _rounding_deviation(self, size: int) -> tuple[Reals, float]:
