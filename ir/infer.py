@@ -423,8 +423,8 @@ def _folded(node: Reduce, dtype: DType) -> DType:
     return dtype
 
 
-def op_dtype(op: Op, args: Sequence[DType | Number]) -> DType:
-    """The dtype of an operator's value; one of the text's own has that of its body.
+def op_dtype(op: Op, args: Sequence[DType | Number]) -> DType | Number:
+    """The dtype of an operator's value; one of the text's own has that of its body, weak as it is.
 
     Raises:
         OperandError: it is not defined on these dtypes, or a parameter's dtype does not hold them.
@@ -441,11 +441,10 @@ def op_dtype(op: Op, args: Sequence[DType | Number]) -> DType:
             raise OperandError(
                 f"{op} takes {parameter} but was given {arg}", hint="cast the argument first"
             )
-    found = expr_dtype(op.body, given)
-    return found if isinstance(found, DType) else strong(found)
+    return expr_dtype(op.body, given)
 
 
-def _map_dtype(expr: Map, args: list[DType | Number]) -> DType:
+def _map_dtype(expr: Map, args: list[DType | Number]) -> DType | Number:
     try:
         if not is_chain(expr.op):
             return op_dtype(expr.op, args)
@@ -458,6 +457,8 @@ def _map_dtype(expr: Map, args: list[DType | Number]) -> DType:
         first, second, *rest = strongest * min(len(dtypes), 2) + weak
         pair = op_dtype(expr.op, [first, second])
         found = reduce(lambda total, arg: op_dtype(expr.op, [total, arg]), rest, pair)
+        if not isinstance(found, DType):
+            return found
         return replace(found, weak=yields and found.kind != "bool")
     except EinloomError as error:
         if error.span is None and expr.span is not None:

@@ -33,6 +33,12 @@ TYPES = [
     ("Y[i] = square(X[i], I)", "f32", "f32"),
     ("Y[i] = twice(I) / X[i]", "f32", "f32"),
     ("Y[i] = declared(X[i], I)", "f32", "f32"),
+    # An operator's body is weak where it is a number alone.
+    ("Y[i] = X[i] * two(X[i]) - number(X[i])", "f32", "f32"),
+    ("Y[i] = X[i] * two(X[i])", "i8", "i8"),
+    ("Y[i] = two(X[i])", "i8", "i64"),
+    ("Y = sum[i] number(X[i])", "f32", "f64"),
+    ("Y[i] = always(X[i], 3)", "f32", "i64"),
     # An integer's type may not hold a size, nor has it fractions.
     ("Y[i] = X[i] * I", "i8", "i64"),
     ("Y[i] = X[i] * (2 * 3)", "i8", "i64"),
@@ -51,6 +57,9 @@ TYPES = [
 OPERATORS = """op square(a, b) = b * b - a / b
 op twice(a) = a * 2.0
 op declared(a: f32, b: f32) = a - b
+op two(a) = 2
+op number(a: f64) = 0.5
+op always(a, b) [associative, commutative] = 7
 """
 
 
