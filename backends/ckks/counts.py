@@ -28,9 +28,11 @@ class Counts:
     hoisted: int = 0
     key_bytes: int = 0
     rotations: Counter[int] = field(default_factory=Counter[int])
+    engine: str = field(default="", compare=False)
 
     def __str__(self) -> str:
         rows = [
+            ("engine", self.engine),
             ("multiplies", f"{self.ct_mults} ct·ct, {self.squares} squares, {self.pt_mults} ct·pt"),
             ("adds", f"{self.adds} ct, {self.plain_adds} pt, {self.negations} negations"),
             ("rotations", f"{self.rotations.total()} by {len(self.rotations)} steps"),

@@ -21,6 +21,9 @@ from .rotations import powers_of_two, route
 class Encoder(ABC):
     """Turns vectors into plaintexts."""
 
+    #: What is printed of the engine wherever anything is.
+    label: str
+
     def __init__(self, parameters: Parameters) -> None:
         self._parameters = parameters
 
@@ -61,7 +64,7 @@ class BaseClient(Encoder):
         self._owner = owner
 
     def __repr__(self) -> str:
-        return f"<client {self._owner}>"
+        return f"<client {self._owner}: {self.label}>"
 
     @property
     def owner(self) -> str:
@@ -110,10 +113,10 @@ class BaseEvaluator(Encoder):
         super().__init__(parameters)
         rules.fits(parameters, keys, engine, self._knows(keys.payload))
         self._keys = keys
-        self.counts = Counts(key_bytes=keys.bytes)
+        self.counts = Counts(key_bytes=keys.bytes, engine=self.label)
 
     def __repr__(self) -> str:
-        return f"<evaluator for {self._keys.owner}>"
+        return f"<evaluator for {self._keys.owner}: {self.label}>"
 
     def encode(
         self, values: ArrayLike, *, level: int | None = None, scale: float | None = None

@@ -10,12 +10,15 @@ Sources: eprint 2022/162; Bossuat et al., CiC 2025; eprint 2020/1118.
 from __future__ import annotations
 
 import math
+from typing import TypeAlias
 
 import numpy as np
 
 from .embedding import Reals, exponents
 from .engine import Slots
 from .params import Parameters
+
+Singles: TypeAlias = np.ndarray[tuple[int], np.dtype[np.float32]]
 
 #: The standard deviation of SEAL's and the standard's error distribution.
 SIGMA = 3.2
@@ -65,7 +68,7 @@ def _digit_squares(parameters: Parameters, level: int) -> list[float]:
     return [(q / parameters.special) ** 2 for q in parameters.primes[: level + 1]]
 
 
-def gaussian(generator: np.random.Generator, deviation: Reals, unit: float) -> Slots:
+def gaussian(generator: np.random.Generator, deviation: Singles, unit: float) -> Slots:
     """Complex noise on each slot, each part of the given deviation times the unit.
 
     By Box and Muller in single precision: the logarithm and the circle are vectorised, which makes
@@ -77,7 +80,7 @@ def gaussian(generator: np.random.Generator, deviation: Reals, unit: float) -> S
     np.log(radius, out=radius)
     radius *= single(-2)
     np.sqrt(radius, out=radius)
-    radius *= deviation.astype(single)
+    radius *= deviation
     angle *= single(2 * math.pi)
     drawn = np.empty(len(deviation), np.complex64)
     np.multiply(np.cos(angle), radius, out=drawn.real)

@@ -191,6 +191,8 @@ def _refusal(error: Exception) -> EinloomError:
 class _SealEncoder(Encoder):
     """Encodes through SEAL."""
 
+    label = "Microsoft SEAL"
+
     def __init__(self, context: _Context, *rest: Any) -> None:
         self._context = context
         super().__init__(context.parameters, *rest)

@@ -148,6 +148,8 @@ class Simulator:
 class _SimulatedEncoder(Encoder):
     """Rounds the coefficients as a real encoder does."""
 
+    label = "simulated, not secure"
+
     def _encode(self, slots: Slots, level: int, scale: float) -> Plaintext:
         exact = to_coefficients(slots)
         rules.encoded_size(self.parameters, level, scale, float(np.abs(exact).max()))
@@ -187,7 +189,9 @@ class SimulatedClient(_SimulatedEncoder, BaseClient):
         slots, variance = encoded.slots, encoded.variance
         if self._noisy:
             each = noise.fresh(self.parameters, level, self._spread)
-            slots = slots + noise.gaussian(self._generator, np.sqrt(each), 1 / scale)
+            slots = slots + noise.gaussian(
+                self._generator, np.sqrt(each).astype(np.float32), 1 / scale
+            )
             variance += float(each.mean()) / scale / scale
         slots, variance = wrapped(self.parameters, level, scale, slots, variance)
         return Ciphertext(self._owner, level, scale, 2, _Encrypted(slots, variance, tag))
@@ -302,13 +306,15 @@ class SimulatedEvaluator(_SimulatedEncoder, BaseEvaluator):
         slots: Slots,
         variance: float,
         tag: int,
-        added: tuple[Reals, float] | None,
+        added: tuple[noise.Singles, float] | None,
     ) -> Ciphertext:
         """With Gaussian noise of the given deviation per slot, in units of the scaled integers."""
         if added is not None:
             deviation, mean = added
             generator = np.random.Generator(np.random.SFC64((self._seed, tag)))
-            slots = slots + noise.gaussian(generator, deviation, 1 / scale)
+            drawn = noise.gaussian(generator, deviation, 1 / scale)
+            drawn += slots
+            slots = drawn
             variance += mean / scale / scale
         return self._made(a, level, scale, size, slots, variance, tag)
 
@@ -329,19 +335,19 @@ class SimulatedEvaluator(_SimulatedEncoder, BaseEvaluator):
         slots, variance = wrapped(self.parameters, level, scale, slots, variance)
         return Ciphertext(a.owner, level, scale, size, _Encrypted(slots, variance, tag))
 
-    def _switching(self, level: int, step: int) -> tuple[Reals, float]:
+    def _switching(self, level: int, step: int) -> tuple[noise.Singles, float]:
         """For the key of a step, or of relinearisation (0); for all alike where it is all one."""
         return self._deviation(level, step if noise.key_matters(self.parameters, level) else 0)
 
-    def _switching_deviation(self, level: int, step: int) -> tuple[Reals, float]:
+    def _switching_deviation(self, level: int, step: int) -> tuple[noise.Singles, float]:
         seed = (self._seed, zlib.crc32(self._keys.owner.encode()), step)
         key = np.random.Generator(np.random.SFC64(seed))
         variance = noise.key_switch(self.parameters, level, self._spread, key)
-        return np.sqrt(variance), float(variance.mean())
+        return np.sqrt(variance).astype(np.float32), float(variance.mean())
 
-    def _rounding_deviation(self, size: int) -> tuple[Reals, float]:
+    def _rounding_deviation(self, size: int) -> tuple[noise.Singles, float]:
         variance = noise.rounding(self.parameters.degree, self._spread, size)
-        return np.sqrt(variance), float(variance.mean())
+        return np.sqrt(variance).astype(np.float32), float(variance.mean())
 
 
 def _held(ciphertext: Ciphertext) -> _Encrypted:

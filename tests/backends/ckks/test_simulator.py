@@ -155,7 +155,9 @@ def test_nothing_printed_tells_a_secret() -> None:
         it.server.rotate(a, 77)
     shown += [str(refused.value), str(it.server.counts)]
     assert not [text for text in shown if "0.1234" in text or "array" in text]
-    assert "simulated, not secure" in repr(it.engine)
+    for printed in (repr(it.engine), repr(it.client), repr(it.server), str(it.server.counts)):
+        assert "simulated, not secure" in printed
+    assert "simulated" in repr(a)
 
 
 def test_other_keys_do_not_decrypt() -> None:
