@@ -9,10 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from einloom.api import einsum, einsum_path
     from einloom.compiler import (
-        accelerator,
         compile,
-        cost,
-        count_passes,
         counterexample,
         evaluate,
         grad,
@@ -26,8 +23,10 @@ if TYPE_CHECKING:
     from einloom.frontend.trace import operator, partition, ranks, semiring, trace
     from einloom.ir.cascade import Cascade
     from einloom.ir.errors import EinloomError
+    from einloom.passes.analysis.fusion import Group
     from einloom.passes.base import Pipeline
     from einloom.passes.registry import available_passes
+    from einloom.reports import accelerator, cost, count_passes, traffic
     from einloom.specialisation import fallbacks
 
 __version__ = "0.1.0"
@@ -37,15 +36,16 @@ _HOMES = {
     "contract_expression": "einloom.expression",
     "einsum": "einloom.api",
     "einsum_path": "einloom.api",
-    "accelerator": "einloom.compiler",
+    "accelerator": "einloom.reports",
     "compile": "einloom.compiler",
-    "cost": "einloom.compiler",
-    "count_passes": "einloom.compiler",
+    "cost": "einloom.reports",
+    "count_passes": "einloom.reports",
     "counterexample": "einloom.compiler",
     "evaluate": "einloom.compiler",
     "grad": "einloom.compiler",
     "parse": "einloom.compiler",
     "rewrite": "einloom.compiler",
+    "traffic": "einloom.reports",
     "Executable": "einloom.executable",
     "fallbacks": "einloom.specialisation",
     "Tensor": "einloom.frontend.handles",
@@ -61,6 +61,7 @@ _HOMES = {
     "Cascade": "einloom.ir.cascade",
     "EinloomError": "einloom.ir.errors",
     "Pipeline": "einloom.passes.base",
+    "Group": "einloom.passes.analysis.fusion",
     "available_passes": "einloom.passes.registry",
 }
 
@@ -69,6 +70,7 @@ __all__ = [
     "ContractExpression",
     "EinloomError",
     "Executable",
+    "Group",
     "Pipeline",
     "Tensor",
     "accelerator",
@@ -93,6 +95,7 @@ __all__ = [
     "sizes",
     "tensors",
     "trace",
+    "traffic",
     "variables",
 ]
 

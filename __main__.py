@@ -104,6 +104,13 @@ def _parser() -> argparse.ArgumentParser:
         help="passes, footprint, traffic, operations: before, after",
     )
     command.add_argument(
+        "--buffer",
+        type=int,
+        default=1 << 20,
+        metavar="BYTES",
+        help="of the buffer that the report's fused traffic goes through; default: 1 MiB",
+    )
+    command.add_argument(
         "--check", action="store_true", help="compare the values, on random and extreme inputs"
     )
     command.set_defaults(command=commands.rewrite)

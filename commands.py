@@ -121,13 +121,14 @@ def rewrite(options: argparse.Namespace) -> None:
     if options.report:
         from einloom.passes.analysis.comparison import compare
 
-        print("\n" + "\n".join(f"# {line}" for line in str(compare(before, after)).split("\n")))
+        found = compare(before, after, options.buffer)
+        print("\n" + "\n".join(f"# {line}" for line in str(found).split("\n")))
     if options.check:
         from einloom.passes.equality import counterexample
 
-        found = counterexample(before, after)
-        if found is not None:
-            raise PassError(f"the cascade is not what it was: {found}")
+        wrong = counterexample(before, after)
+        if wrong is not None:
+            raise PassError(f"the cascade is not what it was: {wrong}")
         print("\n# the same values, before and after, on every input that was tried")
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from einloom.arguments import checked_shapes, dtypes_in_order, extents_of, in_order, sized
@@ -21,9 +20,6 @@ from einloom.specialisation import Shape
 
 if TYPE_CHECKING:
     from einloom.frontend.trace import Traced
-    from einloom.passes.analysis.accelerator.report import SpaceReport
-    from einloom.passes.analysis.cost import CostReport
-    from einloom.passes.analysis.pass_report import PassReport
 
 #: Anything that says how to contract: NumPy's and opt_einsum's `optimize=`.
 Optimize: TypeAlias = Any
@@ -121,7 +117,7 @@ def _template(
         options |= {"sizes": sizes, "repeated_output": True}
         made = subscripts_template(subscripts, acc=acc, name=name, **options)
         return made, len(subscripts.terms)
-    cascade = named(sized(_as_cascade(what), sizes), name)
+    cascade = named(sized(as_cascade(what), sizes), name)
     return CascadeTemplate(cascade), len(cascade.inputs)
 
 
@@ -186,7 +182,7 @@ def evaluate(
     Raises:
         EinloomError: the inputs do not fit the Cascade.
     """
-    cascade = sized(_as_cascade(cascade), sizes)
+    cascade = sized(as_cascade(cascade), sizes)
     if isinstance(keep, str) or not isinstance(keep, Sequence):
         raise OperandError(f"keep= is a list of names, not {keep!r}")
     results = interpreter.evaluate(cascade, arrays, keep)
@@ -200,7 +196,7 @@ def rewrite(cascade: str | Cascade | Traced, passes: str | Pipeline) -> Cascade:
         PipelineError: the text names no pass, or an option that it does not have.
         PassError: a pass's condition does not hold.
     """
-    return as_pipeline(passes).apply(_as_cascade(cascade))
+    return as_pipeline(passes).apply(as_cascade(cascade))
 
 
 def counterexample(
@@ -222,97 +218,7 @@ def counterexample(
     """
     from einloom.passes.equality import counterexample as tried
 
-    return tried(_as_cascade(before), _as_cascade(after), seed=seed)
-
-
-def cost(cascade: str | Cascade, /, **shapes: Any) -> CostReport:
-    """What a Cascade costs: flops, bytes moved, points, the largest intermediate.
-
-    Args:
-        cascade: a Cascade, its text, or subscripts.
-        **shapes: the shapes of inputs by name; extents that are not given stay symbols.
-
-    Returns:
-        A CostReport, in all and Einsum by Einsum: `print` it, or take its `as_dict()`.
-
-    Raises:
-        EinloomError: a shape does not fit the Cascade.
-
-    >>> print(cost("cascade f(A[I,J]: f32, B[J,K]: f32) -> Y { Y[i,k] = A[i,j] * B[j,k] }"))
-    f         flops                  bytes  points  elements
-    Y       2*I*J*K  4*I*J + 4*I*K + 4*J*K   I*J*K       I*K
-    in all  2*I*J*K  4*I*J + 4*I*K + 4*J*K   I*J*K
-    largest intermediate  none
-    >>> cost("ij,jk->ik", A=(2, 3), B=(3, 4)).flops.number
-    48
-    """
-    from einloom.passes.analysis.cost import cost as report
-
-    cascade = _as_cascade(cascade)
-    return report(cascade, extents_of(cascade, shapes))
-
-
-def count_passes(cascade: str | Cascade | Traced, /, **shapes: Any) -> PassReport:
-    """How many passes over the data a Cascade takes along each rank, and why.
-
-    Args:
-        cascade: a Cascade, its text, subscripts, or a traced function.
-        **shapes: the shapes of inputs by name; extents that are not given stay symbols.
-
-    Returns:
-        A PassReport: `passes["M"]` is FuseMax's count, `generations["M"]` the loops over M that
-        must run one after another, `tensor_passes["QK", "M"]` the passes over one tensor,
-        `footprint["M"]` the elements that must be held, `witnesses["M"]` a reason for each pass
-        beyond the first. `print` it, or take its `to_json()` or `to_svg()`.
-
-    Raises:
-        EinloomError: a shape does not fit the Cascade.
-
-    Source: FuseMax (arXiv 2406.10491), which defines a pass; docs/passes.md has the algorithm.
-
-    >>> report = count_passes('''cascade f(A[K], B[K]) -> Z {
-    ...   Y = A[k] * B[k]
-    ...   Z = A[k] * Y
-    ... }''')
-    >>> report.passes["K"], report.tensor_passes["A", "K"], report.tensor_passes["B", "K"]
-    (2, 2, 1)
-    """
-    from einloom.passes.analysis.pass_count import count_passes as count
-
-    cascade = _as_cascade(cascade)
-    return count(cascade, extents_of(cascade, shapes))
-
-
-def accelerator(
-    designs: str | Sequence[str] | None = None,
-    workloads: str | Sequence[str] | None = None,
-    lengths: int | str | Sequence[int | str] | None = None,
-    *,
-    file: str | Path | None = None,
-) -> SpaceReport:
-    """Time, traffic and utilisation of cascades bound to spatial arrays: FuseMax's design space.
-
-    Args:
-        designs: names of designs, the last one is compared with the others; None: all of FuseMax's
-            ("Unfused", "FLAT", "+Cascade", "+Architecture", "+Binding"), or all of `file`.
-        workloads: names of workloads; None: "BERT", "TrXL", "T5", "XLM", or all of `file`.
-        lengths: sequence lengths, as numbers or "4K"; None: 1K to 1M, or those of `file`.
-        file: a TOML file with architectures, workloads, cascades and bindings of your own;
-            docs/accelerator.md describes it.
-
-    Returns:
-        A SpaceReport with the reports of all points: `print` it, or take its `as_dict()`.
-
-    Raises:
-        EinloomError: a name means nothing, or a design of the file does not make sense.
-
-    >>> report = accelerator(["FLAT", "+Binding"], "BERT", "16K")
-    >>> print(f"{report.reports[1].seconds:.6g} s, {report.speedup('FLAT'):.3g} times faster")
-    0.465166 s, 7.37 times faster
-    """
-    from einloom.passes.analysis.accelerator.library import load
-
-    return load(parse, file).survey(designs, workloads, lengths)
+    return tried(as_cascade(before), as_cascade(after), seed=seed)
 
 
 def grad(
@@ -341,7 +247,7 @@ def grad(
     """
     from einloom.passes.adjoint import adjoint
 
-    cascade = _as_cascade(cascade)
+    cascade = as_cascade(cascade)
     if dtypes is not None:
         names = [decl.name for decl in cascade.inputs]
         given = dtypes_in_order(dtypes, names, len(names))
@@ -478,7 +384,8 @@ def _input_names(template: Template, *mappings: Any) -> list[str]:
     return [decl.name for decl in template(None, None).inputs]
 
 
-def _as_cascade(what: str | Cascade | Traced) -> Cascade:
+def as_cascade(what: str | Cascade | Traced) -> Cascade:
+    """The Cascade of a text, of a traced function, or itself."""
     if isinstance(what, str):
         return parse(what)
     if isinstance(what, Cascade):

@@ -5,10 +5,11 @@ from __future__ import annotations
 import typing
 from collections.abc import Sequence
 
-from ..ir.einsum import Expr, Law, Literal, Map, Op, Parameter, Reduce, UserOperator, walk
+from ..ir.einsum import Expr, Law, Literal, Op, Parameter, UserOperator
 from ..ir.errors import ResolveError
 from ..ir.laws import refute_operator, refute_semiring
-from ..ir.operators import OPERATORS, REDUCTIONS, Number, Semiring, identity_of, user_semiring
+from ..ir.operators import REDUCTIONS, Number, Semiring, arity_of, identity_of, user_semiring
+from .budget import Budget
 from .expressions import resolve_expr, resolve_number
 from .scope import PLAIN, Library, Scope, new_name, read_dtype, similar
 from .syntax import Expr as Syntax
@@ -17,16 +18,17 @@ from .syntax import LawItem, Name, OperatorItem, SemiringItem, ungroup
 _LAWS: tuple[Law, ...] = typing.get_args(Law)
 _VALUED = ("identity", "distributes_over", "inverse")
 
-#: How many nodes an operator may have, written out: one that applies another twice doubles it.
-_MOST = 10_000
 
-
-def resolve_operator(item: OperatorItem, library: Library) -> UserOperator:
+def resolve_operator(
+    item: OperatorItem, library: Library, budget: Budget | None = None
+) -> UserOperator:
     """The operator of an `op` line.
 
     Raises:
-        ResolveError: a name in it means nothing, or a law that it claims is refuted.
+        ResolveError: a name in it means nothing, or a law that it claims is refuted; or it is too
+            large, with what stands before it as told by `budget`.
     """
+    budget = budget or Budget()
     name = new_name(item.name)
     parameters = tuple(
         Parameter(new_name(p.name), read_dtype(p.dtype) if p.dtype else None)
@@ -41,15 +43,13 @@ def resolve_operator(item: OperatorItem, library: Library) -> UserOperator:
         )
     scope = Scope(frozenset(), dict.fromkeys(names, 0), frozenset(names), PLAIN, library)
     body = resolve_expr(item.body, scope)
-    if _written_out(body, {}) > _MOST:
-        raise ResolveError(
-            f"{name}, written out, has more than {_MOST} operators",
-            span=item.name.span,
-            hint="give its parts names: an Einsum for each",
-        )
     laws, valued = _laws(item, scope)
     if (laws or valued) and len(names) != 2:
-        raise ResolveError(f"{name} has laws, so it takes two operands", span=item.name.span)
+        raise ResolveError(
+            f"{name} has laws, so it takes two operands",
+            span=item.name.span,
+            hint="leave the laws out: they are of operators that combine two values",
+        )
     identity = valued.get("identity", [None])[0]
     made = UserOperator(
         name,
@@ -57,11 +57,13 @@ def resolve_operator(item: OperatorItem, library: Library) -> UserOperator:
         body,
         tuple(law for law in _LAWS if law in laws),
         resolve_number(identity, scope) if identity is not None else None,
-        tuple(_named(value, library).text for value in valued.get("distributes_over", ())),
-        next((_named(value, library).text for value in valued.get("inverse", ())), None),
+        tuple(_binary(value, library) for value in valued.get("distributes_over", ())),
+        next((_binary(value, library) for value in valued.get("inverse", ())), None),
         item.span,
     )
-    refuted = refute_operator(made, library.operator)
+    budget.write_out(made, item.name.span)
+    budget.claim(len(item.laws), (made,), item.name.span)
+    refuted = refute_operator(made)
     if refuted is not None:
         law, example = refuted
         place = next((i.span for i in item.laws if i.name.text == law), item.name.span)
@@ -72,19 +74,6 @@ def resolve_operator(item: OperatorItem, library: Library) -> UserOperator:
             hint="leave it out: rewrites rely on what is claimed",
         )
     return made
-
-
-def _written_out(expr: Expr, known: dict[int, int]) -> int:
-    """The nodes of an expression and of the operators that it applies; `known` of each by id."""
-    count = 0
-    for node in walk(expr):
-        count += 1
-        if isinstance(node, Map | Reduce) and isinstance(node.op, UserOperator):
-            op = node.op
-            if id(op) not in known:
-                known[id(op)] = _written_out(op.body, known)
-            count += known[id(op)]
-    return count
 
 
 def _laws(item: OperatorItem, scope: Scope) -> tuple[set[str], dict[str, list[Syntax]]]:
@@ -107,7 +96,9 @@ def _laws(item: OperatorItem, scope: Scope) -> tuple[set[str], dict[str, list[Sy
             valued.setdefault(text, []).append(law.value)
     for once in ("identity", "inverse"):
         if len(valued.get(once, ())) > 1:
-            raise ResolveError(f"{once} is given twice", span=valued[once][1].span)
+            raise ResolveError(
+                f"{once} is given twice", span=valued[once][1].span, hint="leave one out"
+            )
     return plain, valued
 
 
@@ -129,12 +120,19 @@ def _named(expr: Syntax, library: Library) -> Name:
     return expr
 
 
-def resolve_semiring(item: SemiringItem, library: Library) -> Semiring:
+#: How many laws make a semiring; each is tried.
+_LAWS_OF_A_SEMIRING = 6
+
+
+def resolve_semiring(
+    item: SemiringItem, library: Library, budget: Budget | None = None
+) -> Semiring:
     """The semiring of a `semiring` line.
 
     Raises:
-        ResolveError: a name in it means nothing, or it is no semiring.
+        ResolveError: a name in it means nothing, or it is no semiring; or there are too many.
     """
+    budget = budget or Budget()
     name = new_name(item.name)
     if len(item.args) != 4:
         raise ResolveError(
@@ -152,10 +150,17 @@ def resolve_semiring(item: SemiringItem, library: Library) -> Semiring:
         )
     zero, one = _numbers(item.args[2:], scope)
     made = user_semiring(name, add, mul, zero, one)
+    budget.claim(_LAWS_OF_A_SEMIRING, (add, mul), item.name.span)
     refuted = refute_semiring(made)
     if refuted is not None:
         law, example = refuted
-        raise ResolveError(f"{name} is no semiring: {law}", span=item.span, deduced=(example,))
+        raise ResolveError(
+            f"{name} is no semiring: {law}",
+            span=item.span,
+            deduced=(example,),
+            hint=f"semiring {name}(addition, multiplication, zero, one), such as "
+            f"semiring {name}(max, add, -inf, 0)",
+        )
     return made
 
 
@@ -163,9 +168,10 @@ def _binary(expr: Syntax, library: Library) -> Op:
     text = _named(expr, library).text if not _is_reduction(expr) else REDUCTIONS[expr.text].name
     op = library.operator(text)
     assert op is not None
-    arity = op.arity if isinstance(op, UserOperator) else OPERATORS[op].arity
-    if arity != 2:
-        raise ResolveError(f"{text} does not take two operands", span=expr.span)
+    if arity_of(op) != 2:
+        raise ResolveError(
+            f"{text} does not take two operands", span=expr.span, hint="such as add, mul, max"
+        )
     return op
 
 
@@ -178,6 +184,8 @@ def _numbers(args: Sequence[Syntax], scope: Scope) -> tuple[Number, Number]:
     for arg in args:
         value: Expr = resolve_expr(ungroup(arg), scope)
         if not isinstance(value, Literal):
-            raise ResolveError("the zero and the one are numbers", span=arg.span)
+            raise ResolveError(
+                "the zero and the one are numbers", span=arg.span, hint="such as 0, 1 or -inf"
+            )
         found.append(value.value)
     return found[0], found[1]

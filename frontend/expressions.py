@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
+from ..ir import limits
 from ..ir.einsum import Access, Coordinate, Literal, Map, Op, Reduce
 from ..ir.einsum import Expr as Node
 from ..ir.errors import EinloomError, RankError, ResolveError
@@ -11,6 +12,9 @@ from ..ir.operators import INFIX, OPERATORS, REDUCTIONS, is_chain
 from ..ir.ranks import Quotient, RankExpr, Term, affine
 from .scope import SIZE, Scope, read_dtype, reserved_hint, similar, unknown_tensor
 from .syntax import Call, Expr, Group, Indexed, Infix, Name, Number, Prefix, Reduction, ungroup
+
+#: What to do about a rank that nothing declares.
+_DECLARE = "name it as an extent of an input, or declare it in a line `ranks N = ...`"
 
 # ---- index expressions
 
@@ -22,13 +26,15 @@ def resolve_size(expr: Expr, known: Collection[str] | None = None) -> RankExpr:
         for name in names:
             if not SIZE.match(name.text):
                 raise ResolveError(
-                    f"{name.text} is not a rank: the name of a rank is upper case", span=name.span
+                    f"{name.text} is not a rank: the name of a rank is upper case",
+                    span=name.span,
+                    hint=f"the size of the rank is {name.text.upper()}",
                 )
             if known is not None and name.text not in known:
                 raise ResolveError(
                     f"rank {name.text} is declared nowhere",
                     span=name.span,
-                    hint=similar(name.text, known),
+                    hint=similar(name.text, known) or _DECLARE,
                 )
         terms.append(Term(coefficient, tuple(name.text for name in names)))
     return affine(terms, 0, expr.span)
@@ -58,6 +64,8 @@ def resolve_index(expr: Expr, scope: Scope) -> RankExpr | Access:
     inner = ungroup(expr)
     if isinstance(inner, Indexed):
         return resolve_access(inner, scope)
+    if isinstance(inner, Name) and scope.is_variable(inner.text):
+        return RankExpr.of_variable(inner.text, expr.span)
     if (
         isinstance(inner, Name)
         and scope.arity.get(inner.text) == 0
@@ -91,7 +99,9 @@ def _not_an_index(name: Name, scope: Scope) -> ResolveError:
         )
     if SIZE.match(text):
         return ResolveError(
-            f"rank {text} is declared nowhere", span=name.span, hint=similar(text, scope.ranks)
+            f"rank {text} is declared nowhere",
+            span=name.span,
+            hint=similar(text, scope.ranks) or _DECLARE,
         )
     return ResolveError(
         f"{text} is not a rank variable",
@@ -102,25 +112,33 @@ def _not_an_index(name: Name, scope: Scope) -> ResolveError:
 
 def _polynomial(expr: Expr) -> list[tuple[int, tuple[Name, ...]]]:
     """An index expression multiplied out: each term's coefficient and its names."""
+    if isinstance(expr, Name):
+        return [(1, (expr,))]
+    return _multiplied_out(expr, [0])
+
+
+def _multiplied_out(expr: Expr, made: list[int]) -> list[tuple[int, tuple[Name, ...]]]:
+    """The same; `made` holds how many terms products were made of so far."""
     match expr:
         case Group():
-            return _polynomial(expr.inner)
+            return _multiplied_out(expr.inner, made)
         case Number(value) if type(value) is int:
             return [(value, ())]
         case Name():
             return [(1, (expr,))]
         case Prefix("-", arg):
-            return [(-c, names) for c, names in _polynomial(arg)]
+            return [(-c, names) for c, names in _multiplied_out(arg, made)]
         case Infix("+", args):
-            return [term for arg in args for term in _polynomial(arg)]
+            return [term for arg in args for term in _multiplied_out(arg, made)]
         case Infix("-", (left, right)):
-            return [*_polynomial(left), *((-c, names) for c, names in _polynomial(right))]
+            negative = [(-c, names) for c, names in _multiplied_out(right, made)]
+            return [*_multiplied_out(left, made), *negative]
         case Infix("*", args):
             product: list[tuple[int, tuple[Name, ...]]] = [(1, ())]
             for arg in args:
-                factor = _polynomial(arg)
-                if len(product) * len(factor) > 1000:
-                    raise ResolveError("the index has too many terms", span=expr.span)
+                factor = _multiplied_out(arg, made)
+                made[0] += len(product) * len(factor)
+                limits.INDEX_TERMS.check(made[0], expr.span, ResolveError, at_least=True)
                 product = [(c * d, m + n) for c, m in product for d, n in factor]
             return product
         case _:
@@ -200,7 +218,11 @@ def resolve_number(expr: Expr, scope: Scope) -> Literal:
     """What stands after an `else`: a number."""
     found = resolve_expr(expr, scope)
     if not isinstance(found, Literal):
-        raise ResolveError("after `else` stands a number", span=expr.span)
+        raise ResolveError(
+            "after `else` stands a number",
+            span=expr.span,
+            hint="select(condition, a, b) chooses between expressions",
+        )
     return found
 
 
@@ -209,8 +231,9 @@ def _reduce(expr: Reduction, scope: Scope) -> Reduce:
     op = scope.library.reduction(name.text)
     if op is None:
         if name.text in scope.library.operators:
+            lacks = scope.library.operators[name.text].arity == 2
             raise ResolveError(
-                f"{name.text} is not a reduction",
+                f"{name.text} {'has no identity, so it ' if lacks else ''}is not a reduction",
                 span=name.span,
                 hint="a reduction takes two operands and has an identity: "
                 f"op {name.text}(a, b) [identity = 0] = ...",
@@ -227,7 +250,11 @@ def _reduce(expr: Reduction, scope: Scope) -> Reduce:
             hint="write `*` between factors; there is no reduction of the name " + name.text,
         )
     if expr.bracket.fill is not None:
-        raise ResolveError("a reduction has no fill", span=expr.bracket.fill.span)
+        raise ResolveError(
+            "a reduction has no fill",
+            span=expr.bracket.fill.span,
+            hint="a read has: X[i else 0]; of nothing, a reduction is its operator's identity",
+        )
     variables: list[str] = []
     for index in expr.bracket.indices:
         if not isinstance(index, Name) or not scope.is_variable(index.text):
@@ -281,7 +308,11 @@ def _not_an_operator(expr: Call, scope: Scope) -> EinloomError:
             hint=f"Y = {name}(A, B)",
         )
     known = (*OPERATORS, *scope.library.operators, *scope.library.cascades)
-    return ResolveError(f"there is no operator {name}", span=span, hint=similar(name, known))
+    return ResolveError(
+        f"there is no operator {name}",
+        span=span,
+        hint=similar(name, known) or "define it before the cascade: op f(a, b) = ...",
+    )
 
 
 def _complex(expr: Call) -> complex:

@@ -6,28 +6,31 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from ..ir import limits
 from ..ir.cascade import Cascade
 from ..ir.einsum import UserOperator
 from ..ir.errors import ParseError, ResolveError
 from ..ir.operators import Semiring
 from ..ir.source import Source, Span
+from .budget import Budget
 from .definitions import resolve_operator, resolve_semiring
 from .resolve import resolve
 from .scope import Library
-from .syntax import File, Item, OperatorItem, Program, SemiringItem, Use
+from .syntax import File, OperatorItem, Program, SemiringItem, Use
 
 
 @dataclass(slots=True)
 class Reader:
-    """Reads texts, each file once; `parse` makes syntax of a text."""
+    """Reads a text and what it uses, each file once; `parse` makes syntax of so many tokens."""
 
-    parse: Callable[[Source], File]
+    parse: Callable[[Source, int], File]
     _read: dict[str, Library] = field(default_factory=dict[str, Library])
     _reading: list[str] = field(default_factory=list[str])
+    _budget: Budget = field(default_factory=Budget)
 
     def cascade(self, source: Source, folder: str | None = None) -> Cascade:
         """The last cascade of a text; the files that it uses lie in `folder`."""
-        file = self.parse(source)
+        file = self._parsed(source)
         *_, last = file.items
         if not isinstance(last, Program):
             raise ParseError(
@@ -37,34 +40,41 @@ class Reader:
             )
         return self._library(file, folder).cascades[last.name.text]
 
+    def _parsed(self, source: Source) -> File:
+        """A text as written, if there is room for it beside those before."""
+        file = self.parse(source, limits.TOKENS.most - self._budget.tokens)
+        self._budget.tokens += file.tokens
+        return file
+
     def _library(self, file: File, folder: str | None) -> Library:
         library = Library()
+        used = set[str]()
         for item in file.items:
-            library = self._with(library, item, folder)
+            made: Cascade | UserOperator | Semiring
+            match item:
+                case Use():
+                    path = os.path.abspath(os.path.join(folder or "", item.path))
+                    if path not in used:
+                        library.join(self._used(path, item), item.span)
+                        used.add(path)
+                    continue
+                case OperatorItem():
+                    made = resolve_operator(item, library, self._budget)
+                case SemiringItem():
+                    made = resolve_semiring(item, library, self._budget)
+                case Program():
+                    made = resolve(item, library, self._budget)
+            library.add(made, item.name.span)
         return library
 
-    def _with(self, library: Library, item: Item, folder: str | None) -> Library:
-        """The library with one more item in it."""
-        made: Cascade | UserOperator | Semiring
-        match item:
-            case Use():
-                return library.joined(self._used(item, folder), item.span)
-            case OperatorItem():
-                made = resolve_operator(item, library)
-            case SemiringItem():
-                made = resolve_semiring(item, library)
-            case Program():
-                made = resolve(item, library)
-        return library.having(made, item.name.span)
-
-    def _used(self, use: Use, folder: str | None) -> Library:
-        path = os.path.abspath(os.path.join(folder or "", use.path))
+    def _used(self, path: str, use: Use) -> Library:
         if path in self._reading:
             raise ResolveError(f"{use.path} uses itself", span=use.span)
         if path not in self._read:
+            limits.FILES.check(len(self._read) + len(self._reading) + 1, use.span, at_least=True)
             text = _contents(path, use.span)
             self._reading.append(path)
-            file = self.parse(Source(text, use.path))
+            file = self._parsed(Source(text, use.path))
             self._read[path] = self._library(file, os.path.dirname(path))
             self._reading.pop()
         return self._read[path]
@@ -79,6 +89,7 @@ def _contents(path: str, span: Span) -> str:
             "to the current folder",
         )
     try:
+        limits.CHARACTERS.check(os.path.getsize(path), span)
         with open(path, encoding="utf-8") as file:
             return file.read()
     except (OSError, UnicodeError) as error:

@@ -22,9 +22,10 @@ CHARACTERS = {
 #: Where no example matches: kinds of token that are nowhere but where the grammar says.
 TOKENS = {
     "_NL": "an Einsum stands on one line; name its parts in Einsums of their own",
-    "$END": "close the cascade with `}`",
+    "_END": "close the cascade with `}`",
     "LBRACE": "a cascade has one pair of braces, around its Einsums",
     "RBRACE": "the Einsum before it is not finished",
+    "STRING": "names stand without quotes; a text in quotes is a file's name, after use",
 }
 
 _HEADER = "a cascade begins `cascade name(A[I,J]: f32, B[J,K]: f32) -> Y {`"
@@ -126,9 +127,10 @@ SUBSCRIPT_HINTS = {
 KINDS = {
     "NAME": "a name",
     "NUMBER": "a number",
+    "STRING": "a text in quotes",
     "COMPARISON": "a comparison",
     "SHIFT": "a shift",
     "PRODUCT": "'*', '/'",
     "_NL": "end of line",
-    "$END": "end of text",
+    "_END": "end of text",
 }

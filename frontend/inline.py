@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
-from ..ir.cascade import Cascade, TensorDecl, fresh_name
+from ..ir.cascade import Cascade, TensorDecl
 from ..ir.einsum import Access, Coordinate, Einsum, Expr, rebind, rewrite_leaves
 from ..ir.errors import RankError, ResolveError
 from ..ir.ranks import Partition, Quotient, Rank, RankExpr
@@ -14,95 +14,189 @@ from .scope import similar
 from .syntax import Definition, Name
 
 
-def inline(caller: Cascade, called: Cascade, definition: Definition) -> Cascade:
-    """The caller with the Einsums of `AV = attention(Q, K, V)` at its end.
+class Caller:
+    """A cascade while its Einsums are being resolved, and what a call needs to know of it.
 
-    A rank of the called cascade is the caller's rank that it meets, if it meets one, and no other
-    rank has met it; else it is a new rank of that size. An input of another dtype than declared is
-    converted first. Intermediates keep their names where these are free.
-
-    Raises:
-        ResolveError: the call does not fit the header of what it calls.
-        RankError: the tensors' ranks do not.
+    `defined` are the tensors that it will define, of which a call's intermediates keep clear.
     """
-    call = syntax.ungroup(definition.expr)
-    assert isinstance(call, syntax.Call)
-    arguments = _arguments(caller, called, call)
-    targets = _targets(called, definition)
-    taken = {decl.name for decl in caller.inputs} | {e.name for e in caller.einsums}
-    taken |= set(targets.values())
-    ranks = _ranks(caller, called, arguments, call)
-    taken |= {rank.name for rank in caller.ranks} | set(ranks.values())
-    tensors = {decl.name: name for decl, name in zip(called.inputs, arguments, strict=True)}
-    converted: list[Einsum] = []
-    for decl in called.inputs:
-        if decl.dtype is not None and not _has_dtype(caller, tensors[decl.name], decl):
-            name = fresh_name(decl.name, taken)
-            taken.add(name)
-            converted.append(_conversion(decl, tensors[decl.name], name, ranks))
-            tensors[decl.name] = name
-    for einsum in called.einsums:
-        if einsum.name not in tensors:
-            tensors[einsum.name] = targets.get(einsum.name) or fresh_name(einsum.name, taken)
-            taken.add(tensors[einsum.name])
-    renamer = _Renamer(tensors, ranks)
-    known = {rank.name for rank in caller.ranks}
-    fresh = (renamer.rank(rank) for rank in called.ranks)
-    extents = _met(caller, called, arguments)
-    added = [
-        replace(rank, shape=_shape(extents[name]) if name in extents else rank.shape)
-        for name, rank in zip((r.name for r in called.ranks), fresh, strict=True)
-        if rank.name not in known
-    ]
-    return replace(
-        caller,
-        ranks=(*caller.ranks, *added),
-        einsums=(*caller.einsums, *converted, *map(renamer.einsum, called.einsums)),
-        partitions=(*caller.partitions, *map(renamer.partition, called.partitions)),
-        assumptions=(*caller.assumptions, *map(renamer.expr, called.assumptions)),
-    )
 
+    def __init__(self, header: Cascade, defined: Collection[str]) -> None:
+        self.einsums: list[Einsum] = []
+        self.ranks = {rank.name: rank for rank in header.ranks}
+        self._header = header
+        self._partitions = list(header.partitions)
+        self._assumptions = list(header.assumptions)
+        self._dtypes = {decl.name: decl.dtype for decl in header.inputs}
+        self._extents = {decl.name: decl.extents for decl in header.inputs}
+        self._taken = {*self.ranks, *self._extents, *defined}
+        self._seen = 0  # the Einsums of which the extents are known
+        self._number: dict[str, int] = {}  # below which no name of a stem is free
 
-def _arguments(caller: Cascade, called: Cascade, call: syntax.Call) -> list[str]:
-    """The tensors that a call names."""
-    known = caller.extents()
-    names: list[str] = []
-    for arg in call.args:
-        name = syntax.ungroup(arg)
-        if not isinstance(name, Name):
-            raise ResolveError(
-                f"{called.name} is called on whole tensors",
-                span=arg.span,
-                hint=f"{called.name}({', '.join(decl.name for decl in called.inputs)}), "
-                "without brackets; compute what is passed in an Einsum before",
-            )
-        if name.text not in known:
-            raise ResolveError(
-                f"{name.text} is not defined here",
-                span=name.span,
-                hint=similar(name.text, known),
-            )
-        names.append(name.text)
-    if len(names) != len(called.inputs):
-        count = len(called.inputs)
-        raise ResolveError(
-            f"{called.name} takes {count} tensor{'s' * (count != 1)}, not {len(names)}",
-            span=call.span,
-            deduced=(f"{called.name}({', '.join(map(str, called.inputs))})",),
+    def cascade(self) -> Cascade:
+        """What it has come to."""
+        return replace(
+            self._header,
+            ranks=tuple(self.ranks.values()),
+            einsums=tuple(self.einsums),
+            partitions=tuple(self._partitions),
+            assumptions=tuple(self._assumptions),
         )
-    return names
+
+    def call(self, called: Cascade, definition: Definition) -> list[Einsum]:
+        """Has the Einsums of `AV = attention(Q, K, V)` at its end, and gives them.
+
+        A rank of the called cascade is the caller's rank that it meets, if it meets one, and no
+        other rank has met it; else it is a new rank of that size. An input of another dtype than
+        declared is converted first. Intermediates keep their names where these are free.
+
+        Raises:
+            ResolveError: the call does not fit the header of what it calls.
+            RankError: the tensors' ranks do not.
+        """
+        call = syntax.ungroup(definition.expr)
+        assert isinstance(call, syntax.Call)
+        for einsum in self.einsums[self._seen :]:
+            if einsum.name not in self._extents or einsum.step is not None:
+                self._extents[einsum.name] = einsum.extents()
+        self._seen = len(self.einsums)
+        arguments = self._arguments(called, call)
+        targets = _targets(called, definition)
+        met = self._met(called, arguments, call)
+        ranks = self._names_of_ranks(called, met)
+        tensors = {decl.name: name for decl, name in zip(called.inputs, arguments, strict=True)}
+        made: list[Einsum] = []
+        for decl in called.inputs:
+            given = tensors[decl.name]
+            if decl.dtype is not None and self._dtypes.get(given) != decl.dtype:
+                tensors[decl.name] = self._fresh(decl.name)
+                made.append(_conversion(decl, given, tensors[decl.name], ranks))
+        for einsum in called.einsums:
+            if einsum.name not in tensors:
+                tensors[einsum.name] = targets.get(einsum.name) or self._fresh(einsum.name)
+        renamer = _Renamer(tensors, ranks)
+        for rank in called.ranks:
+            name = ranks[rank.name]
+            if name not in self.ranks:
+                new = renamer.rank(rank)
+                if rank.name in met:
+                    new = replace(new, shape=_shape(met[rank.name]))
+                self.ranks[name] = new
+        made += map(renamer.einsum, called.einsums)
+        self.einsums += made
+        self._partitions += map(renamer.partition, called.partitions)
+        self._assumptions += map(renamer.expr, called.assumptions)
+        return made
+
+    def _fresh(self, stem: str) -> str:
+        """A new name, as `fresh_name` makes it."""
+        name, number = stem, self._number.get(stem, 0)
+        while name in self._taken:
+            number += 1
+            name = f"{stem}{number}"
+        self._number[stem] = number
+        self._taken.add(name)
+        return name
+
+    def _arguments(self, called: Cascade, call: syntax.Call) -> list[str]:
+        """The tensors that a call names."""
+        names: list[str] = []
+        for arg in call.args:
+            name = syntax.ungroup(arg)
+            if not isinstance(name, Name):
+                raise ResolveError(
+                    f"{called.name} is called on whole tensors",
+                    span=arg.span,
+                    hint=f"{called.name}({', '.join(decl.name for decl in called.inputs)}), "
+                    "without brackets; compute what is passed in an Einsum before",
+                )
+            if name.text not in self._extents:
+                raise ResolveError(
+                    f"{name.text} is not defined here",
+                    span=name.span,
+                    hint=similar(name.text, self._extents)
+                    or "a call is of tensors: inputs, and what Einsums above define",
+                )
+            names.append(name.text)
+        if len(names) != len(called.inputs):
+            count = len(called.inputs)
+            raise ResolveError(
+                f"{called.name} takes {count} tensor{'s' * (count != 1)}, not {len(names)}",
+                span=call.span,
+                deduced=(f"{called.name}({', '.join(map(str, called.inputs))})",),
+                hint="pass one tensor for each input",
+            )
+        return names
+
+    def _met(
+        self, called: Cascade, arguments: Sequence[str], call: syntax.Call
+    ) -> dict[str, RankExpr]:
+        """The caller's extent that each rank of the called cascade stands for."""
+        for decl, name, arg in zip(called.inputs, arguments, call.args, strict=True):
+            count = len(self._extents[name])
+            if count != len(decl.extents):
+                raise RankError(
+                    f"{called.name} takes {decl}, but {name} has {count} rank{'s' * (count != 1)}",
+                    span=arg.span,
+                    hint="bring it into that form in an Einsum before",
+                )
+        met: dict[str, RankExpr] = {}
+        for decl, name in zip(called.inputs, arguments, strict=True):
+            for extent, given in zip(decl.extents, self._extents[name], strict=True):
+                if extent.rank is not None:
+                    met.setdefault(extent.rank, given)
+        for decl, name, arg in zip(called.inputs, arguments, call.args, strict=True):
+            for extent, given in zip(decl.extents, self._extents[name], strict=True):
+                wanted = met[extent.rank] if extent.rank is not None else extent
+                if self._root(wanted) != self._root(given):
+                    raise RankError(
+                        f"{called.name} takes {decl}, where {extent} is {wanted}, "
+                        f"but {name} has {given} there",
+                        span=arg.span,
+                        hint="if they are the same size, declare the alias in `ranks`",
+                    )
+        return met
+
+    def _names_of_ranks(self, called: Cascade, met: Mapping[str, RankExpr]) -> dict[str, str]:
+        """The name here of each rank of the called cascade."""
+        used: set[str] = set()
+        names: dict[str, str] = {}
+        for rank in called.ranks:
+            own = met[rank.name].rank if rank.name in met else None
+            if own is None or own in used:
+                own = self._fresh(rank.name)
+            used.add(own)
+            names[rank.name] = own
+        return names
+
+    def _root(self, extent: RankExpr) -> RankExpr | int:
+        """An extent without aliases; a circle of them ends where it closes."""
+        seen: set[str] = set()
+        while (name := extent.rank) is not None and name not in seen:
+            seen.add(name)
+            rank = self.ranks.get(name)
+            if rank is not None and isinstance(rank.shape, int):
+                return rank.shape
+            if rank is None or not isinstance(rank.shape, RankExpr):
+                break
+            extent = rank.shape
+        return extent if extent.constant is None else extent.constant
 
 
 def _targets(called: Cascade, definition: Definition) -> dict[str, str]:
     """From each output of the called cascade to the tensor that it is here."""
     for part in (definition.semiring, definition.where):
         if part is not None:
-            raise ResolveError("a call stands alone on the right side", span=part.span)
+            raise ResolveError(
+                "a call stands alone on the right side",
+                span=part.span,
+                hint="`over` and `where` belong to Einsums: write one that reads what is called",
+            )
     for target in definition.targets:
         if target.bracket is not None or target.dtype is not None:
             raise ResolveError(
-                f"a call defines whole tensors: write {target.name.text} = {called.name}(...)",
+                "a call defines whole tensors",
                 span=target.span,
+                hint=f"write {target.name.text} = {called.name}(...)",
             )
     names = [target.name.text for target in definition.targets]
     if len(names) != len(called.outputs) or len(set(names)) < len(names):
@@ -115,78 +209,8 @@ def _targets(called: Cascade, definition: Definition) -> dict[str, str]:
     return dict(zip(called.outputs, names, strict=True))
 
 
-def _met(caller: Cascade, called: Cascade, arguments: Sequence[str]) -> dict[str, RankExpr]:
-    """The caller's extent that each rank of the called cascade stands for."""
-    known = caller.extents()
-    found: dict[str, RankExpr] = {}
-    for decl, name in zip(called.inputs, arguments, strict=True):
-        for extent, given in zip(decl.extents, known[name], strict=False):
-            if extent.rank is not None:
-                found.setdefault(extent.rank, given)
-    return found
-
-
-def _ranks(
-    caller: Cascade, called: Cascade, arguments: Sequence[str], call: syntax.Call
-) -> dict[str, str]:
-    """The name here of each rank of the called cascade."""
-    known = caller.extents()
-    for decl, name, arg in zip(called.inputs, arguments, call.args, strict=True):
-        if len(known[name]) != len(decl.extents):
-            raise RankError(
-                f"{called.name} takes {decl}, but {name} has {len(known[name])} "
-                f"rank{'s' * (len(known[name]) != 1)}",
-                span=arg.span,
-            )
-    met = _met(caller, called, arguments)
-    for decl, name, arg in zip(called.inputs, arguments, call.args, strict=True):
-        for extent, given in zip(decl.extents, known[name], strict=True):
-            wanted = met[extent.rank] if extent.rank is not None else extent
-            if not _same(wanted, given, caller):
-                raise RankError(
-                    f"{called.name} takes {decl}, where {extent} is {wanted}, "
-                    f"but {name} has {given} there",
-                    span=arg.span,
-                    hint="if they are the same size, declare the alias in `ranks`",
-                )
-    taken = {rank.name for rank in caller.ranks}
-    used: set[str] = set()
-    names: dict[str, str] = {}
-    for rank in called.ranks:
-        own = met[rank.name].rank if rank.name in met else None
-        if own is not None and own not in used:
-            names[rank.name] = own
-            used.add(own)
-        else:
-            names[rank.name] = fresh_name(rank.name, taken)
-            taken.add(names[rank.name])
-    return names
-
-
-def _same(wanted: RankExpr, given: RankExpr, caller: Cascade) -> bool:
-    """Whether two extents are known to be the same."""
-    shapes = {rank.name: rank.shape for rank in caller.ranks}
-
-    def root(extent: RankExpr) -> RankExpr | int:
-        while extent.rank is not None:
-            shape = shapes.get(extent.rank)
-            if isinstance(shape, int):
-                return shape
-            if not isinstance(shape, RankExpr):
-                break
-            extent = shape
-        return extent if extent.constant is None else extent.constant
-
-    return root(wanted) == root(given)
-
-
 def _shape(extent: RankExpr) -> int | RankExpr:
     return extent if extent.constant is None else extent.constant
-
-
-def _has_dtype(caller: Cascade, tensor: str, decl: TensorDecl) -> bool:
-    given = caller.declaration(tensor)
-    return given is not None and given.dtype == decl.dtype
 
 
 def _conversion(decl: TensorDecl, tensor: str, name: str, ranks: Mapping[str, str]) -> Einsum:

@@ -1,64 +1,28 @@
-"""The two grammars, read by lark; nothing else imports it.
+"""The two grammars, made parsers by lark; nothing else imports it.
 
-The parsers are LALR(1) and keep their own stack, so no text is nested too deeply for them; what
-comes after them is recursive, so deeper than MAX_DEPTH is an error here.
+lark checks them and makes their LALR(1) tables. Cascade text, which may be long, is then read by
+lalr.py, and by lark's own driver what is only compared with.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import cache
-from itertools import groupby
-from typing import Any, cast
+from operator import sub
+from typing import Any
 
 import lark
 
+from ..ir import limits
 from ..ir.cascade import Cascade
 from ..ir.errors import ParseError
-from ..ir.printer import PRECEDENCE
 from ..ir.source import Source, Span
-from ..ir.verify import MAX_DEPTH
 from . import hints
+from .builder import Builder
 from .files import Reader
-from .syntax import (
-    Bracket,
-    Call,
-    Declaration,
-    Definition,
-    Expr,
-    File,
-    Group,
-    Indexed,
-    Infix,
-    LawItem,
-    Name,
-    Number,
-    OperatorItem,
-    Parts,
-    Prefix,
-    Program,
-    RankItem,
-    Reduction,
-    SemiringItem,
-    Use,
-    ungroup,
-    walk,
-)
-
-#: How much deeper than what it means a text may be: an index expression is no level of the IR.
-_SLACK = 8
-
-#: Symbols of which a run is one chain, whatever the semiring.
-_CHAINS = frozenset("+*&|^")
-
-#: Numbers that are written as names.
-_CONSTANTS: Mapping[str, bool | float] = {
-    "inf": float("inf"),
-    "nan": float("nan"),
-    "true": True,
-    "false": False,
-}
+from .lalr import END, NAME, STRAY, Lexer, Production, Table, Tokens, UnexpectedToken, read
+from .syntax import File
 
 
 def parse_cascade(text: str, name: str = "", folder: str | None = None) -> Cascade:
@@ -83,37 +47,30 @@ def parse_cascade(text: str, name: str = "", folder: str | None = None) -> Casca
     return Reader(parse_file).cascade(Source(text, name), folder)
 
 
-def parse_file(source: Source) -> File:
-    """A text as written.
+def parse_file(source: Source, most: int | None = None) -> File:
+    """A text as written, of `most` tokens at most; None: as many as there are.
 
     Raises:
-        ParseError: it is not in the grammar, or nested too deeply.
+        ParseError: it is not in the grammar, too long, or nested too deeply.
     """
-    _check_brackets(source)
-    parser = _lark("cascade.lark", "start")
-    builder = cast("Any", _Builder(source))
+    limits.CHARACTERS.check(len(source.text))
+    grammar = _grammar()
+    tokens = grammar.lexer.read(source.text, most)
+    if not tokens.kinds or tokens.kinds[-1] not in (END, STRAY):
+        limits.TOKENS.check(limits.TOKENS.most + 1, at_least=True)
+    _check_names(source, tokens)
     try:
-        file: File = builder.transform(parser.parse(source.text))
-    except lark.UnexpectedInput as error:
-        raise _syntax_error(error, parser, source) from None
-    except lark.exceptions.VisitError as error:
-        raise error.orig_exc from None
-    return file
+        return grammar.read(source, tokens)
+    except UnexpectedToken as error:
+        raise _syntax_error(error, tokens, source) from None
 
 
-#: More brackets inside one another than any text needs; each costs the parser some time.
-_MOST_OPEN = 20_000
-
-
-def _check_brackets(source: Source) -> None:
-    depth = 0
-    for found in re.finditer(r"[(\[)\]]", source.text):
-        depth += 1 if found[0] in "([" else -1
-        if depth > _MOST_OPEN:
-            raise ParseError(
-                f"more than {_MOST_OPEN:,} brackets are open",
-                span=Span(source, found.start(), found.end()),
-            )
+def _check_names(source: Source, tokens: Tokens) -> None:
+    if max(map(sub, tokens.stops, tokens.begins)) <= limits.NAME.most:
+        return
+    for kind, begin, stop in zip(tokens.kinds, tokens.begins, tokens.stops, strict=True):
+        if kind == NAME:
+            limits.NAME.check(stop - begin, Span(source, begin, begin + 1))
 
 
 def read_terms(text: str, notation: str) -> list[list[str]]:
@@ -125,7 +82,7 @@ def read_terms(text: str, notation: str) -> list[list[str]]:
         ParseError: the text is not in the grammar of that notation.
     """
     try:
-        tree = _lark("einsum.lark", notation).parse(text)
+        tree = _terms(notation).parse(text)
     except lark.UnexpectedInput as error:
         place: Any = error.pos_in_stream
         raise ParseError("unexpected", span=Span(Source(text), place, place + 1)) from None
@@ -135,237 +92,128 @@ def read_terms(text: str, notation: str) -> list[list[str]]:
 # lark is typed in part only, so what comes from it is Any here.
 
 
-@cache
 def _lark(grammar: str, start: str) -> Any:
-    options: Any = {"parser": "lalr", "start": start, "propagate_positions": True}
+    options: Any = {"parser": "lalr", "lexer": "basic", "start": start}
     parser: Any = lark.Lark.open(grammar, rel_to=__file__, **options)  # pyright: ignore[reportUnknownMemberType]
     return parser
 
 
-def _syntax_error(error: Any, parser: Any, source: Source) -> ParseError:
-    at: int = error.pos_in_stream
-    token: Any = getattr(error, "token", None)
-    if token is None:
-        found = source.text[at]
-        hint = hints.CHARACTERS.get(found)
-        return ParseError(f"unexpected {found!r}", span=Span(source, at, at + 1), hint=hint)
-    kind: str = token.type
-    hint = _taught(parser).get((error.state.position, kind)) or hints.TOKENS.get(kind)
-    expected = sorted(_shown(name, parser) for name in error.accepts)
-    deduced = (f"expected {', '.join(expected)}",) if 0 < len(expected) <= 6 else ()
-    at = len(source.text) if kind == "$END" else token.start_pos
-    if kind in ("$END", "_NL"):
-        message, span = f"unexpected {hints.KINDS[kind]}", Span(source, at, at)
-    else:
-        message, span = f"unexpected {str(token)[:40]!r}", Span(source, at, at + len(token))
-    return ParseError(message, span=span, deduced=deduced, hint=hint)
+@cache
+def _terms(notation: str) -> Any:
+    return _lark("einsum.lark", notation)
 
 
-def _shown(terminal: str, parser: Any) -> str:
-    """A kind of token as a reader knows it."""
-    if terminal in hints.KINDS:
-        return hints.KINDS[terminal]
-    return repr(parser.get_terminal(terminal).pattern.value)
+@dataclass(frozen=True, slots=True)
+class _Grammar:
+    """The grammar of cascade text."""
+
+    lexer: Lexer
+    table: Table
+    texts: Mapping[str, str]  # of each terminal that has one
+
+    def read(self, source: Source, tokens: Tokens) -> File:
+        file: File = read(self.table, tokens, self.lexer.words, Builder(source, tokens))
+        return file
 
 
 @cache
-def _taught(parser: Any) -> dict[tuple[int, str], str]:
+def _grammar() -> _Grammar:
+    parser = _lark("cascade.lark", "start")
+    texts = {t.name: t.pattern.value for t in parser.terminals if t.pattern.type == "str"}
+    words = {text: name for name, text in texts.items() if text.isalpha()}
+    rest = [t for t in parser.terminals if t.name not in words.values()]
+    # In the order in which lark tries them.
+    rest.sort(key=lambda t: (-t.priority, -t.pattern.max_width, -len(t.pattern.value), t.name))
+    ignored = set(parser.ignore_tokens)
+    lexer = Lexer(
+        [(t.name, t.pattern.to_regexp()) for t in rest if t.name not in ignored],
+        words,
+        [t.pattern.to_regexp() for t in rest if t.name in ignored],
+    )
+    return _Grammar(lexer, _table(parser), texts)
+
+
+def _table(parser: Any) -> Table:
+    """lark's table with numbers for its states."""
+    conf = parser.parse_interactive("").parser_state.parse_conf
+    numbers = {state: number for number, state in enumerate(conf.states)}
+    productions = {rule: _production(rule) for rule in parser.rules}
+    actions: list[dict[str, int | Production]] = []
+    gotos: list[dict[str, int]] = []
+    for row in conf.states.values():
+        actions.append({})
+        gotos.append({})
+        for symbol, (_, what) in row.items():
+            if what in productions:
+                actions[-1][END if symbol == "$END" else symbol] = productions[what]
+            elif symbol.isupper():
+                actions[-1][symbol] = numbers[what]
+            else:
+                gotos[-1][str(symbol)] = numbers[what]
+    end = numbers[conf.end_state]
+    actions[end][END] = end
+    methods = frozenset(p.method for p in productions.values() if p.method is not None)
+    return Table(numbers[conf.start_state], tuple(actions), tuple(gotos), methods)
+
+
+def _production(rule: Any) -> Production:
+    """What a rule makes, as in lark's trees: `_x` a list, `?x` of one symbol the value of that."""
+    keep: list[int | None] = []
+    places = iter(range(len(rule.expansion)))
+    for left_out in rule.options.empty_indices or [False] * len(rule.expansion):
+        place = None if left_out else next(places)
+        if place is None:
+            keep.append(None)
+            continue
+        symbol = rule.expansion[place]
+        if not symbol.is_term and symbol.name.startswith("_"):
+            keep.append(~place)
+        elif not symbol.is_term or not symbol.filter_out:
+            keep.append(place)
+    origin = str(rule.origin.name)
+    size = len(rule.expansion)
+    if rule.options.expand1 and rule.alias is None and keep == [0] and size == 1:
+        return Production(size, origin, None, None)
+    method = None if origin.startswith("_") else str(rule.alias or origin)
+    whole = keep == list(range(size)) and method is not None
+    return Production(size, origin, method, None if whole else tuple(keep))
+
+
+def _syntax_error(error: UnexpectedToken, tokens: Tokens, source: Source) -> ParseError:
+    kind = tokens.kinds[error.token]
+    begin, stop = tokens.begins[error.token], tokens.stops[error.token]
+    text = source.text[begin:stop]
+    if kind == STRAY:
+        return ParseError(
+            f"unexpected {text!r}", span=Span(source, begin, stop), hint=hints.CHARACTERS.get(text)
+        )
+    hint = _taught().get((error.state, kind)) or hints.TOKENS.get(kind)
+    expected = sorted(map(_shown, error.accepts))
+    deduced = (f"expected {', '.join(expected)}",) if 0 < len(expected) <= 6 else ()
+    if kind in (END, "_NL"):
+        message, span = f"unexpected {hints.KINDS[kind]}", Span(source, begin, begin)
+    else:
+        message, span = f"unexpected {text[:40]!r}", Span(source, begin, stop)
+    return ParseError(message, span=span, deduced=deduced, hint=hint)
+
+
+def _shown(terminal: str) -> str:
+    """A kind of token as a reader knows it."""
+    return hints.KINDS.get(terminal) or repr(_grammar().texts[terminal])
+
+
+@cache
+def _taught() -> dict[tuple[int, str], str]:
     """What hints.py teaches, by the state and the kind of token at which each example stops."""
+    grammar = _grammar()
     taught: dict[tuple[int, str], str] = {}
     for hint, examples in hints.CASCADE.items():
         for example in examples:
+            tokens = grammar.lexer.read(example)
             try:
-                parser.parse(example)
-            except lark.UnexpectedToken as unexpected:
-                error: Any = unexpected
-                taught.setdefault((error.state.position, error.token.type), hint)
+                grammar.read(Source(example), tokens)
+            except UnexpectedToken as error:
+                taught.setdefault((error.state, tokens.kinds[error.token]), hint)
+            except ParseError:
+                pass  # what the builder finds it teaches itself
     return taught
-
-
-@lark.v_args(meta=True)  # pyright: ignore[reportUnknownMemberType]
-class _Builder(lark.visitors.Transformer_NonRecursive[lark.Token, Program]):
-    """From lark's tree to syntax: one method for each rule of cascade.lark that has a meaning."""
-
-    def __init__(self, source: Source) -> None:
-        super().__init__()
-        self.source = source
-
-    def _span(self, meta: Any) -> Span:
-        return Span(self.source, meta.start_pos, meta.end_pos)
-
-    def _name(self, token: lark.Token) -> Name:
-        at = token.start_pos or 0
-        return Name(str(token), Span(self.source, at, at + len(token)))
-
-    # ---- statements
-
-    def start(self, meta: Any, children: list[Any]) -> File:
-        return File(tuple(children), Span(self.source, 0, len(self.source.text)))
-
-    def use(self, meta: Any, children: list[lark.Token]) -> Use:
-        return Use(str(children[0])[1:-1], self._span(meta))
-
-    def operator(self, meta: Any, children: list[Any]) -> OperatorItem:
-        name, *parameters, laws, body = children
-        given = tuple(parameter for parameter in parameters if parameter is not None)
-        whole = self._whole(body)
-        return OperatorItem(self._name(name), given, laws or (), whole, self._span(meta))
-
-    def parameter(self, meta: Any, children: list[Any]) -> Declaration:
-        name, dtype = children
-        return Declaration(self._name(name), None, dtype and self._name(dtype), self._span(meta))
-
-    def laws(self, meta: Any, children: list[Any]) -> tuple[LawItem, ...]:
-        return tuple(child for child in children if child is not None)
-
-    def law(self, meta: Any, children: list[Any]) -> LawItem:
-        name, value = children
-        return LawItem(self._name(name), value and self._whole(value), self._span(meta))
-
-    def semiring(self, meta: Any, children: list[Any]) -> SemiringItem:
-        name, *args = children
-        return SemiringItem(self._name(name), tuple(map(self._whole, args)), self._span(meta))
-
-    def cascade(self, meta: Any, children: list[Any]) -> Program:
-        name, inputs, outputs, *statements = children
-        named = self._name(name)
-        return Program(named, inputs or (), outputs, tuple(statements), named.span)
-
-    def inputs(self, meta: Any, children: list[Declaration]) -> tuple[Declaration, ...]:
-        return tuple(children)
-
-    def outputs(self, meta: Any, children: list[lark.Token]) -> tuple[Name, ...]:
-        return tuple(map(self._name, children))
-
-    def input(self, meta: Any, children: list[Any]) -> Declaration:
-        name, bracket, dtype = children
-        return Declaration(self._name(name), bracket, dtype and self._name(dtype), self._span(meta))
-
-    target = input
-
-    def ranks(self, meta: Any, children: list[RankItem]) -> tuple[RankItem, ...]:
-        return tuple(children)
-
-    def rank(self, meta: Any, children: list[Any]) -> RankItem:
-        rank, shape = children
-        return RankItem(self._whole(rank), shape and self._whole(shape), self._span(meta))
-
-    def definition(self, meta: Any, children: list[Any]) -> Definition:
-        *targets, expr, semiring, where, otherwise = children
-        return Definition(
-            tuple(targets),
-            self._whole(expr),
-            semiring and self._name(semiring),
-            where and self._whole(where),
-            otherwise and self._whole(otherwise),
-            self._span(meta),
-        )
-
-    def partition(self, meta: Any, children: list[lark.Token]) -> Parts:
-        rank, *parts = map(self._name, children)
-        return Parts(rank, tuple(parts), self._span(meta))
-
-    def _whole(self, expr: Expr) -> Expr:
-        """The expression, if what comes after can bear how deeply it is nested."""
-        for node, depth in walk(expr):
-            if depth > MAX_DEPTH + _SLACK:
-                raise ParseError(
-                    f"an expression is nested more than {MAX_DEPTH} deep",
-                    span=node.span,
-                    hint="give its parts names: a cascade may have any number of Einsums",
-                )
-        return expr
-
-    # ---- expressions
-
-    def number(self, meta: Any, children: list[lark.Token]) -> Number:
-        return Number(_value(str(children[0]), self._span(meta)), self._span(meta))
-
-    def name(self, meta: Any, children: list[lark.Token]) -> Name | Number:
-        text = str(children[0])
-        if text in _CONSTANTS:
-            return Number(_CONSTANTS[text], self._span(meta))
-        return Name(text, self._span(meta))
-
-    def bracket(self, meta: Any, children: list[Any]) -> Bracket:
-        *indices, fill = children
-        return Bracket(tuple(i for i in indices if i is not None), fill, self._span(meta))
-
-    def indexed(self, meta: Any, children: list[Any]) -> Indexed:
-        name, bracket = children
-        return Indexed(self._name(name), bracket, self._span(meta))
-
-    def reduction(self, meta: Any, children: list[Any]) -> Reduction:
-        name, bracket, body = children
-        return Reduction(self._name(name), bracket, body, self._span(meta))
-
-    def call(self, meta: Any, children: list[Any]) -> Call:
-        name, *args = children
-        given = tuple(arg for arg in args if arg is not None)
-        return Call(self._name(name), given, self._span(meta))
-
-    def group(self, meta: Any, children: list[Expr]) -> Group:
-        # Parentheses in parentheses are one Group, so that no text makes a deep stack of them.
-        return Group(ungroup(children[0]), self._span(meta))
-
-    def prefix(self, meta: Any, children: list[Any]) -> Prefix | Number:
-        symbol, arg = children
-        if symbol == "-" and isinstance(arg, Number) and not isinstance(arg.value, bool):
-            return Number(-arg.value, self._span(meta))
-        return Prefix(str(symbol), arg, self._span(meta))
-
-    def expr(self, meta: Any, children: list[Any]) -> Expr:
-        """Operands and the operators between them, grouped by how tightly these bind."""
-        operands: list[Expr] = children[::2]
-        tokens: list[lark.Token] = children[1::2]
-        self._check_comparisons(tokens)
-        for level in sorted({PRECEDENCE[token] for token in tokens}, reverse=True):
-            operands, tokens = self._grouped(operands, tokens, level)
-        return operands[0]
-
-    def _grouped(
-        self, operands: list[Expr], tokens: list[lark.Token], level: int
-    ) -> tuple[list[Expr], list[lark.Token]]:
-        """Each run of operators of one level made one operand; what binds less is left."""
-        made, left = [operands[0]], list[lark.Token]()
-        run: list[tuple[lark.Token, Expr]] = []
-        for token, operand in zip(tokens, operands[1:], strict=True):
-            if PRECEDENCE[token] == level:
-                run.append((token, operand))
-                continue
-            made[-1] = self._folded(made[-1], run)
-            run = []
-            made.append(operand)
-            left.append(token)
-        made[-1] = self._folded(made[-1], run)
-        return made, left
-
-    def _folded(self, first: Expr, run: list[tuple[lark.Token, Expr]]) -> Expr:
-        """A run of operators that bind alike, from the left; a run of one symbol is a chain."""
-        for symbol, pairs in groupby(run, _symbol):
-            operands = [operand for _, operand in pairs]
-            chain = [operands] if symbol in _CHAINS else [[operand] for operand in operands]
-            for rest in chain:
-                span = Span(self.source, first.span.start, rest[-1].span.stop)
-                first = Infix(symbol, (first, *rest), span)
-        return first
-
-    def _check_comparisons(self, tokens: list[lark.Token]) -> None:
-        found = [token for token in tokens if token.type == "COMPARISON"]
-        if len(found) > 1:
-            second = self._name(found[1])
-            raise ParseError(f"unexpected {second.text!r}", span=second.span, hint=hints.CHAINED)
-
-
-def _symbol(pair: tuple[lark.Token, Expr]) -> str:
-    return str(pair[0])
-
-
-def _value(text: str, span: Span) -> int | float | complex:
-    if text.endswith("j"):
-        return complex(0.0, float(text[:-1]))
-    if not text.isdigit():
-        return float(text)
-    if len(text) > 20:
-        raise ParseError("the number does not fit in 64 bits", span=span)
-    return int(text)

@@ -45,7 +45,7 @@ class Recording:
         Raises:
             ResolveError: another one of that name does already.
         """
-        self.library = self.library.having(made, Span(Source(made.name), 0, len(made.name)))
+        self.library.add(made, Span(Source(made.name), 0, len(made.name)))
 
 
 _current: ContextVar[Recording | None] = ContextVar("einloom.recording", default=None)

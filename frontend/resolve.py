@@ -8,17 +8,20 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
+from ..ir import limits
 from ..ir.cascade import Cascade, TensorDecl
 from ..ir.einsum import PLACES, Access, Einsum, Map, Reduce, addends, free_variables, walk
 from ..ir.einsum import Expr as Node
-from ..ir.errors import ResolveError
+from ..ir.errors import RankError, ResolveError
 from ..ir.operators import SEMIRINGS, Semiring, reduction_name
 from ..ir.ranks import Partition, Rank, RankExpr
 from ..ir.source import Span
 from ..ir.verify import verify
 from . import syntax
+from .budget import Budget
 from .expressions import resolve_expr, resolve_index, resolve_number, resolve_shape, resolve_size
-from .inline import inline
+from .filters import check_filter
+from .inline import Caller
 from .scope import EMPTY, PLAIN, SIZE, VARIABLE, Library, Scope, new_name, read_dtype, similar
 from .sizes import check_reads, deduce
 from .syntax import (
@@ -33,8 +36,13 @@ from .syntax import (
 )
 
 
-def resolve(program: Program, library: Library = EMPTY) -> Cascade:
-    """The Cascade that a text means, verified; `library` is what it may use.
+def resolve(program: Program, library: Library = EMPTY, budget: Budget | None = None) -> Cascade:
+    """The Cascade that a text means, verified.
+
+    Args:
+        program: the cascade as written.
+        library: what it may use.
+        budget: what stands before it has taken of limits.
 
     Raises:
         ResolveError: a name means nothing, or not what it is used for.
@@ -58,14 +66,14 @@ def resolve(program: Program, library: Library = EMPTY) -> Cascade:
         library,
     )
     header = Cascade(name, ranks, inputs, (), (), partitions, _assumptions(program, scope))
-    cascade, scope = _body(program, header, scope)
+    cascade, scope = _body(program, header, scope, budget or Budget())
     _check_outputs(program, scope)
     outputs = tuple(output.text for output in program.outputs)
     cascade = replace(cascade, outputs=outputs, span=program.span)
     return check_reads(verify(deduce(cascade)))
 
 
-def _body(program: Program, cascade: Cascade, scope: Scope) -> tuple[Cascade, Scope]:
+def _body(program: Program, header: Cascade, scope: Scope, budget: Budget) -> tuple[Cascade, Scope]:
     """The Cascade with its Einsums, and the scope after them."""
     steps = {
         target.name.text
@@ -73,23 +81,21 @@ def _body(program: Program, cascade: Cascade, scope: Scope) -> tuple[Cascade, Sc
         for target in definition.targets
         if _steps(target)
     }
-    einsums: list[Einsum] = []
+    caller = Caller(header, scope.defined)
+    # These grow, and the scope with them.
     arity = dict(scope.arity)
+    scope = replace(scope, arity=arity, ranks=caller.ranks.keys())
     for definition in program.definitions():
-        scope = replace(scope, arity=arity)
         called = _called(definition, scope)
-        if called is not None:
-            cascade = replace(cascade, einsums=tuple(einsums))
-            cascade = inline(cascade, called, definition)
-            einsums = list(cascade.einsums)
-            ranks = frozenset(rank.name for rank in cascade.ranks)
-            scope = replace(scope, ranks=ranks)
-            arity |= {e.name: len(e.output.indices) for e in einsums}
-            continue
-        for einsum in _einsums(definition, scope, steps):
-            einsums.append(einsum)
+        if called is None:
+            made = _einsums(definition, scope, steps)
+            caller.einsums += made
+        else:
+            budget.inline(called, definition.span)
+            made = caller.call(called, definition)
+        for einsum in made:
             arity[einsum.name] = len(einsum.output.indices)
-    return replace(cascade, einsums=tuple(einsums)), replace(scope, arity=arity)
+    return caller.cascade(), scope
 
 
 def _called(definition: Definition, scope: Scope) -> Cascade | None:
@@ -142,7 +148,9 @@ def _listed_ranks(program: Program) -> dict[str, Rank]:
             continue
         rank = _listed_rank(item, names)
         if rank.name in listed:
-            raise ResolveError(f"rank {rank.name} is declared twice", span=item.span)
+            raise ResolveError(
+                f"rank {rank.name} is declared twice", span=item.span, hint="leave one out"
+            )
         listed[rank.name] = rank
     return listed
 
@@ -170,7 +178,9 @@ def _partition(
     """The partition; its ranks that are not listed join those that are implied."""
     for name in (written.rank, *written.parts):
         if not SIZE.match(name.text):
-            raise ResolveError("a rank's name is upper case", span=name.span)
+            raise ResolveError(
+                "a rank's name is upper case", span=name.span, hint=f"write {name.text.upper()}"
+            )
     outer, *inner = written.parts
     if not inner:
         raise ResolveError(
@@ -182,7 +192,8 @@ def _partition(
         raise ResolveError(
             f"rank {written.rank.text} is declared nowhere",
             span=written.rank.span,
-            hint=similar(written.rank.text, {*listed, *implied}),
+            hint=similar(written.rank.text, (*listed, *implied))
+            or "a partition is of a rank that an input has, or a line of `ranks` declares",
         )
     partition = Partition(
         written.rank.text, tuple(name.text for name in written.parts), written.span
@@ -201,10 +212,20 @@ def _input(decl: Declaration, listed: Mapping[str, Rank]) -> TensorDecl:
     extents: list[RankExpr] = []
     if decl.bracket is not None:
         if decl.bracket.fill is not None:
-            raise ResolveError("an input has no fill: a read has", span=decl.bracket.fill.span)
+            raise ResolveError(
+                "an input has no fill: a read has",
+                span=decl.bracket.fill.span,
+                hint=f"{decl.name.text}[i else 0], where it is read",
+            )
+        _check_ranks(decl)
         extents = [resolve_size(extent) for extent in decl.bracket.indices]
     dtype = read_dtype(decl.dtype) if decl.dtype else None
     return TensorDecl(new_name(decl.name), tuple(extents), dtype, decl.span)
+
+
+def _check_ranks(decl: Declaration) -> None:
+    if decl.bracket is not None:
+        limits.RANKS.check(len(decl.bracket.indices), decl.name.span, RankError)
 
 
 def _implied(inputs: Iterable[TensorDecl], listed: Mapping[str, Rank]) -> dict[str, Rank]:
@@ -226,33 +247,54 @@ def _used_ranks(
     A tensor among the indices is a gather, so its name makes no rank.
     """
     found: dict[str, Rank] = {}
+    seen: set[str] = set()
     for definition in program.definitions():
-        brackets = [target.bracket for target in definition.targets if target.bracket]
-        for whole in (definition.expr, definition.where):
-            for node, _ in syntax.walk(whole) if whole else ():
-                if isinstance(node, Indexed | Reduction):
-                    brackets.append(node.bracket)
-        for index in (index for bracket in brackets for index in bracket.indices):
-            for node, _ in syntax.walk(index):
-                if isinstance(node, Name) and VARIABLE.match(node.text):
-                    name = node.text.upper()
-                    if name not in known and node.text not in tensors:
-                        found.setdefault(name, Rank(name, None, node.span))
+        for node in _in_brackets(definition):
+            if node.text in seen:
+                continue
+            seen.add(node.text)
+            if VARIABLE.match(node.text) and node.text not in tensors:
+                name = node.text.upper()
+                if name not in known:
+                    found.setdefault(name, Rank(name, None, node.span))
     return tuple(found.values())
+
+
+def _in_brackets(definition: Definition) -> Iterator[Name]:
+    """The names that are part of an index, or that a reduction binds."""
+    for target in definition.targets:
+        yield from _names(target.bracket.indices if target.bracket else ())
+    stack = [part for part in (definition.where, definition.expr) if part is not None]
+    while stack:
+        node = stack.pop()
+        if isinstance(node, Indexed | Reduction):
+            yield from _names(node.bracket.indices)
+        if not isinstance(node, Indexed):
+            stack += reversed(syntax.parts(node))
+
+
+def _names(indices: Iterable[syntax.Expr]) -> Iterator[Name]:
+    for index in indices:
+        if isinstance(index, Name):
+            yield index
+        else:
+            yield from (node for node, _ in syntax.walk(index) if isinstance(node, Name))
 
 
 # ---- Einsums
 
 
-def _einsums(definition: Definition, scope: Scope, steps: Collection[str]) -> tuple[Einsum, ...]:
+def _einsums(definition: Definition, scope: Scope, steps: Collection[str]) -> Sequence[Einsum]:
     """The Einsum of a definition, and a second one for the place of a maximum."""
     ring = _semiring(definition.semiring, scope)
     first, *more = definition.targets
     output = _output(first, scope, steps)
-    within = replace(scope, ring=SEMIRINGS[ring] if isinstance(ring, str) else ring)
+    within = scope if ring == PLAIN.name else replace(scope, ring=_ring(ring))
     expr = _implicit(resolve_expr(definition.expr, within), output, within.ring)
     # A condition is about coordinates, so + and * are themselves there.
-    where = resolve_expr(definition.where, replace(scope, ring=PLAIN)) if definition.where else None
+    where = resolve_expr(definition.where, scope) if definition.where else None
+    if where is not None:
+        check_filter(output.tensor, where)
     otherwise = resolve_number(definition.otherwise, scope) if definition.otherwise else None
     dtype = read_dtype(first.dtype) if first.dtype else None
     einsum = Einsum(output, expr, ring, where, otherwise, dtype, definition.span)
@@ -279,6 +321,7 @@ def _place(
             "the place of a maximum is the coordinate of one variable",
             span=targets[-1].span,
             deduced=(f"the maximum is over {', '.join(expr.variables)}",),
+            hint="reduce over one variable, and over the others in another Einsum",
         )
     output = _output(target, scope, steps)
     if set(output.variables()) != set(einsum.free):
@@ -286,6 +329,7 @@ def _place(
             "a maximum and its place have the same variables",
             span=target.span,
             deduced=(f"{einsum.name} has {', '.join(einsum.free) or 'none'}",),
+            hint=f"write {target.name.text}[{','.join(einsum.free)}]",
         )
     dtype = read_dtype(target.dtype) if target.dtype else None
     placed = replace(expr, op=op)
@@ -306,6 +350,10 @@ def _semiring(name: Name | None, scope: Scope) -> str | Semiring:
     return found
 
 
+def _ring(semiring: str | Semiring) -> Semiring:
+    return SEMIRINGS[semiring] if isinstance(semiring, str) else semiring
+
+
 def _output(target: Declaration, scope: Scope, steps: Collection[str]) -> Access:
     name = new_name(target.name)
     if target.bracket is None:
@@ -317,7 +365,12 @@ def _output(target: Declaration, scope: Scope, steps: Collection[str]) -> Access
             )
         return Access(name, (), None, target.span)
     if target.bracket.fill is not None:
-        raise ResolveError("there is no fill on the left", span=target.bracket.fill.span)
+        raise ResolveError(
+            "there is no fill on the left",
+            span=target.bracket.fill.span,
+            hint="a read has one: X[i else 0]; a filter another: `where ... else 0`",
+        )
+    _check_ranks(target)
     indices: list[RankExpr] = []
     for written in target.bracket.indices:
         index = resolve_index(written, scope)
@@ -355,14 +408,16 @@ def _steps(target: Declaration) -> bool:
 def _implicit(body: Node, output: Access, ring: Semiring) -> Node:
     """The right side with its implicit reduction, over the variables that the left has not."""
     free = set(output.variables())
-    missing = tuple(v for v in free_variables(body) if v not in free)
-    for node in walk(body):
-        if isinstance(node, Reduce):
-            for variable in node.variables:
-                if variable in missing or variable in free:
-                    raise _bound_outside(node, variable, body, output)
+    outside = free_variables(body)
+    missing = tuple(v for v in outside if v not in free)
+    if not isinstance(body, Access):
+        bound = free.union(outside)
+        for node in walk(body):
+            if isinstance(node, Reduce) and not bound.isdisjoint(node.variables):
+                variable = next(v for v in node.variables if v in bound)
+                raise _bound_outside(node, variable, body, output)
     for term in addends(body, ring.add) if missing else ():
-        inside = free_variables(term)
+        inside = set(free_variables(term))
         for variable in missing:
             if variable not in inside:
                 raise ResolveError(
@@ -414,7 +469,6 @@ def _check_outputs(program: Program, scope: Scope) -> None:
             raise ResolveError(
                 f"the output {output.text} is {'an input' if given else 'not defined'}",
                 span=output.span,
-                hint="outputs are tensors that an Einsum defines"
-                if given
-                else similar(output.text, scope.defined),
+                hint=(None if given else similar(output.text, scope.defined))
+                or "outputs are tensors that an Einsum defines",
             )

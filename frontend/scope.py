@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field
+from itertools import islice
 
 from ..ir.cascade import Cascade
 from ..ir.dtypes import DTYPES, DType
@@ -22,14 +23,17 @@ VARIABLE = re.compile(r"[a-z][a-z0-9_]*\Z")
 
 PLAIN = SEMIRINGS["sum_product"]
 
+#: How many names are looked at for one that is similar, which takes some 30 us each.
+_LOOKED_AT = 1000
 
-@dataclass(frozen=True, slots=True)
+
+@dataclass(slots=True)
 class Library:
-    """What stands before a cascade in its text, or is used from other files."""
+    """What stands before a cascade in its text, or is used from other files; it grows."""
 
-    cascades: Mapping[str, Cascade] = field(default_factory=dict[str, Cascade])
-    operators: Mapping[str, UserOperator] = field(default_factory=dict[str, UserOperator])
-    semirings: Mapping[str, Semiring] = field(default_factory=dict[str, Semiring])
+    cascades: dict[str, Cascade] = field(default_factory=dict[str, Cascade])
+    operators: dict[str, UserOperator] = field(default_factory=dict[str, UserOperator])
+    semirings: dict[str, Semiring] = field(default_factory=dict[str, Semiring])
 
     def operator(self, name: str) -> Op | None:
         """The operator of that name, of the table or of the text's own."""
@@ -46,33 +50,31 @@ class Library:
         """The semiring of that name."""
         return name if name in SEMIRINGS else self.semirings.get(name)
 
-    def having(self, made: Cascade | UserOperator | Semiring, span: Span) -> Library:
-        """The library with one more definition.
+    def add(self, made: Cascade | UserOperator | Semiring, span: Span) -> None:
+        """Has one more definition.
 
         Raises:
             ResolveError: the name is that of another one.
         """
-        found: object = next((t[made.name] for t in self._tables() if made.name in t), made)
-        if found != made or made.name in SEMIRINGS:
-            raise ResolveError(f"{made.name} is defined already", span=span)
+        name = made.name
+        found = self.cascades.get(name) or self.operators.get(name) or self.semirings.get(name)
+        if found not in (None, made) or name in SEMIRINGS:
+            raise ResolveError(
+                f"{name} is defined already", span=span, hint="give one of the two another name"
+            )
         match made:
             case Cascade():
-                return replace(self, cascades={**self.cascades, made.name: made})
+                self.cascades[name] = made
             case UserOperator():
-                return replace(self, operators={**self.operators, made.name: made})
+                self.operators[name] = made
             case Semiring():
-                return replace(self, semirings={**self.semirings, made.name: made})
+                self.semirings[name] = made
 
-    def joined(self, other: Library, span: Span) -> Library:
-        """The library with all of another's definitions."""
-        library = self
-        for table in other._tables():
+    def join(self, other: Library, span: Span) -> None:
+        """Has all of another's definitions."""
+        for table in (other.cascades, other.operators, other.semirings):
             for made in table.values():
-                library = library.having(made, span)
-        return library
-
-    def _tables(self) -> tuple[Mapping[str, Cascade | UserOperator | Semiring], ...]:
-        return self.cascades, self.operators, self.semirings
+                self.add(made, span)
 
 
 EMPTY = Library()
@@ -82,7 +84,7 @@ EMPTY = Library()
 class Scope:
     """What names mean at one place of the text."""
 
-    ranks: frozenset[str]
+    ranks: Collection[str]
     arity: Mapping[str, int]  # of the tensors that can be read here
     defined: frozenset[str]  # anywhere in the text
     ring: Semiring
@@ -99,7 +101,11 @@ class Scope:
 def new_name(name: Name) -> str:
     """The name of a tensor that is declared or defined."""
     if name.text in RESERVED:
-        raise ResolveError(f"{name.text} is a word of the language", span=name.span)
+        raise ResolveError(
+            f"{name.text} is a word of the language",
+            span=name.span,
+            hint=f"give it another name, such as {name.text}_",
+        )
     return name.text
 
 
@@ -113,8 +119,8 @@ def read_dtype(name: Name) -> DType:
 
 
 def similar(name: str, known: Iterable[str]) -> str | None:
-    """A hint, if a known name looks like this one."""
-    close = difflib.get_close_matches(name, list(known), 1)
+    """A hint, if one of the first known names looks like this one."""
+    close = difflib.get_close_matches(name, list(islice(known, _LOOKED_AT)), 1)
     return f"did you mean {close[0]}?" if close else None
 
 
@@ -131,14 +137,20 @@ def unknown_tensor(name: Name, scope: Scope) -> ResolveError:
         return ResolveError(
             f"{name.text} is a word of the language, not a tensor",
             span=name.span,
-            hint=reserved_hint(name.text),
+            hint=reserved_hint(name.text) or "give the tensor another name",
         )
     return ResolveError(
         f"{name.text} is not defined",
         span=name.span,
-        deduced=(f"tensors known here: {', '.join(scope.arity) or 'none'}",),
-        hint=similar(name.text, scope.arity),
+        deduced=(f"tensors known here: {_listed(scope.arity) or 'none'}",),
+        hint=similar(name.text, scope.arity)
+        or "a tensor is an input, or stands on the left of an Einsum above",
     )
+
+
+def _listed(names: Iterable[str]) -> str:
+    """The first names; a message has room for no more."""
+    return ", ".join(islice(names, 100))
 
 
 def reserved_hint(name: str) -> str | None:

@@ -6,18 +6,28 @@ declared shapes, so that two sizes are the same if their polynomials are.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections import deque
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import TypeAlias
 
+from ..ir import limits
 from ..ir.cascade import Cascade
 from ..ir.einsum import Access
 from ..ir.errors import RankError
 from ..ir.printer import print_access
-from ..ir.ranks import Quotient, Rank, RankExpr, Term, affine
+from ..ir.ranks import Quotient, Rank, RankExpr, Term, affine, solvable
 
 #: From sorted rank names to the coefficient of their product.
 Polynomial: TypeAlias = dict[tuple[str, ...], int]
+
+#: A read, an index of it, and the extent of the axis there.
+_Read: TypeAlias = tuple[Access, RankExpr, RankExpr]
+
+_Shape: TypeAlias = int | RankExpr | Quotient
+
+#: How many of what may be thousands a message names.
+_SHOWN = 10
 
 
 def deduce(cascade: Cascade) -> Cascade:
@@ -32,18 +42,37 @@ def deduce(cascade: Cascade) -> Cascade:
     given = _read_off(cascade)
     # How large a partition's parts are may be left to the caller.
     given |= {part for partition in cascade.partitions for part in partition.parts[1:]}
-    waiting = [rank for rank in cascade.ranks if rank.shape is None and rank.name not in given]
-    while waiting:
-        unknown = {rank.name for rank in waiting}
-        found = ((rank, _largest(rank, cascade, unknown)) for rank in waiting)
-        rank, shape = next((pair for pair in found if pair[1] is not None), (waiting[0], None))
-        if shape is None:
-            raise _undetermined(rank, cascade)
-        waiting.remove(rank)
-        ranks = tuple(replace(r, shape=shape) if r is rank else r for r in cascade.ranks)
-        cascade = replace(cascade, ranks=ranks)
+    waiting = {r.name: r for r in cascade.ranks if r.shape is None and r.name not in given}
+    if waiting:
+        found = _deduced(cascade, waiting)
+        ranks = (replace(r, shape=found[r.name]) if r.name in found else r for r in cascade.ranks)
+        cascade = replace(cascade, ranks=tuple(ranks))
     _check_circles(cascade, given)
     return cascade
+
+
+def _deduced(cascade: Cascade, waiting: Mapping[str, Rank]) -> dict[str, _Shape]:
+    """The shapes of the ranks that are waited for."""
+    sizes = _Sizes(cascade.ranks)
+    reads = _reads_of(cascade, waiting)
+    found: dict[str, _Shape] = {}
+    unknown = set(waiting)
+    blocked: dict[str, list[str]] = {}  # by a rank without which a bound says nothing
+    ready = deque(waiting)
+    while ready:
+        name = ready.popleft()
+        shape = _largest(waiting[name], reads[name], unknown, sizes)
+        if isinstance(shape, str):
+            blocked.setdefault(shape, []).append(name)
+        elif shape is not None:
+            found[name] = shape
+            unknown.remove(name)
+            sizes.settle(name, shape)
+            ready += blocked.pop(name, ())
+    for name, rank in waiting.items():
+        if name not in found:
+            raise _undetermined(rank, reads[name], sizes)
+    return found
 
 
 def check_reads(cascade: Cascade) -> Cascade:
@@ -54,12 +83,19 @@ def check_reads(cascade: Cascade) -> Cascade:
     """
     sizes = _Sizes(cascade.ranks)
     extents = cascade.extents()
-    for read in _reads(cascade):
-        for index, extent in zip(read.indices, extents[read.tensor], strict=True):
-            if isinstance(index, RankExpr) and index.variable and read.fill is None:
-                own = RankExpr.of_size(index.variable.upper())
-                if not sizes.fits(own, extent):
-                    raise _needs_alias(read, index, extent)
+    fit: set[tuple[str, RankExpr]] = set()
+    for einsum in cascade.einsums:
+        for read in einsum.reads():
+            for index, extent in zip(read.indices, extents[read.tensor], strict=True):
+                if not isinstance(index, RankExpr) or read.fill is not None:
+                    continue
+                variable = index.variable
+                if variable is None or extent.rank == (rank := variable.upper()):
+                    continue
+                if (rank, extent) not in fit:
+                    if not sizes.fits(RankExpr.of_size(rank), extent):
+                        raise _needs_alias(read, index, extent)
+                    fit.add((rank, extent))
     return cascade
 
 
@@ -70,45 +106,80 @@ def _read_off(cascade: Cascade) -> set[str]:
     }
 
 
-def _reads(cascade: Cascade) -> Iterator[Access]:
+def _reads_of(cascade: Cascade, ranks: Collection[str]) -> dict[str, list[_Read]]:
+    """For each of these ranks, the indices in which its variable stands, once for each."""
+    extents = cascade.extents()
+    found: dict[str, list[_Read]] = {name: [] for name in ranks}
     for einsum in cascade.einsums:
-        yield from einsum.reads()
+        for read in einsum.reads():
+            for index, extent in zip(read.indices, extents[read.tensor], strict=True):
+                if isinstance(index, RankExpr):
+                    for variable in dict.fromkeys(index.variables()):
+                        if variable.upper() in found:
+                            found[variable.upper()].append((read, index, extent))
+    return found
 
 
 class _Sizes:
     """What sizes are, in terms of ranks that have no shape of their own."""
 
-    def __init__(self, ranks: tuple[Rank, ...]) -> None:
+    def __init__(self, ranks: Iterable[Rank]) -> None:
         # A quotient is no polynomial: such a rank stands for itself.
-        self._shapes: Mapping[str, int | RankExpr | None] = {
+        self._shapes: dict[str, int | RankExpr | None] = {
             r.name: None if isinstance(r.shape, Quotient) else r.shape for r in ranks
         }
         self._known: dict[str, Polynomial] = {}
+        self._made_of: dict[str, list[str]] = {}  # what is known in terms of a rank
+        self._terms = 0
+
+    def settle(self, rank: str, shape: _Shape) -> None:
+        """From now on a rank without a shape has this one."""
+        self._shapes[rank] = None if isinstance(shape, Quotient) else shape
+        for name in self._made_of.pop(rank, ()):
+            self._known.pop(name, None)
 
     def expand(self, size: RankExpr) -> Polynomial:
         """A size as a polynomial; a shape that refers to itself stands for itself."""
+        if (name := size.rank) is not None:
+            return self._rank(name)
         total: Polynomial = {(): size.offset}
         for term in size.terms:
             product: Polynomial = {(): term.coefficient}
             for name in term.sizes:
-                known = self._known.get(name)
-                product = _times(product, self._rank(name) if known is None else known)
+                product = self._times(product, self._rank(name))
             for names, coefficient in product.items():
                 total[names] = total.get(names, 0) + coefficient
         return {names: coefficient for names, coefficient in total.items() if coefficient}
 
+    def _times(self, first: Polynomial, second: Polynomial) -> Polynomial:
+        # How long the names of a product are counts too: they are written anew for each factor.
+        longest = max(map(len, first), default=0)
+        self._terms += len(first) * len(second) * (1 + longest)
+        limits.SIZE_TERMS.check(self._terms, None, RankError, at_least=True)
+        product: Polynomial = {}
+        for left, a in first.items():
+            for right, b in second.items():
+                names = tuple(sorted(left + right))
+                product[names] = product.get(names, 0) + a * b
+        return product
+
     def _rank(self, name: str) -> Polynomial:
         """What a rank is, worked out after those that it is made of: a chain may be long."""
+        if name in self._known:
+            return self._known[name]
         waiting = [(name, False)]
         while waiting:
             rank, ready = waiting.pop()
             shape = self._shapes.get(rank)
             if ready and isinstance(shape, RankExpr):
                 self._known[rank] = self.expand(shape)
+                for other in {other for names in self._known[rank] for other in names}:
+                    self._made_of.setdefault(other, []).append(rank)
             elif isinstance(shape, int):
                 self._known[rank] = {(): shape} if shape else {}
             elif rank not in self._known:
                 self._known[rank] = {(rank,): 1}  # what a circle finds
+                self._made_of.setdefault(rank, []).append(rank)
                 if shape is not None:
                     waiting.append((rank, True))
                     waiting += ((other, False) for other in shape.sizes())
@@ -117,7 +188,7 @@ class _Sizes:
     def number(self, size: RankExpr) -> int | None:
         """The number that a size is, if it is one."""
         found = self.expand(size)
-        return found.get((), 0) if set(found) <= {()} else None
+        return found.get((), 0) if found.keys() <= {()} else None
 
     def names(self, size: RankExpr) -> set[str]:
         """The ranks without a shape that a size is made of."""
@@ -128,39 +199,36 @@ class _Sizes:
 
     def fits(self, size: RankExpr, extent: RankExpr) -> bool:
         """Whether the first size is known not to be the larger."""
+        if size == extent:
+            return True
         low, high = self.expand(size), self.expand(extent)
         rest = {names for names in {*low, *high} if low.get(names) != high.get(names)}
         return rest <= {()} and low.get((), 0) <= high.get((), 0)
 
 
-def _times(first: Polynomial, second: Polynomial) -> Polynomial:
-    product: Polynomial = {}
-    for left, a in first.items():
-        for right, b in second.items():
-            names = tuple(sorted(left + right))
-            product[names] = product.get(names, 0) + a * b
-    return product
+def _largest(
+    rank: Rank, reads: Iterable[_Read], unknown: Collection[str], sizes: _Sizes
+) -> _Shape | str | None:
+    """The largest extent of a rank that keeps every read in range.
 
-
-def _largest(rank: Rank, cascade: Cascade, unknown: set[str]) -> int | RankExpr | Quotient | None:
-    """The largest extent of a rank that keeps every read in range; None if that is not known."""
-    sizes = _Sizes(cascade.ranks)
-    extents = cascade.extents()
+    None: that is not known; the name of an unknown rank: not before that one is.
+    """
     bounds: list[RankExpr | Quotient] = []
-    for read in _reads(cascade):
-        for index, extent in zip(read.indices, extents[read.tensor], strict=True):
-            if isinstance(index, Access) or read.fill is not None:
-                continue
-            if rank.variable not in index.variables() or rank.name in extent.sizes():
-                continue  # a scan's own tensor is as long as the rank makes it
-            if index.variable and extent.rank is not None:
-                raise _needs_alias(read, index, extent)
-            bound = _bound(rank.variable, index, extent, sizes)
-            if bound is None or unknown.intersection(bound.sizes()):
-                return None
-            if isinstance(bound, RankExpr) and sizes.names(bound) & unknown:
-                return None
-            bounds.append(bound)
+    for read, index, extent in reads:
+        if read.fill is not None or rank.name in extent.sizes():
+            continue  # a scan's own tensor is as long as the rank makes it
+        if index.variable and extent.rank is not None:
+            raise _needs_alias(read, index, extent)
+        bound = _bound(rank.variable, index, extent, sizes)
+        if bound is None:
+            return None
+        made_of = dict.fromkeys(bound.sizes())
+        if isinstance(bound, RankExpr):
+            made_of |= dict.fromkeys(sizes.names(bound))
+        blocker = next((name for name in made_of if name in unknown), None)
+        if blocker is not None:
+            return blocker
+        bounds.append(bound)
     affines = [bound for bound in bounds if isinstance(bound, RankExpr)]
     numbers = [number for bound in affines if (number := sizes.number(bound)) is not None]
     if len(numbers) == len(bounds):
@@ -179,8 +247,8 @@ def _bound(
     As the variable leaves 0, a rising index must stay below the extent and a falling one at or
     above 0, wherever the other variables are.
     """
-    (own,) = (term for term in index.terms if term.variable == variable)
-    if own.sizes:
+    own, *more = (term for term in index.terms if term.variable == variable)
+    if own.sizes or more:
         return None
     sign = 1 if own.coefficient > 0 else -1
     worst = [Term(index.offset)]
@@ -205,32 +273,34 @@ def _bound(
 
 
 def _check_circles(cascade: Cascade, given: set[str]) -> None:
-    settled = given | {rank.name for rank in cascade.ranks if isinstance(rank.shape, int)}
-    waiting = [rank for rank in cascade.ranks if rank.name not in settled]
-    while waiting:
-        for rank in waiting:
-            shape = rank.shape
-            if isinstance(shape, RankExpr | Quotient) and settled.issuperset(shape.sizes()):
-                settled.add(rank.name)
-        later = [rank for rank in waiting if rank.name not in settled]
-        if len(later) == len(waiting):
-            raise RankError(
-                f"the extent of rank {waiting[0].name} follows from no input",
-                span=waiting[0].span,
-                deduced=tuple(map(str, waiting)),
-                hint="these ranks are declared by one another: give one of them a number",
-            )
-        waiting = later
+    known = given | {rank.name for rank in cascade.ranks if isinstance(rank.shape, int)}
+    _, waiting = solvable((rank for rank in cascade.ranks if rank.name not in known), known)
+    if waiting:
+        raise RankError(
+            f"the extent of rank {waiting[0].name} follows from no input",
+            span=waiting[0].span,
+            deduced=tuple(map(str, waiting[:_SHOWN])),
+            hint="these ranks are declared by one another: give one of them a number",
+        )
 
 
-def _undetermined(rank: Rank, cascade: Cascade) -> RankError:
-    reads = [read for read in _reads(cascade) if rank.variable in read.variables()]
+def _undetermined(rank: Rank, reads: Sequence[_Read], sizes: _Sizes) -> RankError:
+    shown: list[str] = []
+    several = False
+    for read, index, extent in reads[:_SHOWN]:
+        bound = None
+        if read.fill is None and rank.name not in extent.sizes():
+            bound = _bound(rank.variable, index, extent, sizes)
+        if bound is None:
+            shown.append(f"{print_access(read)} is read at {rank.variable}")
+        else:
+            several = several or len(shown) > 0
+            shown.append(f"{print_access(read)} is in range up to {rank.name} = {bound}")
+    follows = "follows in several ways from" if several else "does not follow from"
     return RankError(
-        f"the extent of rank {rank.name} is not declared, and does not follow from the reads",
+        f"the extent of rank {rank.name} is not declared, and {follows} the reads",
         span=rank.span,
-        deduced=(f"read at {rank.variable}: {', '.join(map(print_access, reads))}",)
-        if reads
-        else (),
+        deduced=shown,
         hint=f"declare it: `ranks {rank.name} = ...`, a number or an expression in other ranks",
     )
 

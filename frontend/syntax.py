@@ -199,9 +199,10 @@ Item: TypeAlias = Use | OperatorItem | SemiringItem | Program
 
 @dataclass(frozen=True, slots=True)
 class File:
-    """A text, item by item."""
+    """A text, item by item, of so many tokens."""
 
     items: tuple[Item, ...]
+    tokens: int = field(compare=False)
     span: Span = field(compare=False, repr=False)
 
 

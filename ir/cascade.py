@@ -81,14 +81,15 @@ class Cascade:
     def definitions(self) -> tuple[tuple[UserOperator, ...], tuple[Semiring, ...]]:
         """The text's own operators and semirings, each after those that it is made of."""
         operators: dict[UserOperator, None] = {}
+        seen: set[int] = set()
         semirings: dict[Semiring, None] = {}
         for einsum in self.einsums:
             if not isinstance(einsum.semiring, str):
-                _collect((einsum.ring.add, einsum.ring.mul), operators)
+                _collect((einsum.ring.add, einsum.ring.mul), operators, seen)
                 semirings[einsum.semiring] = None
             for root in (einsum.expr, einsum.where):
                 if root is not None:
-                    _collect(_applied(root), operators)
+                    _collect(_applied(root), operators, seen)
         return tuple(operators), tuple(semirings)
 
     def to_json(self) -> str:
@@ -151,9 +152,13 @@ def _applied(expr: Expr) -> Iterator[Op]:
     return (node.op for node in walk(expr) if isinstance(node, Map | Reduce))
 
 
-def _collect(ops: Iterable[Op], into: dict[UserOperator, None]) -> None:
-    """Adds the text's own operators, those in a body first."""
+def _collect(ops: Iterable[Op], into: dict[UserOperator, None], seen: set[int]) -> None:
+    """Adds the text's own operators, those that one is made of first; `seen` were met before.
+
+    They are met by their identity, for to compare two is to compare all that they are made of.
+    """
     for op in ops:
-        if isinstance(op, UserOperator) and op not in into:
-            _collect(_applied(op.body), into)
+        if isinstance(op, UserOperator) and id(op) not in seen:
+            seen.add(id(op))
+            _collect((*op.named, *_applied(op.body)), into, seen)
             into[op] = None

@@ -31,6 +31,7 @@ from .expr import (
     free_variables,
     implies,
     index_value,
+    levels,
     rebind,
     rewrite_leaves,
     substitute,
@@ -59,6 +60,7 @@ __all__ = [
     "free_variables",
     "implies",
     "index_value",
+    "levels",
     "rebind",
     "rewrite_leaves",
     "substitute",
@@ -106,13 +108,19 @@ class Einsum:
         return tuple(index for index in self.output.indices if isinstance(index, RankExpr))
 
     @property
+    def steps(self) -> tuple[tuple[int, str, int], ...]:
+        """The axis, the variable v and the lag c of each index `v+c` on the left."""
+        return tuple(
+            (axis, variable, index.offset)
+            for axis, index in enumerate(self.left)
+            if index.offset
+            for variable in index.variables()
+        )
+
+    @property
     def step(self) -> tuple[int, str, int] | None:
-        """The axis, the variable v and the lag c of an index `v+c` on the left, if there is one."""
-        for axis, index in enumerate(self.left):
-            if index.offset and len(index.terms) == 1:
-                (variable,) = index.variables()
-                return axis, variable, index.offset
-        return None
+        """The first of them, if there is one."""
+        return next(iter(self.steps), None)
 
     @property
     def body(self) -> Expr:

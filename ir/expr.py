@@ -134,7 +134,7 @@ class UserOperator:
     Applied, it is its body with each parameter replaced by the argument. The body reads a
     parameter as a scalar tensor, `Access("a")`, and is made of literals and Maps besides.
     `identity` is what a reduction by it is of nothing (None: it cannot reduce); `distributes_over`
-    names the operators `+` with a*(b+c) = a*b + a*c, `inverse` the operator that undoes it:
+    has the operators `+` with a*(b+c) = a*b + a*c, `inverse` is the operator that undoes it:
     inverse(a*b, b) = a. Laws are the author's word, tested on random values where text is read.
     """
 
@@ -143,13 +143,18 @@ class UserOperator:
     body: Expr
     laws: tuple[Law, ...] = ()
     identity: Literal | None = None
-    distributes_over: tuple[str, ...] = ()
-    inverse: str | None = None
+    distributes_over: tuple[Op, ...] = ()
+    inverse: Op | None = None
     span: Span | None = field(default=None, compare=False, repr=False)
 
     @property
     def arity(self) -> int:
         return len(self.parameters)
+
+    @property
+    def named(self) -> tuple[Op, ...]:
+        """The operators that its laws name."""
+        return (*self.distributes_over, *(() if self.inverse is None else (self.inverse,)))
 
     def __str__(self) -> str:
         return self.name
@@ -193,6 +198,15 @@ def walk(expr: Expr) -> Iterator[Expr]:
         node = stack.pop()
         yield node
         stack.extend(reversed(children(node)))
+
+
+def levels(expr: Expr) -> Iterator[tuple[Expr, int]]:
+    """The same, each with how deeply it is nested, from 1."""
+    stack = [(expr, 1)]
+    while stack:
+        node, depth = stack.pop()
+        yield node, depth
+        stack += [(child, depth + 1) for child in reversed(children(node))]
 
 
 def accesses(expr: Expr) -> Iterator[Access]:
@@ -265,7 +279,9 @@ def index_value(index: RankExpr) -> Expr:
         return Map("cast", (Literal(index.offset),), I64)
     if index.offset:
         terms.append(Literal(index.offset))
-    return terms[0] if len(terms) == 1 else Map("add", tuple(terms))
+    value = terms[0] if len(terms) == 1 else Map("add", tuple(terms))
+    # Of sizes alone it would be weak.
+    return value if any(index.variables()) else Map("cast", (value,), I64)
 
 
 def rebind(expr: Expr, change: Callable[[tuple[str, ...]], tuple[str, ...]]) -> Expr:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import reduce
 
 import numpy as np
 
 from .cascade import Cascade
-from .dtypes import BOOL, I64, DType, of_numpy, promote
+from .dtypes import I64, DType, of_numpy, promote, settle
 from .einsum import (
     PLACES,
     Access,
@@ -24,16 +25,19 @@ from .einsum import (
 )
 from .errors import EinloomError, OperandError, RankError
 from .operators import OPERATORS, Number, is_chain, result_dtype
+from .padding import check_reads
 from .printer import print_expr
-from .ranks import Quotient, Rank, RankExpr
+from .ranks import Quotient, RankExpr, solvable
 from .scans import Scan, stages
+from .source import Span
 
 
 def infer_sizes(cascade: Cascade, shapes: Mapping[str, Sequence[int]]) -> dict[str, int]:
     """The extent of every rank, from the shapes of the inputs.
 
     Raises:
-        RankError: an input has the wrong number of axes; a rank gets two extents, or none.
+        RankError: an input has the wrong number of axes; a rank gets two extents, or none; a
+            tensor is read out of range at the coordinates of a partition.
     """
     passed = tuple(f"{name}: {tuple(shape)}" for name, shape in shapes.items())
     sizes = {rank.name: rank.shape for rank in cascade.ranks if isinstance(rank.shape, int)}
@@ -71,33 +75,27 @@ def infer_sizes(cascade: Cascade, shapes: Mapping[str, Sequence[int]]) -> dict[s
                 )
     _check_partitions(cascade, sizes, passed)
     _check_assumptions(cascade, sizes, passed)
+    check_reads(cascade, sizes)
     return sizes
 
 
 def _solve_shapes(cascade: Cascade, sizes: dict[str, int], passed: tuple[str, ...]) -> None:
     """Evaluates the shapes that are expressions, and checks those that were read off an input."""
-    waiting = [rank for rank in cascade.ranks if isinstance(rank.shape, RankExpr | Quotient)]
-    while waiting:
-        later = [rank for rank in waiting if not _known(rank, sizes)]
-        for rank in waiting:
-            if rank in later or not isinstance(rank.shape, RankExpr | Quotient):
-                continue
-            try:
-                value = max(rank.shape.value(sizes), 0)
-            except ZeroDivisionError:
-                raise RankError(
-                    f"the extent of rank {rank} is a division by 0", span=rank.span, passed=passed
-                ) from None
-            if sizes.setdefault(rank.name, value) != value:
-                raise RankError(
-                    f"rank {rank.name} has extent {sizes[rank.name]}, "
-                    f"but it is declared {rank} = {value}",
-                    span=rank.span,
-                    passed=passed,
-                )
-        if len(later) == len(waiting):
-            break
-        waiting = later
+    for rank in solvable(cascade.ranks, sizes)[0]:
+        assert isinstance(rank.shape, RankExpr | Quotient)
+        try:
+            value = max(rank.shape.value(sizes), 0)
+        except ZeroDivisionError:
+            raise RankError(
+                f"the extent of rank {rank} is a division by 0", span=rank.span, passed=passed
+            ) from None
+        if sizes.setdefault(rank.name, value) != value:
+            raise RankError(
+                f"rank {rank.name} has extent {sizes[rank.name]}, "
+                f"but it is declared {rank} = {value}",
+                span=rank.span,
+                passed=passed,
+            )
     for rank in cascade.ranks:
         if rank.name not in sizes:
             raise RankError(
@@ -106,11 +104,6 @@ def _solve_shapes(cascade: Cascade, sizes: dict[str, int], passed: tuple[str, ..
                 passed=passed,
                 hint=f"declare it: `ranks {rank.name} = 8`, or give sizes=",
             )
-
-
-def _known(rank: Rank, sizes: Mapping[str, int]) -> bool:
-    made_of = rank.shape.sizes() if isinstance(rank.shape, RankExpr | Quotient) else ()
-    return all(name in sizes for name in made_of)
 
 
 def _check_partitions(cascade: Cascade, sizes: Mapping[str, int], passed: tuple[str, ...]) -> None:
@@ -184,7 +177,7 @@ def known_dtypes(cascade: Cascade) -> dict[str, DType]:
     """The dtypes that are declared, and those that follow from them."""
     dtypes = {decl.name: decl.dtype for decl in cascade.inputs if decl.dtype is not None}
     for stage in stages(cascade):
-        members = stage.members if isinstance(stage, Scan) else (stage,)
+        members = stage.einsums if isinstance(stage, Scan) else (stage,)
         made = {einsum.name for einsum in members}
         read = {access.tensor for einsum in members for access in einsum.reads()}
         if read <= dtypes.keys() | made:
@@ -205,7 +198,7 @@ def _add_scan_dtypes(scan: Scan, cascade: Cascade, dtypes: dict[str, DType]) -> 
 
     A start that is a bare number is weak. A declared dtype is that of the whole scan.
     """
-    made = {einsum.name for einsum in scan.members}
+    made = {einsum.name for einsum in scan.einsums}
     declared: dict[str, DType] = {}
     found: dict[str, DType | Number] = {}
     for einsum in cascade.einsums:
@@ -217,21 +210,22 @@ def _add_scan_dtypes(scan: Scan, cascade: Cascade, dtypes: dict[str, DType]) -> 
                     f"{einsum.name} is declared {declared[einsum.name]} and {einsum.dtype}",
                     span=einsum.span,
                 )
-        elif einsum not in scan.members:
+        elif einsum not in scan.einsums:
             known = {name: dtype for name, dtype in found.items() if isinstance(dtype, DType)}
-            dtype = _folded_dtype(einsum.expr, {**dtypes, **known})
-            found[einsum.name] = _common(found.get(einsum.name), dtype)
+            if all(access.tensor in dtypes.keys() | known for access in einsum.reads()):
+                dtype = _folded_dtype(einsum.expr, {**dtypes, **known})
+                found[einsum.name] = _common(found.get(einsum.name), dtype)
     found |= declared
     for _ in range(_SETTLED):
         before = dict(found)
-        for einsum in scan.members:
+        for einsum in scan.einsums:
             if einsum.name not in declared:
                 dtype = _folded_dtype(einsum.expr, {**dtypes, **found})
                 found[einsum.name] = _common(found.get(einsum.name), dtype)
         if found == before:
             break
     dtypes |= {name: strong(dtype) for name, dtype in found.items()}
-    for einsum in scan.members:
+    for einsum in scan.einsums:
         einsum_dtype(einsum, dtypes)
 
 
@@ -244,7 +238,7 @@ def _common(first: DType | Number | None, second: DType | Number) -> DType | Num
     if first is None:
         return second
     if isinstance(first, DType) or isinstance(second, DType):
-        return result_dtype("select", BOOL, first, second)
+        return result_dtype("select", True, first, second)
     return first if isinstance(first + second, type(first)) else second
 
 
@@ -261,6 +255,8 @@ def einsum_dtype(einsum: Einsum, dtypes: Mapping[str, DType]) -> DType:
                 f"the condition of {einsum.name} is {condition}, not bool", span=einsum.span
             )
     dtype = einsum.dtype or inferred
+    if einsum.otherwise is not None:
+        check_fits(einsum.otherwise, dtype, f"the `else` of {einsum.name}", einsum.span)
     if isinstance(einsum.expr, Reduce) and einsum.expr.op not in PLACES:
         _folded(einsum.expr, dtype)
     if einsum.dtype is not None and isinstance(einsum.body, Map) and is_chain(einsum.body.op):
@@ -273,6 +269,20 @@ def einsum_dtype(einsum: Einsum, dtypes: Mapping[str, DType]) -> DType:
             hint=f"it takes the kinds {', '.join(sorted(einsum.ring.kinds))}; cast the operands",
         )
     return dtype
+
+
+def check_fits(number: Literal, dtype: DType, what: str, span: Span | None) -> None:
+    """A number that stands for values of a dtype has no part that the dtype has not.
+
+    Raises:
+        OperandError: it is complex, and they are not.
+    """
+    if isinstance(number.value, complex) and dtype.kind not in ("complex", "object"):
+        raise OperandError(
+            f"{what} is {number.value}, which is complex, but the values are {dtype}",
+            span=number.span or span,
+            hint="give its real part, or cast the values to c64 or c128",
+        )
 
 
 def _under(expr: Expr) -> Expr:
@@ -313,8 +323,10 @@ def regroups(einsum: Einsum, dtypes: Mapping[str, DType]) -> bool:
 
 
 def strong(found: DType | Number) -> DType:
-    """A dtype as it is, a number as the dtype that NumPy gives it alone."""
-    return found if isinstance(found, DType) else of_numpy(np.asarray(found).dtype)
+    """A dtype, weak no more; for a number the dtype that NumPy gives it alone."""
+    if not isinstance(found, DType):
+        return of_numpy(np.asarray(found).dtype)
+    return replace(found, weak=False) if found.weak else found
 
 
 def otherwise_as(dtype: DType, otherwise: Literal) -> Expr:
@@ -333,12 +345,13 @@ def otherwise_as(dtype: DType, otherwise: Literal) -> Expr:
 def expr_dtype(expr: Expr, dtypes: Mapping[str, DType | Number]) -> DType | Number:
     """The dtype of an expression; for a literal its number, which is weak.
 
-    So is a tensor for which `dtypes` has a number: a scan of which only a bare start is known.
+    So is a tensor for which `dtypes` has a number: a scan of which only a bare start is known. A
+    size is a weak i64, and what is computed of sizes and numbers alone is weak as well.
     """
     if isinstance(expr, Literal):
         return expr.value
     if isinstance(expr, Coordinate):
-        return I64
+        return _SIZE if expr.name.isupper() else I64
     if isinstance(expr, Access):
         for index in expr.indices:
             if isinstance(index, Access) and not strong(expr_dtype(index, dtypes)).is_integer:
@@ -346,7 +359,10 @@ def expr_dtype(expr: Expr, dtypes: Mapping[str, DType | Number]) -> DType | Numb
                     f"{index.tensor} indexes {expr.tensor}, but its dtype is not an integer's",
                     span=index.span or expr.span,
                 )
-        return dtypes[expr.tensor]
+        dtype = dtypes[expr.tensor]
+        if expr.fill is not None and isinstance(dtype, DType):
+            check_fits(expr.fill, dtype, f"the fill of {expr.tensor}", expr.span)
+        return dtype
     if isinstance(expr, Reduce):
         inside = strong(expr_dtype(expr.expr, dtypes))
         return I64 if expr.op in PLACES else _folded(expr, inside)
@@ -360,6 +376,42 @@ def expr_dtype(expr: Expr, dtypes: Mapping[str, DType | Number]) -> DType | Numb
     return _map_dtype(expr, args)
 
 
+#: The dtype of a size.
+_SIZE = replace(I64, weak=True)
+
+
+def beside_floats(expr: Map, dtypes: Mapping[str, DType | Number]) -> tuple[DType | None, ...]:
+    """To what each operand is converted before the operator: of sizes alone, to what is beside it.
+
+    None where NumPy's own promotion does: so too in a chain, which converts all to one type, and
+    for a literal.
+    """
+    if expr.dtype is not None or not any(_is_constant(arg, dtypes) for arg in expr.args):
+        return (None,) * len(expr.args)
+    args = [expr_dtype(arg, dtypes) for arg in expr.args]
+    first = 1 if expr.op == "select" else 0
+    strongest = [a for a in args[first:] if isinstance(a, DType) and not a.weak]
+    settled = [*args[:first], *settle(args[first:])]
+    return tuple(
+        result_dtype("add", number, promote(*strongest)).compute
+        if isinstance(found, DType) and not isinstance(number, DType)
+        else None
+        for found, number in zip(args, settled, strict=True)
+    )
+
+
+def _is_constant(expr: Expr, dtypes: Mapping[str, DType | Number]) -> bool:
+    """Whether an expression may be weak, and is no literal."""
+    if isinstance(expr, Coordinate):
+        return expr.name.isupper()
+    if isinstance(expr, Access):
+        known = dtypes.get(expr.tensor)
+        return isinstance(known, DType) and known.weak
+    if not isinstance(expr, Map) or expr.dtype is not None:
+        return False
+    return all(isinstance(arg, Literal) or _is_constant(arg, dtypes) for arg in expr.args)
+
+
 def _folded(node: Reduce, dtype: DType) -> DType:
     """The dtype of a reduction is that of what it folds, so the operator must keep it."""
     if op_dtype(node.op, [dtype, dtype]) != dtype:
@@ -371,8 +423,8 @@ def _folded(node: Reduce, dtype: DType) -> DType:
     return dtype
 
 
-def op_dtype(op: Op, args: Sequence[DType | Number]) -> DType:
-    """The dtype of an operator's value; one of the text's own has that of its body.
+def op_dtype(op: Op, args: Sequence[DType | Number]) -> DType | Number:
+    """The dtype of an operator's value; one of the text's own has that of its body, weak as it is.
 
     Raises:
         OperandError: it is not defined on these dtypes, or a parameter's dtype does not hold them.
@@ -383,26 +435,31 @@ def op_dtype(op: Op, args: Sequence[DType | Number]) -> DType:
     for parameter, arg in zip(op.parameters, args, strict=True):
         declared = parameter.dtype
         given[parameter.name] = arg if declared is None else declared
-        if declared is None or not isinstance(arg, DType):
+        if declared is None or not isinstance(arg, DType) or (arg.weak and declared.is_inexact):
             continue
         if not np.can_cast(arg.numpy, declared.numpy, "safe"):
             raise OperandError(
                 f"{op} takes {parameter} but was given {arg}", hint="cast the argument first"
             )
-    return strong(expr_dtype(op.body, given))
+    return expr_dtype(op.body, given)
 
 
-def _map_dtype(expr: Map, args: list[DType | Number]) -> DType:
+def _map_dtype(expr: Map, args: list[DType | Number]) -> DType | Number:
     try:
         if not is_chain(expr.op):
             return op_dtype(expr.op, args)
+        yields = all(not isinstance(arg, DType) or arg.weak for arg in args)
+        args = settle(args)
         # Of all at once: i16, u16 and f32 have the common type f32, i16 and u16 alone have i32.
         dtypes = [arg for arg in args if isinstance(arg, DType)]
         weak: list[DType | Number] = [arg for arg in args if not isinstance(arg, DType)]
         strongest: list[DType | Number] = [promote(*dtypes)] if dtypes else []
         first, second, *rest = strongest * min(len(dtypes), 2) + weak
         pair = op_dtype(expr.op, [first, second])
-        return reduce(lambda total, arg: op_dtype(expr.op, [total, arg]), rest, pair)
+        found = reduce(lambda total, arg: op_dtype(expr.op, [total, arg]), rest, pair)
+        if not isinstance(found, DType):
+            return found
+        return replace(found, weak=yields and found.kind != "bool")
     except EinloomError as error:
         if error.span is None and expr.span is not None:
             raise OperandError(error.message, span=expr.span) from None

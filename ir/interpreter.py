@@ -33,7 +33,15 @@ from .einsum import (
     UserOperator,
 )
 from .errors import OperandError, RankError
-from .infer import einsum_dtype, expr_dtype, infer_dtypes, infer_sizes, product_dtype, strong
+from .infer import (
+    beside_floats,
+    einsum_dtype,
+    expr_dtype,
+    infer_dtypes,
+    infer_sizes,
+    product_dtype,
+    strong,
+)
 from .operators import OPERATORS, Number, identity_of, in_table, is_chain, value_in
 from .ranks import RankExpr
 from .scans import Scan, stages
@@ -70,18 +78,28 @@ def evaluate(
         place: list[slice | int] = []
         for index in einsum.left:
             factors, at = index.coefficients(sizes)
-            here = [fixed.get(variable) for variable in factors]
-            place.append(slice(None) if None in here else sum(filter(None, here), at))
+            (variable,) = factors or ("",)
+            if variable and variable not in fixed:
+                place.append(slice(at, at + sizes[variable.upper()]))
+            else:
+                place.append(at + fixed.get(variable, 0))
         value = _over_free(einsum, arrays, sizes, dtypes, fixed)
         arrays[einsum.name][tuple(place)] = value
+
+    def advance(scan: Scan, fixed: Mapping[str, int]) -> None:
+        for coordinate in range(sizes[scan.rank]):
+            here = {**fixed, scan.variable: coordinate}
+            for member in scan.members:
+                if isinstance(member, Scan):
+                    advance(member, here)
+                else:
+                    write(member, here)
 
     with np.errstate(all="ignore"):
         for stage in stages(cascade):
             if isinstance(stage, Scan):
-                for coordinate in range(sizes[stage.rank]):
-                    for einsum in stage.members:
-                        write(einsum, {stage.variable: coordinate})
-                for einsum in stage.members:  # what does not step has nothing yet if V is 0
+                advance(stage, {})
+                for einsum in stage.einsums:  # what does not step has nothing yet if V is 0
                     shape = tuple(extent.value(sizes) for extent in extents[einsum.name])
                     arrays.setdefault(einsum.name, np.zeros(shape, dtypes[einsum.name].numpy))
             elif stage.name in stepping:
@@ -277,7 +295,13 @@ def _value(expr: Expr, point: _Point) -> Any:
             dtype = point.product[1]
         else:
             dtype = strong(expr_dtype(expr, point.dtypes)).compute
-        args = [arg if isinstance(arg, Number) else arg.astype(dtype.numpy) for arg in args]
+        args = [arg if type(arg) in _NUMBERS else arg.astype(dtype.numpy) for arg in args]
+    else:
+        to = beside_floats(expr, point.dtypes)
+        args = [
+            arg if dtype is None else np.asarray(arg).astype(dtype.numpy)
+            for arg, dtype in zip(args, to, strict=True)
+        ]
     if expr.op == "bitcast":
         # The bits are those of the type that the operand has, not of the one it is computed in.
         stored = strong(expr_dtype(expr.args[0], point.dtypes))
@@ -286,6 +310,10 @@ def _value(expr: Expr, point: _Point) -> Any:
     # NumPy unwraps an object scalar to a Python number, which would then be weak.
     numpys = isinstance(value, np.ndarray | np.generic)
     return value if numpys else np.asarray(value, object)  # pyright: ignore[reportUnknownVariableType]
+
+
+#: What is weak; NumPy's own numbers, some of which are subclasses of these, are not.
+_NUMBERS: frozenset[type] = frozenset({bool, int, float, complex})
 
 
 def _applied(

@@ -375,11 +375,14 @@ class _Parser:
         self._expect("below")
         extent = self._index()
         self._expect("{")
-        nests: list[Nest] = []
+        stages: list[Nest | Sweep] = []
         while not self._accept("}"):
+            if self._accept("sweep"):
+                stages.append(self._sweep())
+                continue
             self._expect("nest")
-            nests.append(self._nest())
-        return Sweep(coordinate, extent, tuple(nests))
+            stages.append(self._nest())
+        return Sweep(coordinate, extent, tuple(stages))
 
     def _source(self) -> ArrayAxis | RankExpr | Quotient:
         if self._accept("("):

@@ -3,13 +3,14 @@
     LoopProgram = name, sizes, inputs, outputs, scratch buffers, checks, stages
     stage       = Nest | Sweep
     Nest        = the statements that compute one tensor (ir/loop_nodes.py)
-    Sweep       = nests run one after another at each coordinate of a scan
+    Sweep       = stages run one after another at each coordinate of a scan
 
 `str(program)` prints a text that `loop_parser.parse_loops` reads back to an equal program.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from .dtypes import DType
@@ -112,11 +113,11 @@ class Nest:
 
 @dataclass(frozen=True, slots=True)
 class Sweep:
-    """For `coordinate` = 0, 1, ... below `extent`: the nests in order, in which it is a size."""
+    """For `coordinate` = 0, 1, ... below `extent`: the stages in order, in which it is a size."""
 
     coordinate: str
     extent: RankExpr
-    nests: tuple[Nest, ...]
+    stages: tuple[Nest | Sweep, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,17 +135,17 @@ class LoopProgram:
     @property
     def nests(self) -> tuple[Nest, ...]:
         """Every nest, in order of text."""
-        return tuple(
-            nest
-            for stage in self.stages
-            for nest in (stage.nests if isinstance(stage, Sweep) else (stage,))
-        )
+        return tuple(stage for stage in _each(self.stages) if isinstance(stage, Nest))
 
     @property
     def coordinates(self) -> tuple[str, ...]:
         """The coordinates of its sweeps, each once."""
-        sweeps = (stage for stage in self.stages if isinstance(stage, Sweep))
-        return tuple(dict.fromkeys(sweep.coordinate for sweep in sweeps))
+        return tuple(dict.fromkeys(sweep.coordinate for sweep in self.sweeps))
+
+    @property
+    def sweeps(self) -> tuple[Sweep, ...]:
+        """Every sweep, in order of text."""
+        return tuple(stage for stage in _each(self.stages) if isinstance(stage, Sweep))
 
     def __str__(self) -> str:
         lines = [f"  size {size}" for size in self.sizes]
@@ -153,13 +154,7 @@ class LoopProgram:
         lines += [f"  scratch {scratch}" for scratch in self.scratch]
         lines += [f"  check {check}" for check in self.checks]
         for stage in self.stages:
-            if isinstance(stage, Nest):
-                lines += _print_nest(stage, 1)
-                continue
-            lines.append(f"  sweep {stage.coordinate} below {stage.extent} {{")
-            for nest in stage.nests:
-                lines += _print_nest(nest, 2)
-            lines.append("  }")
+            lines += _print_stage(stage, 1)
         return "\n".join([f"loops {self.name} {{", *lines, "}"])
 
     def buffer(self, name: str) -> Buffer | Scratch:
@@ -171,7 +166,18 @@ class LoopProgram:
         raise KeyError(name)
 
 
-def _print_nest(nest: Nest, depth: int) -> list[str]:
+def _each(stages: tuple[Nest | Sweep, ...]) -> Iterator[Nest | Sweep]:
+    """The stages and those inside them, in order of text."""
+    for stage in stages:
+        yield stage
+        if isinstance(stage, Sweep):
+            yield from _each(stage.stages)
+
+
+def _print_stage(stage: Nest | Sweep, depth: int) -> list[str]:
     margin = "  " * depth
-    head = f"{margin}nest {nest.name} width {nest.width} {{"
-    return [head, *print_block(nest.body, depth + 1), margin + "}"]
+    if isinstance(stage, Nest):
+        head = f"{margin}nest {stage.name} width {stage.width} {{"
+        return [head, *print_block(stage.body, depth + 1), margin + "}"]
+    inside = [line for each in stage.stages for line in _print_stage(each, depth + 1)]
+    return [f"{margin}sweep {stage.coordinate} below {stage.extent} {{", *inside, margin + "}"]

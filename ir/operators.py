@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
 import numpy as np
 
-from .dtypes import DType, of_numpy, resolve_bf16
+from .dtypes import DType, of_numpy, resolve_bf16, settle
 from .dtypes import Number as Number
 from .errors import OperandError, UnsupportedError
 from .expr import PLACES, Law, Op, UserOperator
@@ -174,6 +174,11 @@ def in_table(operator: Op) -> str:
     )
 
 
+def arity_of(operator: Op) -> int:
+    """How many operands an operator takes; of one of the table that is a chain, two."""
+    return operator.arity if isinstance(operator, UserOperator) else OPERATORS[operator].arity
+
+
 def laws_of(operator: Op) -> frozenset[Law]:
     """The laws that an operator has, or claims."""
     if isinstance(operator, UserOperator):
@@ -190,8 +195,9 @@ def identity_of(operator: Op) -> Number | None:
 
 def distributes(operator: Op, over: Op) -> bool:
     """Whether a*(b+c) = a*b + a*c, `operator` being the first of these and `over` the second."""
-    row = operator if isinstance(operator, UserOperator) else OPERATORS[operator]
-    return str(over) in row.distributes_over
+    if isinstance(operator, UserOperator):
+        return over in operator.distributes_over
+    return over in OPERATORS[operator].distributes_over
 
 
 @dataclass(frozen=True, slots=True)
@@ -276,10 +282,16 @@ def value_in(value: Number, dtype: DType) -> Any:
 def result_dtype(operator: str, *operands: DType | Number) -> DType:
     """The dtype of an operator's value: NumPy's, with Python numbers weak (NEP 50).
 
+    Of weak operands alone it is weak, unless it is bool.
+
     Raises:
         OperandError: the operator is not defined on these dtypes.
     """
-    return _result_dtype(operator, tuple((type(o), o) for o in operands))
+    chosen = operands[1:] if operator == "select" else operands
+    settled = (*operands[: len(operands) - len(chosen)], *settle(chosen))
+    found = _result_dtype(operator, tuple((type(o), o) for o in settled))
+    weak = all(not isinstance(o, DType) or o.weak for o in operands)
+    return replace(found, weak=True) if weak and found.kind != "bool" else found
 
 
 @cache

@@ -2,14 +2,15 @@
 
 `expand` says so with filters and fills, which is the definition, and all that backends need. Where
 an Einsum has all the parts of a rank, it gets the filter `m < M` for the coordinate m that they
-make, and a read at m is filled with 0 past the end, where nothing uses it. Without a reduction the
-output is the semiring's zero there.
+make, and a read at its parts is filled with 0 past the end, where nothing uses it: its range at all
+other points is held by padding.py. Without a reduction the output is the semiring's zero there.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import TypeAlias
 
 from .cascade import Cascade
 from .dtypes import DType
@@ -26,7 +27,10 @@ from .einsum import (
 )
 from .infer import known_dtypes, otherwise_as
 from .lift import lift
+from .padding import reaches_past
 from .ranks import Partition, RankExpr
+
+Extents: TypeAlias = Mapping[str, tuple[RankExpr, ...]]
 
 
 def expand(cascade: Cascade) -> Cascade:
@@ -37,12 +41,14 @@ def expand(cascade: Cascade) -> Cascade:
     parts = {part for partition in partitions for part in partition.parts}
     names = cascade.names()
     dtypes = known_dtypes(cascade)
+    extents = cascade.extents()
     einsums: list[Einsum] = []
     for einsum in cascade.einsums:
         made, rest = lift(
             einsum, lambda node: any(v.upper() in parts for v in node.variables), names, dtypes
         )
-        einsums += (_guarded(each, partitions, dtypes) for each in (*made, rest))
+        extents |= {each.name: each.extents() for each in made}
+        einsums += (_guarded(each, partitions, dtypes, extents) for each in (*made, rest))
     return replace(cascade, einsums=tuple(einsums), partitions=())
 
 
@@ -62,18 +68,23 @@ def _is_even(partition: Partition, cascade: Cascade) -> bool:
 
 
 def _guarded(
-    einsum: Einsum, partitions: Sequence[Partition], dtypes: Mapping[str, DType]
+    einsum: Einsum,
+    partitions: Sequence[Partition],
+    dtypes: Mapping[str, DType],
+    extents: Extents,
 ) -> Einsum:
     bound = set(einsum.free)
     if isinstance(einsum.expr, Reduce):
         bound |= set(einsum.expr.variables)
     for partition in partitions:
         if all(part.lower() in bound for part in partition.parts):
-            einsum = _guarded_by(einsum, partition, dtypes)
+            einsum = _guarded_by(einsum, partition, dtypes, extents)
     return einsum
 
 
-def _guarded_by(einsum: Einsum, partition: Partition, dtypes: Mapping[str, DType]) -> Einsum:
+def _guarded_by(
+    einsum: Einsum, partition: Partition, dtypes: Mapping[str, DType], extents: Extents
+) -> Einsum:
     inside = Map("lt", (index_value(partition.coordinate), Coordinate(partition.rank)))
     expr, where, otherwise = einsum.expr, einsum.where, einsum.otherwise
     if isinstance(expr, Reduce):
@@ -83,28 +94,23 @@ def _guarded_by(einsum: Einsum, partition: Partition, dtypes: Mapping[str, DType
             beside = otherwise_as(dtypes[einsum.name], otherwise)
             expr = Map("select", (where, expr, beside))
         where, otherwise = inside, Literal(einsum.ring.zero)
-    expr = rewrite_leaves(expr, lambda leaf: _filled(leaf, partition))
-    where = rewrite_leaves(where, lambda leaf: _filled(leaf, partition))
+
+    def leaf(node: Access | Coordinate) -> Access | Coordinate:
+        return _filled(node, partition, extents) if isinstance(node, Access) else node
+
+    expr, where = rewrite_leaves(expr, leaf), rewrite_leaves(where, leaf)
     return replace(einsum, expr=expr, where=where, otherwise=otherwise)
 
 
-def _filled(leaf: Access | Coordinate, partition: Partition) -> Access | Coordinate:
-    if not isinstance(leaf, Access):
-        return leaf
+def _filled(access: Access, partition: Partition, extents: Extents) -> Access:
+    """The Access, and those it gathers by, filled where it stands past the end of the rank."""
     indices = tuple(
-        index if isinstance(index, RankExpr) else _filled(index, partition)
-        for index in leaf.indices
+        _filled(index, partition, extents) if isinstance(index, Access) else index
+        for index in access.indices
     )
-    kept = tuple(index for index in indices if not isinstance(index, Coordinate))
-    fill = leaf.fill
-    if fill is None and any(_is_at(index, partition.coordinate) for index in kept):
-        fill = Literal(0)
-    same = fill is leaf.fill and kept == leaf.indices
-    return leaf if same else replace(leaf, indices=kept, fill=fill)
-
-
-def _is_at(index: RankExpr | Access, coordinate: RankExpr) -> bool:
-    def terms(expr: RankExpr) -> set[tuple[int, tuple[str, ...], str | None]]:
-        return {(t.coefficient, t.sizes, t.variable) for t in expr.terms}
-
-    return isinstance(index, RankExpr) and not index.offset and terms(index) == terms(coordinate)
+    past = any(
+        isinstance(index, RankExpr) and reaches_past(index, extent, partition)
+        for index, extent in zip(indices, extents[access.tensor], strict=True)
+    )
+    fill = Literal(0) if past and access.fill is None else access.fill
+    return replace(access, indices=indices, fill=fill)

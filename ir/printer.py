@@ -65,7 +65,7 @@ def print_operator(operator: UserOperator) -> str:
     promised: list[str] = list(operator.laws)
     if operator.identity is not None:
         promised.append(f"identity = {print_number(operator.identity.value)}")
-    promised += [f"distributes_over = {name}" for name in operator.distributes_over]
+    promised += [f"distributes_over = {op}" for op in operator.distributes_over]
     if operator.inverse is not None:
         promised.append(f"inverse = {operator.inverse}")
     laws = f" [{', '.join(promised)}]" if promised else ""

@@ -6,7 +6,8 @@ A *rank* is a named axis, upper case (`M`); its *rank variable* is the same name
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from .source import Span
@@ -247,3 +248,29 @@ class Rank:
 
     def __str__(self) -> str:
         return self.name if self.shape is None else f"{self.name} = {self.shape}"
+
+
+def solvable(ranks: Iterable[Rank], known: Iterable[str]) -> tuple[list[Rank], list[Rank]]:
+    """The ranks whose shapes are expressions, in an order in which they can be worked out.
+
+    Besides, those that cannot, since they wait for one another or for what is not `known`.
+    """
+    waiting = {r.name: r for r in ranks if isinstance(r.shape, RankExpr | Quotient)}
+    settled = set(known)
+    missing: dict[str, set[str]] = {}
+    needed_by: dict[str, list[str]] = {}
+    for name, rank in waiting.items():
+        assert isinstance(rank.shape, RankExpr | Quotient)
+        missing[name] = set(rank.shape.sizes()) - settled
+        for other in missing[name]:
+            needed_by.setdefault(other, []).append(name)
+    ready = deque(name for name in waiting if not missing[name])
+    found: list[Rank] = []
+    while ready:
+        name = ready.popleft()
+        found.append(waiting.pop(name))
+        for other in needed_by.get(name, ()) if name not in settled else ():
+            missing[other].discard(name)
+            if not missing[other]:
+                ready.append(other)
+    return found, list(waiting.values())

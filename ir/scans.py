@@ -1,4 +1,4 @@
-"""Scans: tensors that are defined along a rank, each coordinate from those before it.
+"""Scans: tensors that are defined along ranks, each coordinate from those before it.
 
     X[0]   = ...        its starts: a number on the left, below the lag
     X[v+c] = ...        its step, of lag c: extent V+c, for every v in order
@@ -7,11 +7,17 @@ Einsums that need one another to advance make one Scan, together with those that
 themselves but stand above its last step and read what it makes: at each v they are evaluated in the
 order of text. A read of one of its tensors is at `v+d`, where d is no more than what is there by
 then; or at a start.
+
+What still needs itself at a coordinate of v makes a Scan inside, along another rank. So a tensor
+may step along two ranks at once: its coordinates come in the order of text, the outer rank first.
+
+    D[i+1,j+1] = D[i,j+1] + D[i+1,j]     for each i, for each j; starts D[0,0], D[0,j+1], D[i+1,0]
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeAlias
 
@@ -23,14 +29,23 @@ from .ranks import RankExpr
 
 @dataclass(frozen=True, slots=True)
 class Scan:
-    """Einsums that advance together along the rank of `variable`."""
+    """What advances together along the rank of `variable`: Einsums, and scans inside."""
 
     variable: str
-    members: tuple[Einsum, ...]
+    members: tuple[Stage, ...]
 
     @property
     def rank(self) -> str:
         return self.variable.upper()
+
+    @property
+    def einsums(self) -> tuple[Einsum, ...]:
+        """Its Einsums, those of the scans inside included, as they are evaluated."""
+        return tuple(
+            einsum
+            for member in self.members
+            for einsum in (member.einsums if isinstance(member, Scan) else (member,))
+        )
 
 
 #: What is evaluated one after another.
@@ -46,18 +61,10 @@ def stages(cascade: Cascade) -> tuple[Stage, ...]:
     einsums = cascade.einsums
     if all(einsum.step is None for einsum in einsums):
         return einsums
-    group = _components(einsums)
-    together: dict[int, list[Einsum]] = {}
-    for einsum, number in zip(einsums, group, strict=True):
-        together.setdefault(number, []).append(einsum)
-    found: list[Stage] = []
-    for einsum, number in zip(einsums, group, strict=True):
-        members = together[number]
-        if len(members) == 1 and einsum.step is None:
-            found.append(einsum)
-        elif einsum is members[-1]:
-            found.append(_scan(tuple(members)))
-    return tuple(found)
+    return tuple(
+        members[0] if len(members) == 1 and members[0].step is None else _scan(members, ())
+        for members in _together(einsums, ())
+    )
 
 
 def check_definitions(cascade: Cascade) -> None:
@@ -71,40 +78,32 @@ def check_definitions(cascade: Cascade) -> None:
         parts.setdefault(einsum.name, []).append(einsum)
     for einsums in parts.values():
         _check_definition(einsums)
-    together: dict[int, tuple[Einsum, ...]] = {}
+    beside: dict[int, set[int]] = {}
     for stage in stages(cascade):
         if isinstance(stage, Scan):
-            together |= {id(einsum): stage.members for einsum in stage.members}
-    missing = {name: len(einsums) for name, einsums in parts.items()}
-    begun: dict[str, set[int]] = {}
+            members = set(map(id, stage.einsums))
+            beside |= dict.fromkeys(members, members)
+    made: set[int] = set()
     for einsum in cascade.einsums:
-        beside = {member.name for member in together.get(id(einsum), ())}
+        here = beside.get(id(einsum), ())
         for access in einsum.reads():
-            name = access.tensor
-            if not missing.get(name) or name in beside:
-                continue
-            if _start(access, parts[name]) not in begun.get(name, ()):
-                raise VerifyError(
-                    f"{name} is defined only below",
-                    span=access.span or einsum.span,
-                    hint="put its definition before the first use; what a tensor needs of "
-                    "itself is written as a scan: X[0] = ..., X[v+1] = ...",
-                )
-        step = parts[einsum.name][-1].step
-        if step is not None and (at := einsum.left[step[0]].constant) is not None:
-            begun.setdefault(einsum.name, set()).add(at)
-        missing[einsum.name] -= 1
+            for part in parts.get(access.tensor, ()):
+                if not (id(part) in made or id(part) in here) and not _is_elsewhere(part, access):
+                    raise VerifyError(
+                        f"{access.tensor} is defined only below",
+                        span=access.span or einsum.span,
+                        hint="put its definition before the first use; what a tensor needs of "
+                        "itself is written as a scan: X[0] = ..., X[v+1] = ...",
+                    )
+        made.add(id(einsum))
 
 
 def _check_definition(einsums: list[Einsum]) -> None:
     *starts, last = einsums
-    step = last.step
-    if step is None:
-        stepping = next((e for e in starts if e.step is not None), None)
+    if not last.steps:
+        stepping = next((e for e in starts if e.steps), None)
         if stepping is not None:
-            raise VerifyError(
-                f"a start of {last.name} stands below its step", span=last.output.span or last.span
-            )
+            raise _below(last)
         if starts:
             raise VerifyError(
                 f"{last.name} is defined twice",
@@ -118,43 +117,96 @@ def _check_definition(einsums: list[Einsum]) -> None:
                 hint=f"a scan goes on with {last.name}[v+1] = ...",
             )
         return
-    axis, variable, lag = step
-    rest = [index for number, index in enumerate(last.left) if number != axis]
-    names = [variable, *(index.variable for index in rest)]
+    if any(len(start.steps) > len(last.steps) for start in starts):
+        raise _below(last)
+    along = {axis: lag for axis, _, lag in last.steps}
+    names = [RankExpr(index.terms).variable for index in last.left]
+    steps = "`" + "`, `".join(f"{variable}+{lag}" for _, variable, lag in last.steps) + "`"
     if None in names or len({*names}) < len(names):
         raise VerifyError(
-            f"beside `{variable}+{lag}`, the indices of {last.name} are variables, each once",
+            f"beside {steps}, the indices of {last.name} are variables, each once",
             span=last.output.span or last.span,
+            hint="a second variable over the same rank is `ranks N = M`",
         )
-    seen: set[int] = set()
+    seen: set[tuple[int | None, ...]] = set()
     for start in starts:
-        at = start.left[axis].constant if len(start.left) == len(last.left) else None
-        others = [index for number, index in enumerate(start.left) if number != axis]
-        if at is None or at >= lag or others != rest or at in seen:
+        at = _place(start, last)
+        if at is None or at in seen:
+            ranges = ", ".join(f"0..{lag - 1}" for lag in along.values())
             raise VerifyError(
-                f"this does not define a start of {last.name}, which steps by {variable}+{lag}",
+                f"this does not define a start of {last.name}, which steps by "
+                f"{steps.replace('`', '')}",
                 span=start.output.span or start.span,
                 also=[last.output.span] if last.output.span else (),
-                hint=f"it has the starts 0..{lag - 1} there, each once, the other indices alike",
+                hint=f"it has the starts {ranges} there, each once, the other indices alike",
             )
         seen.add(at)
-    if len(seen) < lag:
-        first = next(n for n in range(lag) if n not in seen)
-        raise VerifyError(
-            f"{last.name} has no start at {first}",
-            span=last.output.span or last.span,
-            hint=f"a step by {variable}+{lag} needs the starts 0..{lag - 1}, above it",
-        )
+    choices = [(*range(lag), None) for lag in along.values()]
+    for place in itertools.product(*choices):
+        if place not in seen and set(place) != {None}:
+            raise _no_start(last, place, steps)
 
 
-def _start(access: Access, parts: list[Einsum]) -> int | None:
-    """The coordinate at which a scan's start is read, if it is a number."""
-    step = parts[-1].step
-    index = access.indices[step[0]] if step is not None else None
-    return index.constant if isinstance(index, RankExpr) else None
+def _below(last: Einsum) -> VerifyError:
+    return VerifyError(
+        f"a start of {last.name} stands below its step", span=last.output.span or last.span
+    )
 
 
-def _components(einsums: Sequence[Einsum]) -> list[int]:
+def _no_start(last: Einsum, place: Sequence[int | None], steps: str) -> VerifyError:
+    left = list(map(str, last.left))
+    for (axis, _, _), at in zip(last.steps, place, strict=True):
+        left[axis] = left[axis] if at is None else str(at)
+    if len(place) == 1:
+        shown, lag = str(place[0]), last.steps[0][2]
+        hint = f"a step by {steps.strip('`')} needs the starts 0..{lag - 1}, above it"
+    else:
+        shown = f"[{','.join(left)}]"
+        hint = f"a step by {steps} needs a start wherever one of them is a number, above it"
+    return VerifyError(
+        f"{last.name} has no start at {shown}", span=last.output.span or last.span, hint=hint
+    )
+
+
+def _place(start: Einsum, last: Einsum) -> tuple[int | None, ...] | None:
+    """Where a start lies along each axis that steps, None for the step itself; None: nowhere."""
+    if len(start.left) != len(last.left):
+        return None
+    along = {axis: lag for axis, _, lag in last.steps}
+    found: list[int | None] = []
+    for axis, (index, own) in enumerate(zip(start.left, last.left, strict=True)):
+        if axis not in along:
+            if index != own:
+                return None
+        elif index.constant is not None and index.constant < along[axis]:
+            found.append(index.constant)
+        elif index == own:
+            found.append(None)
+        else:
+            return None
+    return None if set(found) == {None} else tuple(found)
+
+
+# ---- what advances together
+
+
+def _together(einsums: Sequence[Einsum], fixed: Collection[str]) -> list[tuple[Einsum, ...]]:
+    """The Einsums by what needs one another, each group where its last one stands.
+
+    At a coordinate of the `fixed` variables, what was made at the ones before is there.
+    """
+    group = _components(einsums, fixed)
+    groups: dict[int, list[Einsum]] = {}
+    for einsum, number in zip(einsums, group, strict=True):
+        groups.setdefault(number, []).append(einsum)
+    return [
+        tuple(groups[number])
+        for einsum, number in zip(einsums, group, strict=True)
+        if einsum is groups[number][-1]
+    ]
+
+
+def _components(einsums: Sequence[Einsum], fixed: Collection[str]) -> list[int]:
     """For each Einsum, the number of the strongly connected component of reads that it is in."""
     import networkx  # only scans need it
 
@@ -166,7 +218,7 @@ def _components(einsums: Sequence[Einsum]) -> list[int]:
     for number, einsum in enumerate(einsums):
         for access in einsum.reads():
             for maker in makers.get(access.tensor, ()):
-                if not _is_other_start(einsums[maker], access):
+                if _needs(einsums[maker], access, fixed):
                     graph.add_edge(number, maker)
     found = [0] * len(einsums)
     last: list[int] = []
@@ -174,28 +226,46 @@ def _components(einsums: Sequence[Einsum]) -> list[int]:
         last.append(max(component))
         for number in component:
             found[number] = label
-    for number in range(len(einsums)):
+    for number, einsum in enumerate(einsums):
         # What reads a scan above its end cannot wait for it, so it advances with it.
         ends = {found[maker] for maker in graph.successors(number) if last[found[maker]] > number}
-        if einsums[number].step is None and last[found[number]] == number and len(ends) == 1:
+        steps = any(variable not in fixed for _, variable, _ in einsum.steps)
+        if not steps and last[found[number]] == number and len(ends) == 1:
             found[number] = ends.pop()
     return found
 
 
-def _is_other_start(maker: Einsum, access: Access) -> bool:
+def _needs(maker: Einsum, access: Access, fixed: Collection[str]) -> bool:
+    """Whether a read may be of what this Einsum makes at the same coordinate of `fixed`."""
+    if _is_elsewhere(maker, access):
+        return False
+    for variable in fixed:
+        axis, lag = axis_of(maker, variable)
+        index = access.indices[axis]
+        if isinstance(index, RankExpr) and (index.constant is not None or index.offset < lag):
+            return False
+    return True
+
+
+def _is_elsewhere(maker: Einsum, access: Access) -> bool:
     """Whether a read surely is not of what this Einsum makes: a start at another coordinate."""
-    for index, left in zip(access.indices, maker.left, strict=False):
-        if isinstance(index, RankExpr) and index.constant is not None:
-            if left.constant is not None and left.constant != index.constant:
-                return True
-            if left.constant is None and left.offset > index.constant:
-                return True
-    return False
+    pairs = zip(access.indices, maker.left, strict=False)
+    return any(_apart(index, left) for index, left in pairs if isinstance(index, RankExpr))
 
 
-def _scan(members: tuple[Einsum, ...]) -> Scan:
-    stepping = [einsum for einsum in members if einsum.step is not None]
-    if not stepping:
+def _apart(index: RankExpr, left: RankExpr) -> bool:
+    """Whether an index is surely none of those that a left side has along an axis."""
+    if left.constant is None:
+        return index.constant is not None and index.constant < left.offset
+    if index.constant is not None:
+        return index.constant != left.constant
+    return RankExpr(index.terms).variable is not None and index.offset > left.constant
+
+
+def _scan(members: tuple[Einsum, ...], fixed: tuple[str, ...]) -> Scan:
+    """The scan of Einsums that need one another at each coordinate of the `fixed` variables."""
+    steps = [(e, v) for e in members for _, v, _ in e.steps if v not in fixed]
+    if not steps:
         first = members[0]
         raise VerifyError(
             f"{', '.join(dict.fromkeys(e.name for e in members))} is defined by itself, "
@@ -203,68 +273,109 @@ def _scan(members: tuple[Einsum, ...]) -> Scan:
             span=first.span,
             hint="a scan has a start, `X[0] = ...`, and a step, `X[v+1] = ...`",
         )
-    variable = _variable(stepping[0])
+    candidates = tuple(dict.fromkeys(variable for _, variable in steps))
+    failures = [_failure(members, variable, fixed) for variable in candidates]
+    if None not in failures:
+        raise failures[0] or AssertionError
+    variable = candidates[failures.index(None)]
+    inside = (*fixed, variable)
+    return Scan(
+        variable, tuple(_member(each, members, inside) for each in _together(members, inside))
+    )
+
+
+def _member(
+    group: tuple[Einsum, ...], members: tuple[Einsum, ...], fixed: tuple[str, ...]
+) -> Stage:
+    """An Einsum, or a scan inside, of a scan; what it needs now of the others is above it."""
+    end = next(number for number, each in enumerate(members) if each is group[-1])
+    for einsum in group:
+        for access, maker in _reads(einsum, members[end + 1 :], fixed):
+            raise _ahead(einsum, access, maker, fixed[-1], now=False)
+    if len(group) == 1 and not _reads(group[0], group, fixed):
+        return group[0]
+    if any(variable not in fixed for einsum in group for _, variable, _ in einsum.steps):
+        return _scan(group, fixed)
+    for number, einsum in enumerate(group):
+        for access, maker in _reads(einsum, group[number:], fixed):
+            raise _ahead(einsum, access, maker, fixed[-1], now=False)
+    raise AssertionError("a circle of Einsums reads ahead")
+
+
+def _reads(
+    einsum: Einsum, makers: Sequence[Einsum], fixed: Collection[str]
+) -> list[tuple[Access, Einsum]]:
+    """What an Einsum reads of what these make at the same coordinate of `fixed`."""
+    return [
+        (access, maker)
+        for access in einsum.reads()
+        for maker in makers
+        if maker.name == access.tensor and _needs(maker, access, fixed)
+    ]
+
+
+def _failure(
+    members: tuple[Einsum, ...], variable: str, fixed: tuple[str, ...]
+) -> VerifyError | None:
+    """Why these Einsums cannot advance along a variable; None if they can."""
+    first = next(e for e in members if any(v == variable for _, v, _ in e.steps))
     for einsum in members:
-        other = _variable(einsum) if einsum.step is not None else None
-        if other not in (None, variable):
-            raise VerifyError(
-                f"{stepping[0].name} advances along {variable} and {einsum.name} along {other}, "
+        if any(v == variable for _, v, _ in einsum.steps):
+            continue
+        if RankExpr.of_variable(variable) in einsum.left:
+            continue
+        other = next((v for _, v, _ in einsum.steps if v not in fixed), None)
+        if other is not None:
+            return VerifyError(
+                f"{first.name} advances along {variable} and {einsum.name} along {other}, "
                 "but each needs the other",
                 span=einsum.span,
                 hint="scans that depend on each other advance along one rank",
             )
-        if other is None and RankExpr.of_variable(variable) not in einsum.left:
-            raise VerifyError(
-                f"{einsum.name} is in the scan along {variable}, but has no index {variable}",
-                span=einsum.span,
-            )
-    scan = Scan(variable, members)
-    for position, einsum in enumerate(members):
-        for access in einsum.reads():
-            _check_read(scan, position, access)
-    return scan
+        return VerifyError(
+            f"{einsum.name} is in the scan along {variable}, but has no index {variable}",
+            span=einsum.span,
+        )
+    for einsum in members:
+        for access, maker in _reads(einsum, members, fixed):
+            axis, lag = axis_of(maker, variable)
+            index = access.indices[axis]
+            if isinstance(index, RankExpr):
+                if index.constant is not None and index.constant < lag:
+                    continue
+                if RankExpr(index.terms).variable == variable and index.offset <= lag:
+                    continue
+            now = members.index(maker) < members.index(einsum)
+            return _ahead(einsum, access, maker, variable, now=now)
+    return None
 
 
-def _variable(einsum: Einsum) -> str:
-    step = einsum.step
-    assert step is not None
-    return step[1]
+def _ahead(
+    einsum: Einsum, access: Access, maker: Einsum, variable: str, *, now: bool
+) -> VerifyError:
+    _, lag = axis_of(maker, variable)
+    there = lag if now else lag - 1
+    known = f"{variable}{there:+}" if there else variable
+    return VerifyError(
+        f"{einsum.name} reads {access.tensor} before it is there: at "
+        f"{variable}, {access.tensor} is known up to {known}",
+        span=access.span or einsum.span,
+        deduced=(f"{maker.name} steps by `{maker.name}[{','.join(map(str, maker.left))}]`",),
+        hint="a scan reads what came before: it cannot read ahead",
+    )
 
 
 def axis_of(einsum: Einsum, variable: str) -> tuple[int, int]:
     """The axis of a member along which it advances, and its lag: 0 where it does not step."""
-    if einsum.step is not None:
-        axis, _, lag = einsum.step
-        return axis, lag
+    for axis, stepping, lag in einsum.steps:
+        if stepping == variable:
+            return axis, lag
     return einsum.left.index(RankExpr.of_variable(variable)), 0
 
 
-def _check_read(scan: Scan, position: int, access: Access) -> None:
-    """Whether what a member reads of the scan's own tensors is there by then."""
-    for number, maker in enumerate(scan.members):
-        if maker.name != access.tensor:
-            continue
-        axis, lag = axis_of(maker, scan.variable)
-        index = access.indices[axis]
-        there = lag if number < position else lag - 1
-        if isinstance(index, RankExpr):
-            if index.constant is not None and index.constant < lag:
-                return
-            if RankExpr(index.terms).variable == scan.variable and index.offset <= there:
-                return
-        known = f"{scan.variable}{there:+}" if there else scan.variable
-        raise VerifyError(
-            f"{scan.members[position].name} reads {access.tensor} before it is there: at "
-            f"{scan.variable}, {access.tensor} is known up to {known}",
-            span=access.span or scan.members[position].span,
-            deduced=(f"{maker.name} steps by `{maker.name}[{','.join(map(str, maker.left))}]`",),
-            hint="a scan reads what came before: it cannot read ahead",
-        )
-
-
-def at(einsum: Einsum, variable: str, name: str) -> Einsum:
-    """A member of a scan where it stands now: its variable is the size `name`, a number."""
-    place = {variable: RankExpr.of_size(name)}
+def at(einsum: Einsum, places: Mapping[str, str]) -> Einsum:
+    """A member of scans where it stands now: their variables are sizes, by name, and so numbers."""
+    place = {variable: RankExpr.of_size(name) for variable, name in places.items()}
     return replace(
         einsum,
         output=einsum.output.substitute(place),

@@ -1,4 +1,7 @@
-"""Nodes as JSON and back: each a list of its class name and its fields, spans left out."""
+"""Nodes as JSON and back: each an object of its class's name and its fields, spans left out.
+
+Both ways go through Python's own coder, which keeps the stack: no node is nested too deeply for it.
+"""
 
 from __future__ import annotations
 
@@ -6,9 +9,11 @@ import dataclasses
 import json
 import types
 import typing
-from collections.abc import Iterable
-from typing import Any, TypeVar
+from collections.abc import Callable, Hashable, Iterable, Mapping
+from functools import cache
+from typing import Any, NoReturn, TypeAlias, TypeVar
 
+from . import limits
 from .dtypes import DTYPES, DType
 from .einsum import Access, Coordinate, Einsum, Literal, Map, Parameter, Reduce, UserOperator
 from .errors import OperandError, ParseError
@@ -22,30 +27,33 @@ _NODES: tuple[type[Any], ...] = (
 )
 T = TypeVar("T")
 
+#: Whether a value is of some type.
+_Check: TypeAlias = Callable[[Any], bool]
+
 
 def encode(node: object) -> str:
     """The JSON text of a node."""
-    return json.dumps(_encode(node), indent=None, separators=(",", ":"))
+    return json.dumps(node, separators=(",", ":"), default=_entry)
 
 
-def _encode(value: Any) -> Any:
-    if value is None or isinstance(value, bool | int | str):
-        return value
-    if isinstance(value, DType):
-        return {"dtype": value.name}
+def _entry(node: Any) -> dict[str, Any]:
+    """A node as an object of JSON; what it holds is encoded after it."""
+    if isinstance(node, DType):
+        return {"dtype": node.name}
+    cls = typing.cast("type[Any]", type(node))
+    values = {f.name: _value(getattr(node, f.name)) for f in _fields(cls)}
+    return {"node": cls.__name__, **values}
+
+
+def _value(value: Any) -> Any:
+    """A field's value; numbers that JSON would round are written by their bits."""
     if isinstance(value, float):
         return {"float": value.hex()}
     if isinstance(value, complex):
         return {"complex": [value.real.hex(), value.imag.hex()]}
     if isinstance(value, frozenset):
         return {"set": sorted(typing.cast("frozenset[str]", value))}
-    if isinstance(value, tuple):
-        return [_encode(item) for item in typing.cast("tuple[Any, ...]", value)]
-    fields = {
-        f.name: _encode(getattr(value, f.name))
-        for f in _fields(typing.cast("type[Any]", type(value)))
-    }
-    return {"node": type(value).__name__, **fields}
+    return value
 
 
 def _fields(cls: type[Any]) -> list[dataclasses.Field[Any]]:
@@ -56,78 +64,90 @@ def decode(text: str, expected: type[T], more: Iterable[type[Any]] = ()) -> T:
     """The node that `encode` wrote, which must be an `expected`; `more` are classes beyond ours.
 
     Raises:
-        ParseError: the text is not JSON, or not that of such a node.
+        ParseError: the text is not JSON, or not that of such a node; or it is too long.
     """
     if not isinstance(text, str):
         raise OperandError(f"JSON text is needed, not {type(text).__name__}")
+    limits.JSON_CHARACTERS.check(len(text))
+    limits.JSON_VALUES.check(sum(map(text.count, ",[{")))
     classes = {cls.__name__: cls for cls in (*_NODES, *more)}
     try:
-        node = _decode(json.loads(text), classes)
-    except json.JSONDecodeError as error:
-        raise ParseError(f"not JSON: {error}") from None
+        node: object = json.loads(
+            text,
+            object_hook=lambda entry: _node(entry, classes),
+            parse_float=_refuse,
+            parse_constant=_refuse,
+        )
+    except ParseError:
+        raise
     except RecursionError:
         raise ParseError("the JSON is nested too deeply") from None
+    except ValueError as error:  # not JSON, or an integer of thousands of digits
+        raise ParseError(f"not JSON: {error}") from None
     if not isinstance(node, expected):
         raise ParseError(f"not the JSON of a {expected.__name__}")
     return node
 
 
-def _decode(data: Any, classes: dict[str, type[Any]]) -> Any:
-    if data is None or isinstance(data, bool | int | str):
-        return data
-    if isinstance(data, list):
-        return tuple(_decode(item, classes) for item in typing.cast("list[Any]", data))
-    if isinstance(data, dict):
-        entry = typing.cast("dict[str, Any]", data)
-        try:
-            if entry.keys() == {"dtype"}:
-                return DTYPES[entry["dtype"]]
-            if entry.keys() == {"float"}:
-                return float.fromhex(entry["float"])
-            if entry.keys() == {"set"}:
-                return frozenset(_decode(entry["set"], classes))
-            if entry.keys() == {"complex"}:
-                real, imaginary = entry["complex"]
-                return complex(float.fromhex(real), float.fromhex(imaginary))
-            return _decode_node(entry, classes)
-        except (KeyError, TypeError, ValueError, OverflowError) as error:
-            if isinstance(error, ParseError):
-                raise
-            raise ParseError(f"not the JSON of a node: {error!r}") from None
-    raise ParseError(f"not the JSON of a node: {data!r}")
+def _refuse(number: str) -> NoReturn:
+    raise ParseError(f"not the JSON of a node: {number:.40} (a float is written by its bits)")
 
 
-def _decode_node(entry: dict[str, Any], classes: dict[str, type[Any]]) -> Any:
-    cls = classes[entry["node"]]
-    names = [f.name for f in _fields(cls)]
-    if set(entry) != {"node", *names}:
-        raise ParseError(f"{cls.__name__} has the fields {', '.join(names)}")
-    values = {name: _decode(entry[name], classes) for name in names}
+def _node(entry: dict[str, Any], classes: Mapping[str, type[Any]]) -> Any:
+    """What an object of JSON is, in which everything is a node already."""
+    try:
+        if "node" in entry:
+            return _made(entry, classes)
+        ((kind, value),) = entry.items()
+        if kind == "dtype":
+            return DTYPES[value]
+        if kind == "float":
+            return float.fromhex(value)
+        if kind == "set":
+            return frozenset(value)
+        if kind == "complex":
+            real, imaginary = value
+            return complex(float.fromhex(real), float.fromhex(imaginary))
+    except ParseError:
+        raise
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
+        raise ParseError(f"not the JSON of a node: {error!r:.200}") from None
+    raise ParseError(f"not the JSON of a node: an object of {kind!r:.40}")
+
+
+def _made(entry: dict[str, Any], classes: Mapping[str, type[Any]]) -> Any:
+    cls = classes[entry.pop("node")]
+    checks = _checks(typing.cast("Hashable", cls))
+    if entry.keys() != checks.keys():
+        raise ParseError(f"{cls.__name__} has the fields {', '.join(checks)}")
+    for name, value in entry.items():
+        if isinstance(value, list):
+            value = entry[name] = tuple(typing.cast("list[Any]", value))
+        if not checks[name](value):
+            raise ParseError(f"{cls.__name__}.{name} cannot be {value!r:.200}")
+    return cls(**entry)
+
+
+@cache
+def _checks(cls: Hashable) -> Mapping[str, _Check]:
+    """What each field of a class may hold."""
     hints = typing.get_type_hints(cls)
-    for name, value in values.items():
-        if not _matches(value, hints[name]):
-            raise ParseError(f"{cls.__name__}.{name} cannot be {value!r}")
-    return cls(**values)
+    return {f.name: _check(hints[f.name]) for f in _fields(typing.cast("type[Any]", cls))}
 
 
-def _matches(value: Any, hint: Any) -> bool:
+def _check(hint: Any) -> _Check:
     """Whether a value is of an annotated type (unions, and tuples of any length)."""
-    origin = typing.get_origin(hint)
-    if origin is tuple:
-        (item, _) = typing.get_args(hint)
-        return isinstance(value, tuple) and all(
-            _matches(part, item) for part in typing.cast("tuple[Any, ...]", value)
-        )
-    if origin is frozenset:
-        (item,) = typing.get_args(hint)
-        return isinstance(value, frozenset) and all(
-            _matches(part, item) for part in typing.cast("frozenset[Any]", value)
-        )
+    origin, args = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (tuple, frozenset):
+        of_item = _check(args[0])
+        return lambda value: value.__class__ is origin and all(map(of_item, value))
     if origin is typing.Literal:
-        return value in typing.get_args(hint)
+        return lambda value: isinstance(value, str) and value in args
     if origin in (typing.Union, types.UnionType):
-        return any(_matches(value, option) for option in typing.get_args(hint))
+        options = tuple(map(_check, args))
+        return lambda value: any(option(value) for option in options)
     if hint is type(None):
-        return value is None
-    # bool is an int to Python, not to the language.
-    return isinstance(value, hint) and (hint is bool or not isinstance(value, bool))
+        return lambda value: value is None
+    if hint is int:  # bool is an int to Python, not to the language
+        return lambda value: type(value) is int
+    return lambda value: isinstance(value, hint)

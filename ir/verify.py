@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Container
+from typing import get_args
 
 from .cascade import Cascade
 from .einsum import (
@@ -12,18 +13,19 @@ from .einsum import (
     Coordinate,
     Einsum,
     Expr,
+    Law,
     Literal,
     Map,
     Op,
     Reduce,
     UserOperator,
     children,
-    free_variables,
+    levels,
     walk,
 )
 from .errors import VerifyError
-from .operators import OPERATORS, REDUCTIONS, SEMIRINGS, Semiring, identity_of, is_chain
-from .ranks import Quotient, RankExpr, affine
+from .operators import OPERATORS, REDUCTIONS, SEMIRINGS, Semiring, arity_of, identity_of, is_chain
+from .ranks import Quotient, Rank, RankExpr, affine
 from .scans import check_definitions
 from .source import Span
 
@@ -78,11 +80,16 @@ def verify(cascade: Cascade) -> Cascade:
     for assumption in cascade.assumptions:
         _verify_assumption(assumption, ranks)
     _verify_definitions(cascade, arity, ranks)
+    inputs = frozenset(arity)
     for einsum in cascade.einsums:
         if einsum.name not in arity:
             _verify_new_name(einsum.name, arity, ranks, einsum.output.span)
-        elif cascade.declaration(einsum.name) is not None:
-            _fail(f"{einsum.name} is an input, and defined as well", einsum.output.span)
+        elif einsum.name in inputs:
+            _fail(
+                f"{einsum.name} is an input, and defined as well",
+                einsum.output.span,
+                "an Einsum changes no tensor, it defines one: use a new name",
+            )
         arity.setdefault(einsum.name, len(einsum.output.indices))
     for einsum in cascade.einsums:
         _verify_einsum(einsum, arity, ranks)
@@ -90,7 +97,7 @@ def verify(cascade: Cascade) -> Cascade:
     if not cascade.outputs:
         _fail("a cascade needs an output", cascade.span)
     for name in cascade.outputs:
-        if name not in arity or cascade.declaration(name) is not None:
+        if name not in arity or name in inputs:
             _fail(f"the output {name} is not defined by an Einsum", cascade.span)
     if len(set(cascade.outputs)) < len(cascade.outputs):
         _fail("an output is named twice", cascade.span)
@@ -107,7 +114,11 @@ def _verify_ranks(cascade: Cascade) -> set[str]:
         if not _RANK.match(rank.name):
             _fail(f"a rank's name is upper case, not {rank.name!r}", rank.span)
         if rank.variable in RESERVED:
-            _fail(f"the variable of rank {rank.name} is a word of the language", rank.span)
+            _fail(
+                f"the variable of rank {rank.name} is a word of the language",
+                rank.span,
+                f"give the rank another name: its variable would be {rank.variable}",
+            )
         if rank.name in ranks:
             _fail(f"rank {rank.name} is declared twice", rank.span)
         if isinstance(rank.shape, int) and rank.shape < 0:
@@ -121,13 +132,21 @@ def _verify_ranks(cascade: Cascade) -> set[str]:
         if any(True for _ in rank.shape.variables()):
             _fail(f"the shape {rank.shape} of rank {rank.name} is not a size", rank.span)
         if isinstance(rank.shape, Quotient):
-            _verify_index(rank.shape.dividend, ranks, rank.span)
-            _verify_index(rank.shape.divisor, ranks, rank.span)
+            _verify_quotient(rank.shape, ranks, rank)
             continue
         if rank.shape.constant is not None:
             _fail(f"the shape of rank {rank.name} is a number, so write it as one", rank.span)
         _verify_index(rank.shape, ranks, rank.span)
     return ranks
+
+
+def _verify_quotient(shape: Quotient, ranks: set[str], rank: Rank) -> None:
+    _verify_index(shape.dividend, ranks, rank.span)
+    _verify_index(shape.divisor, ranks, rank.span)
+    if shape.divisor.constant is not None and shape.divisor.constant < 1:
+        _fail(f"the shape {shape} of rank {rank.name} divides by no positive size", rank.span)
+    if shape.offset not in _SIGNED:
+        _fail(f"a number in the shape of rank {rank.name} does not fit in 64 bits", rank.span)
 
 
 def _verify_partitions(cascade: Cascade, ranks: set[str]) -> None:
@@ -140,26 +159,36 @@ def _verify_partitions(cascade: Cascade, ranks: set[str]) -> None:
             _fail(f"a partition of {partition.rank} has two parts or more", partition.span)
         for part in partition.parts:
             if part in parts or part == partition.rank:
-                _fail(f"rank {part} is a part twice", partition.span)
+                _fail(
+                    f"rank {part} is a part twice",
+                    partition.span,
+                    "each part is a rank of its own: partition M -> M1, M0",
+                )
             parts.add(part)
 
 
 def _verify_assumption(expr: Expr, ranks: set[str]) -> None:
-    """An assumption is made of sizes, integers and operators of the table."""
+    """An assumption is a comparison, made of sizes, integers and operators of the table."""
+    if not isinstance(expr, Map) or expr.op not in _COMPARISONS:
+        _fail("an assumption is a comparison", expr.span, "such as `M % 128 == 0`")
     for node in walk(expr):
         if isinstance(node, Coordinate) and node.name in ranks:
             continue
         if isinstance(node, Literal) and type(node.value) is int:
+            _verify_literal(node, expr.span)
             continue
         if isinstance(node, Map) and node.op in _SIZE_OPERATORS:
             _verify_map(node)
             continue
-        _fail("an assumption is made of sizes and integers", node.span or expr.span)
+        _fail(
+            "an assumption is made of sizes and integers",
+            node.span or expr.span,
+            "such as `M % 128 == 0`, in upper case",
+        )
 
 
-_SIZE_OPERATORS: frozenset[Op] = frozenset(
-    ("add", "sub", "mul", "floordiv", "mod", "eq", "ne", "lt", "le", "gt", "ge")
-)
+_COMPARISONS: frozenset[Op] = frozenset(("eq", "ne", "lt", "le", "gt", "ge"))
+_SIZE_OPERATORS = _COMPARISONS | {"add", "sub", "mul", "floordiv", "mod"}
 
 
 def _verify_definitions(cascade: Cascade, arity: dict[str, int], ranks: set[str]) -> None:
@@ -167,17 +196,22 @@ def _verify_definitions(cascade: Cascade, arity: dict[str, int], ranks: set[str]
     operators, semirings = cascade.definitions()
     taken: dict[str, UserOperator | Semiring] = {}
     every: tuple[UserOperator | Semiring, ...] = (*operators, *semirings)
+    reserved = {*arity, *SEMIRINGS}
     for made in every:
         span = made.span if isinstance(made, UserOperator) else None
-        _verify_new_name(made.name, (*arity, *SEMIRINGS), ranks, span)
+        _verify_new_name(made.name, reserved, ranks, span)
         if taken.setdefault(made.name, made) != made:
             _fail(f"{made.name} is defined twice, in two ways", span)
     for operator in operators:
         _verify_operator(operator)
+        if operator.identity is not None:
+            _verify_literal(operator.identity, operator.span)
     for ring in semirings:
+        for number in (ring.zero, ring.one):
+            _verify_literal(Literal(number), None)
         for op in (ring.add, ring.mul):
             _verify_op(op, None)
-            if (op.arity if isinstance(op, UserOperator) else OPERATORS[op].arity) != 2:
+            if arity_of(op) != 2:
                 _fail(f"{op} does not take two operands, so it is no part of {ring.name}", None)
         if identity_of(ring.add) is None:
             _fail(f"{ring.add} has no identity, so {ring.name} cannot add with it", None)
@@ -190,9 +224,15 @@ def _verify_operator(operator: UserOperator) -> None:
             _fail(f"{name!r} cannot be a parameter's name", operator.span)
     if not names or len(set(names)) < len(names):
         _fail(f"{operator.name} names each of its parameters once", operator.span)
-    binary = operator.laws or operator.identity or operator.distributes_over or operator.inverse
+    binary = operator.laws or operator.identity or operator.named
     if binary and len(names) != 2:
         _fail(f"{operator.name} has laws, so it takes two operands", operator.span)
+    if operator.laws != tuple(law for law in get_args(Law) if law in operator.laws):
+        _fail(f"the laws of {operator.name} are not in order, each once", operator.span)
+    for op in operator.named:
+        _verify_op(op, operator.span)
+        if arity_of(op) != 2:
+            _fail(f"{op} does not take two operands, so no law of {operator.name} has it", None)
     _verify_depth(operator.body)
     for node in walk(operator.body):
         if isinstance(node, Access) and node == Access(node.tensor) and node.tensor in names:
@@ -212,13 +252,15 @@ def _verify_index(expr: RankExpr, ranks: set[str], span: Span | None) -> None:
     for rank in expr.sizes():
         if rank not in ranks:
             _fail(f"unknown rank {rank}", expr.span or span)
+    if expr.variable is not None:
+        return
     if expr != affine(list(expr.terms), expr.offset):
         _fail(f"the index {expr} is not in normal form", expr.span or span)
     if not all(value in _SIGNED for value in (expr.offset, *(t.coefficient for t in expr.terms))):
         _fail("a number in an index does not fit in 64 bits", expr.span or span)
 
 
-def _verify_new_name(name: str, taken: Iterable[str], ranks: set[str], span: Span | None) -> None:
+def _verify_new_name(name: str, taken: Container[str], ranks: set[str], span: Span | None) -> None:
     if not _NAME.match(name):
         _fail(f"a tensor's name is an identifier, not {name!r}", span)
     if name in RESERVED:
@@ -266,38 +308,58 @@ def _verify_variable(variable: str, ranks: set[str], span: Span | None) -> None:
 
 
 def _verify_expr(expr: Expr, bound: set[str], arity: dict[str, int], ranks: set[str]) -> None:
-    _verify_depth(expr)
-    for variable in free_variables(expr):
-        if variable not in bound:
-            _fail(
-                f"variable {variable} is neither on the left nor reduced",
-                _variable_span(expr, variable),
-            )
-    for node in walk(expr):
+    """Every node, with how deeply it is nested, and the variables that are bound there."""
+    stack: list[tuple[Expr, int, set[str]]] = [(expr, 1, bound)]
+    while stack:
+        node, depth, inside = stack.pop()
+        _verify_depth_of(node, depth)
         if isinstance(node, Access):
+            # What is bound has a rank: on the left or in a reduction it was looked up.
+            for variable in node.variables():
+                _verify_bound(variable, inside, node.span or expr.span)
             _verify_access(node, arity, ranks)
         elif isinstance(node, Coordinate):
-            _verify_variable(node.name.lower(), ranks, node.span)
+            if not node.name.isupper():
+                _verify_bound(node.name, inside, node.span or expr.span)
+            else:
+                _verify_variable(node.name.lower(), ranks, node.span)
         elif isinstance(node, Map):
             _verify_map(node)
         elif isinstance(node, Reduce):
             _verify_reduce(node, ranks)
+            # A reduction's variable means nothing outside it, so it must not be bound there too.
+            for variable in node.variables:
+                if variable in inside:
+                    _fail(f"{variable} is reduced, and bound outside as well", node.span)
+            inside = inside.union(node.variables)
         else:
             _verify_literal(node, None)
-    _verify_no_rebinding(expr, bound)
+        below = depth + 1
+        stack += [(child, below, inside) for child in reversed(children(node))]
+
+
+def _verify_bound(variable: str, bound: set[str], span: Span | None) -> None:
+    if variable not in bound:
+        _fail(
+            f"variable {variable} is neither on the left nor reduced",
+            span,
+            f"put it on the left, or say how it is reduced: sum[{variable}] (...), which a filter "
+            "does not",
+        )
 
 
 def _verify_depth(expr: Expr) -> None:
-    stack = [(expr, 1)]
-    while stack:
-        node, depth = stack.pop()
-        if depth > MAX_DEPTH:
-            _fail(
-                f"an expression is nested more than {MAX_DEPTH} deep",
-                node.span,
-                "give its parts names: a cascade may have any number of Einsums",
-            )
-        stack += [(child, depth + 1) for child in children(node)]
+    for node, depth in levels(expr):
+        _verify_depth_of(node, depth)
+
+
+def _verify_depth_of(node: Expr, depth: int) -> None:
+    if depth > MAX_DEPTH:
+        _fail(
+            f"an expression is nested more than {MAX_DEPTH} deep",
+            node.span,
+            "give its parts names: a cascade may have any number of Einsums",
+        )
 
 
 def _verify_literal(literal: Literal, span: Span | None) -> None:
@@ -305,16 +367,11 @@ def _verify_literal(literal: Literal, span: Span | None) -> None:
     if type(value) not in (bool, int, float, complex):
         _fail(f"{value!r} is not a literal of the language", literal.span or span)
     if isinstance(value, int) and value not in _INTEGERS:
-        _fail("a number does not fit in 64 bits", literal.span or span)
-
-
-def _variable_span(expr: Expr, variable: str) -> Span | None:
-    for node in walk(expr):
-        if isinstance(node, Access) and variable in node.variables():
-            return node.span
-        if isinstance(node, Coordinate) and node.name == variable:
-            return node.span
-    return expr.span
+        _fail(
+            "a number does not fit in 64 bits",
+            literal.span or span,
+            "as a float it may: write 1e30",
+        )
 
 
 def _verify_access(access: Access, arity: dict[str, int], ranks: set[str]) -> None:
@@ -330,8 +387,6 @@ def _verify_access(access: Access, arity: dict[str, int], ranks: set[str]) -> No
     for index in access.indices:
         if isinstance(index, RankExpr):
             _verify_index(index, ranks, access.span)
-            for variable in index.variables():
-                _verify_variable(variable, ranks, access.span)
 
 
 def _verify_map(node: Map) -> None:
@@ -341,7 +396,8 @@ def _verify_map(node: Map) -> None:
     given = len(node.args)
     if given != arity and not (is_chain(op) and given > 2):
         operands = "operand" if arity == 1 else "operands"
-        _fail(f"{op} takes {arity} {operands}, not {given}", node.span)
+        letters = ", ".join("abcdefgh"[:arity])
+        _fail(f"{op} takes {arity} {operands}, not {given}", node.span, f"write {op}({letters})")
     if (node.dtype is not None) != (op in ("cast", "bitcast")):
         _fail(f"{op} {'takes no' if node.dtype else 'needs a'} dtype", node.span)
 
@@ -358,22 +414,12 @@ def _verify_reduce(node: Reduce, ranks: set[str]) -> None:
     if isinstance(node.op, UserOperator) and node.op.arity != 2:
         _fail(f"{node.op} does not take two operands, so it cannot reduce", node.span)
     if node.op in PLACES and len(node.variables) != 1:
-        _fail(f"{node.op} gives the coordinate of one variable", node.span)
+        _fail(
+            f"{node.op} gives the coordinate of one variable",
+            node.span,
+            f"write {node.op}[m] (...), over one",
+        )
     if not node.variables or len(set(node.variables)) < len(node.variables):
-        _fail("a reduction names each of its variables once", node.span)
+        _fail("a reduction names each of its variables once", node.span, "such as sum[i, j] (...)")
     for variable in node.variables:
         _verify_variable(variable, ranks, node.span)
-
-
-def _verify_no_rebinding(expr: Expr, bound: set[str]) -> None:
-    """A reduction's variable means nothing outside it, so it must not be bound there too."""
-    stack: list[tuple[Expr, set[str]]] = [(expr, bound)]
-    while stack:
-        node, outer = stack.pop()
-        if isinstance(node, Reduce):
-            for variable in node.variables:
-                if variable in outer:
-                    _fail(f"{variable} is reduced, and bound outside as well", node.span)
-            stack.append((node.expr, outer | set(node.variables)))
-        elif isinstance(node, Map):
-            stack += [(arg, outer) for arg in node.args]

@@ -61,6 +61,8 @@ class _Adjoint:
         self.extents = cascade.extents()
         self.parts: dict[str, list[Part]] = {}
         self.starts: dict[str, Expr | None] = {}  # their cotangents, of the scans gone through
+        self.along: dict[str, int] = {}  # the axis along which the tensors of those scans step
+        self.begun: dict[str, list[Part]] = {}  # what reads of those starts contribute besides
         self.seeds: dict[str, Expr] = {}
         self.inputs: list[TensorDecl] = []
         self.outputs = {name: self.writer.name(f"{name}_bar") for name in wrt}
@@ -135,7 +137,9 @@ class _Adjoint:
     def einsum(self, einsum: Einsum) -> None:
         """What an Einsum that is no part of a scan gives its reads."""
         if einsum.name in self.starts:
-            cotangent = self.starts[einsum.name]
+            found = self.starts[einsum.name]
+            terms, parts = [] if found is None else [found], self.begun.pop(einsum.name, [])
+            cotangent = self.total(einsum.name, einsum.left, parts, terms) if parts else found
         else:
             cotangent = self.close(einsum.name)
             if isinstance(cotangent, Access):
@@ -148,12 +152,14 @@ class _Adjoint:
     def contribute(self, each: Contribution, einsum: Einsum) -> None:
         """Adds what a read gives to the parts of its tensor."""
         tensor = each.read.tensor
-        if tensor in self.starts:
-            raise _unsupported(einsum, f"reads a start of {tensor}, whose scan is gone through")
-        self.parts.setdefault(tensor, []).append(
+        extents, into = self.extents[tensor], self.parts
+        axis = self.along.get(tensor)
+        if axis is not None and _is_start(each.read, axis):
+            extents, into = _at(extents, axis, RankExpr((), 1)), self.begun
+        into.setdefault(tensor, []).append(
             scatter(
                 each.read,
-                self.extents[tensor],
+                extents,
                 each.cotangent,
                 each.conditions,
                 points_of(einsum),
@@ -168,15 +174,17 @@ class _Adjoint:
 
             X[v+1] = f(X[v], A[v])   ->   XB[0] = G[V],  XB[u+1] = G[V-1-u] + f'(V-1-u) XB[u]
 
-        G is what is contributed from outside; XB[u] is the cotangent of X[V-u]. Condition: a step
-        of 1, and reads of the scan's own tensors at v, or at v+1 what was just defined.
+        G is what is contributed from outside; XB[u] is the cotangent of X[V-u]. Condition: one
+        rank, and reads of the scan's own tensors at v, or at v+1 what was just defined; a scan of a
+        longer step has been brought to that form (lags.py).
         """
-        members = [einsum for einsum in scan.members if einsum.name in self.active]
+        members = [einsum for einsum in scan.einsums if einsum.name in self.active]
         if not members:
             return
         variable = scan.variable
         outside = {einsum.name: self.close(einsum.name) for einsum in members}
         lags = {einsum.name: axis_of(einsum, variable) for einsum in members}
+        self.along |= {name: axis for name, (axis, lag) in lags.items() if lag}
         carried = _carried(scan, members, lags)
         begun = len(self.writer.einsums)
         taken = {v for einsum in members for v in points_of(einsum)}
@@ -204,10 +212,10 @@ class _Adjoint:
                 continue
             cotangent = cotangent.substitute({back: reversed_index(variable)})
             for each in pullback(einsum, cotangent, self.writer, self.active):
-                if each.read.tensor not in lags:
+                at, ahead = lags.get(each.read.tensor, (0, 0))
+                if each.read.tensor not in lags or (ahead and _is_start(each.read, at)):
                     self.contribute(each, einsum)
                     continue
-                at, ahead = lags[each.read.tensor]
                 index = each.read.indices[at]
                 assert isinstance(index, RankExpr)
                 into = same if index.offset == ahead else following
@@ -270,6 +278,12 @@ class _Adjoint:
         )
 
 
+def _is_start(access: Access, axis: int) -> bool:
+    """Whether a scan's tensor, which steps by 1 along an axis, is read at its start."""
+    index = access.indices[axis]
+    return isinstance(index, RankExpr) and index.constant == 0
+
+
 def _at(indices: Sequence[RankExpr], axis: int, index: RankExpr) -> tuple[RankExpr, ...]:
     return (*indices[:axis], index, *indices[axis + 1 :])
 
@@ -308,14 +322,16 @@ def _in_order(einsums: Sequence[Einsum]) -> list[Einsum]:
 def _carried(scan: Scan, members: Sequence[Einsum], lags: dict[str, tuple[int, int]]) -> set[str]:
     """The tensors of which a later step reads what an earlier one made; if none reads otherwise."""
     carried: set[str] = set()
-    for einsum in members:
-        if lags[einsum.name][1] > 1:
-            raise _unsupported(einsum, f"steps by {lags[einsum.name][1]}")
+    inner = next((each for each in scan.members if isinstance(each, Scan)), None)
+    if inner is not None and members:
+        raise _unsupported(inner.einsums[0], f"steps along {inner.variable} inside another scan")
     for einsum in members:
         for access in einsum.reads():
             if access.tensor not in lags:
                 continue
             axis, lag = lags[access.tensor]
+            if lag and _is_start(access, axis):
+                continue
             index = access.indices[axis]
             if not isinstance(index, RankExpr) or RankExpr(index.terms).variable != scan.variable:
                 raise _unsupported(einsum, f"reads {access.tensor} at {index}")
@@ -330,6 +346,6 @@ def _unsupported(einsum: Einsum, why: str) -> UnsupportedError:
     return UnsupportedError(
         f"the scan of {einsum.name} is not differentiated: it {why}",
         span=einsum.span,
-        hint="a scan has an adjoint here if it steps by 1 and reads its own tensors at v, or at "
-        "v+1 what it has just defined; carry older values in tensors of their own",
+        hint="a scan has an adjoint here if it steps along one rank and reads its own tensors at v "
+        "and above, or at their starts",
     )

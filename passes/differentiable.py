@@ -11,6 +11,7 @@ from ..ir.einsum import Access, Einsum, Map, Reduce, UserOperator, walk
 from ..ir.errors import PassError, UnsupportedError
 from ..ir.infer import infer_dtypes
 from ..ir.lift import lift
+from .lags import single_steps
 from .rewrite import without_unread
 from .rewrites.plain import Plain
 
@@ -48,7 +49,10 @@ def reached_from(cascade: Cascade, wrt: Sequence[str]) -> set[str]:
 
 
 def prepared(cascade: Cascade, wrt: Sequence[str]) -> Cascade:
-    """Without what is unused, partitions, operators of the text's own, and inner reductions."""
+    """Without what is unused, partitions, operators of the text's own, and inner reductions.
+
+    Scans step by one.
+    """
     einsums = tuple(without_unread(cascade.einsums, cascade.outputs))
     cascade = replace(cascade, einsums=einsums)
     own = any(
@@ -56,7 +60,7 @@ def prepared(cascade: Cascade, wrt: Sequence[str]) -> Cascade:
         for einsum in einsums
         for node in walk(einsum.expr)
     )
-    cascade = Plain()(cascade) if own else partitions.expand(cascade)
+    cascade = single_steps(Plain()(cascade) if own else partitions.expand(cascade))
     reached = reached_from(cascade, wrt)
     names, dtypes = cascade.names(), infer_dtypes(cascade, {})
     flat: list[Einsum] = []

@@ -188,7 +188,7 @@ def set_apart(cascade: Cascade) -> frozenset[str]:
     found = {einsum.name for einsum in cascade.einsums if einsum.step is not None}
     for stage in stages(cascade):
         if isinstance(stage, Scan):
-            found |= {einsum.name for einsum in stage.members}
+            found |= {einsum.name for einsum in stage.einsums}
     for partition in cascade.partitions:
         parts = {part.lower() for part in partition.parts}
         found |= {einsum.name for einsum in cascade.einsums if parts <= _bound(einsum)}

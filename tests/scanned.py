@@ -2,7 +2,8 @@
 
 Scans, partitions, places of maxima, operators and semirings of the text's own, assumptions, strided
 reads of deduced extents, nested reductions, several outputs. The values are small integers in every
-dtype, so that sums are exact in any order; NaN and infinities among them if `special`.
+dtype, so that sums are exact in any order; NaN and infinities among them if `special`. With `rings`
+there are lines over one of many semirings beside these, see rings.py, and values may be any reals.
 """
 
 from __future__ import annotations
@@ -14,12 +15,18 @@ from typing import Any, TypeAlias
 import numpy as np
 from hypothesis import strategies as st
 
+from einloom.ir.dtypes import DTYPES
+
+from . import rings
+from .choices import Choices, Drawn
+from .rings import RANKS, RINGS, Ring
+
 Array: TypeAlias = np.ndarray[Any, np.dtype[Any]]
 
 #: What stands before a Cascade, and the variables of the inputs' axes.
 DEFINITIONS = """\
 op last(a, b) [associative, identity = 0] = select(b != 0, b, a)
-op most(a, b) [commutative, associative, identity = -inf] = select(a > b, a, b)
+op most(a, b) [commutative, associative, identity = -inf] = select((a > b) | (a != a), a, b)
 op plus(a, b) [commutative, identity = 0] = a + b
 op mad(a, b, c) = a * b + c
 op clip(a: f64) = min(max(a, -3.0), 3.0)
@@ -27,7 +34,6 @@ semiring tropic(max, add, -inf, 0)
 semiring owned(plus, mul, 0, 1)
 """
 AXES = {"A": "vi", "B": "i", "X": "m", "Z": "mi", "W": "h", "F": "r"}
-DTYPES = {"f32": np.float32, "f64": np.float64, "i64": np.int64}
 
 
 @dataclass(frozen=True)
@@ -44,74 +50,100 @@ class Written:
 
 
 @st.composite
-def written(draw: st.DrawFn) -> Written:
+def written(draw: st.DrawFn, rings: bool = False) -> Written:
     """A text of one to three parts, each a scan, a partition, ...; later ones read earlier ones."""
-    return _Writer(draw).text()
+    return Writer(Drawn(draw), rings=rings).text()
 
 
-class _Writer:
+class Writer:
     """Draws lines; `tensors` are those that may be read, by the variables of their axes."""
 
-    def __init__(self, draw: st.DrawFn) -> None:
-        self.draw = draw
+    def __init__(self, choices: Choices, *, rings: bool = False) -> None:
+        self.one, self.maybe, self.between = choices.one, choices.maybe, choices.between
+        self.some, self.several = choices.some, choices.several
         self.lines: list[str] = []
         self.ranks: list[str] = []
         self.names: list[str] = []
         self.tensors = dict(AXES)
-        self.dtypes = {name: self.one(list(DTYPES)) for name in AXES}
+        self.dtypes = {name: self.one(("f32", "f64", "i64")) for name in AXES}
         self.floats = all(dtype != "i64" for dtype in self.dtypes.values())
         self.sizes = {
             "v": self.one((0, 1, 5)),
             "i": self.one((1, 2, 2, 0)),
-            "m": draw(st.integers(0, 9)),
-            "h": draw(st.integers(0, 7)),
-            "r": draw(st.integers(1, 3)),
+            "m": self.between(0, 9),
+            "h": self.between(0, 7),
+            "r": self.between(1, 3),
         }
-        self.part = draw(st.integers(1, 4))
+        self.part = self.between(1, 4)
         self.parted = self.aliased = False
+        self.ring = Ring(self, *self.one(RINGS)) if rings else None
+        if self.ring is not None:
+            self.sizes |= {"j": self.one((0, 1, 2, 2, 3)), "u": 6}
+            self.aliased = True
 
     def text(self) -> Written:
-        draw = self.draw
-        kinds = (self.scan, self.scan, self.partition, self.place, self.own, self.strided)
-        for kind in draw(st.lists(st.sampled_from((*kinds, self.nested)), min_size=1, max_size=3)):
+        kinds = [self.scan, self.scan, self.partition, self.place, self.own, self.strided]
+        kinds += [self.nested]
+        if self.ring is not None:
+            kinds += [self.ring.line] * 3 * len(kinds)
+        least, most = (1, 3) if self.ring is None else (2, 9)
+        for kind in self.several(kinds, least, most):
             kind()
-        if draw(st.integers(0, 3)) == 0:
+        if self.between(0, 3) == 0:
             self.ranks.append("R <= 3")
+        if self.ring is not None:
+            self.tensors |= {n: a for n, a in self.ring.tensors.items() if n in self.names}
+        axes, dtypes = self.inputs()
         head = ", ".join(
-            f"{name}[{','.join(axes).upper()}]: {self.dtypes[name]}" for name, axes in AXES.items()
+            f"{name}[{','.join(variables).upper()}]: {dtypes[name]}"
+            for name, variables in axes.items()
         )
-        some = draw(st.lists(st.sampled_from(self.names), unique=True, max_size=3))
-        outputs = [*some, *(name for name in self.names[-1:] if name not in some)]
-        if self.aliased:
+        outputs = self.some(self.names, 3 if self.ring is None else len(self.names))
+        outputs += [name for name in self.names[-1:] if name not in outputs]
+        if self.ring is not None:
+            known = [f"{v.upper()} = {n}" for v, n in self.sizes.items()] if self.maybe() else []
+            self.ranks[:0] = [*known, *RANKS]
+        elif self.aliased:
             self.ranks.append("K = I")
         ranks = [f"ranks {', '.join(self.ranks)}"] if self.ranks else []
         if self.parted:
             ranks.append("partition M -> M1, M0")
         lines = "".join(f"  {line}\n" for line in (*ranks, *self.lines))
         body = f"cascade f({head}) -> {', '.join(outputs)} {{\n{lines}}}\n"
-        special = draw(st.integers(0, 2)) == 0
-        return Written(DEFINITIONS + body, self.arrays(special), special)
+        special = self.between(0, 2) == 0
+        reals = self.ring is not None and not special and self.maybe()
+        return Written(DEFINITIONS + body, self.arrays(axes, dtypes, special, reals), special)
 
-    def arrays(self, special: bool) -> dict[str, Array]:
-        rng = np.random.default_rng(self.draw(st.integers(0, 2**32)))
+    def inputs(self) -> tuple[dict[str, str], dict[str, str]]:
+        """The variables of each input's axes, and its dtype."""
+        axes, dtypes = dict(AXES), dict(self.dtypes)
+        if self.ring is not None:
+            axes |= rings.AXES
+            dtypes |= dict.fromkeys(rings.AXES, self.ring.dtype) | {"L": "i64"}
+        return axes, dtypes
+
+    def arrays(
+        self, axes: dict[str, str], dtypes: dict[str, str], special: bool, reals: bool
+    ) -> dict[str, Array]:
+        rng = np.random.default_rng(self.between(0, 2**32))
         found: dict[str, Array] = {}
-        for name, axes in AXES.items():
-            shape = [self.sizes[v] for v in axes]
-            values = rng.integers(-2, 3, shape).astype(DTYPES[self.dtypes[name]])
-            if special and self.dtypes[name] != "i64":
+        for name, variables in axes.items():
+            dtype, shape = DTYPES[dtypes[name]], [self.sizes[v] for v in variables]
+            low = 0 if dtype.kind == "unsigned" else -2
+            values: Array = rng.integers(low, 3, shape)
+            if dtype.is_inexact:
+                values = rng.standard_normal(shape) if reals else values.astype(float)
+            if dtype.kind == "complex":
+                values = values + 1j * rng.integers(-2, 3, shape)
+            if special and dtype.is_inexact:
                 rare = np.array([np.nan, np.inf, -np.inf])[rng.integers(0, 3, shape)]
-                values = np.where(rng.random(shape) < 0.3, rare, values).astype(values.dtype)
-            found[name] = values
+                if dtype.kind == "complex":  # what is infinite has no laws there, even of `*`
+                    rare = np.full(shape, complex(np.nan, np.nan))
+                values = np.where(rng.random(shape) < 0.3, rare, values)
+            found[name] = values.astype(dtype.numpy)
         return found
 
     # ---- words
-
-    def one(self, values: Sequence[Any]) -> Any:
-        return self.draw(st.sampled_from(list(values)))
-
-    def maybe(self, chance: int = 2) -> bool:
-        """Once in so many times; shrinks to no."""
-        return bool(self.draw(st.integers(0, chance - 1)) == chance - 1)
 
     def new(self) -> str:
         """The name of the next tensor."""
@@ -130,7 +162,7 @@ class _Writer:
 
     def expr(self, bound: Sequence[str], depth: int = 2, own: Sequence[str] = ()) -> str:
         """An expression of the variables `bound`; `own` are reads that it may hold besides."""
-        kind = self.draw(st.integers(0, 9)) if depth else 0
+        kind = self.between(0, 9) if depth else 0
         if kind <= 3:
             return self.leaf(bound, own)
         inner = [self.expr(bound, depth - 1, own) for _ in range(3)]
@@ -153,7 +185,7 @@ class _Writer:
             if all(v in bound for v in axes)
         ]
         if "m0" in bound and "m1" in bound:
-            reads += ["X[m1*M0+m0]"] * 2
+            reads += ["X[m1*M0+m0]"] * 2 + ["X[M-1-m1*M0-m0]"]
             if "i" in bound:
                 reads += ["Z[m1*M0+m0,i]"] * 2
         if "v" in bound and "i" in bound:
@@ -162,12 +194,15 @@ class _Writer:
             reads += ["sum[i] A[v,i]", "max[i] A[v,i]"]
         reads += [*own, *own, *own]
         if self.maybe(5) or not reads:
-            return str(self.one((*bound, "0", "1", "2.0", "M", "V")))
+            return str(self.one((*bound, "0", "1", "2.0", "M", "V", "(M - 3)", "((V + 1) / 2)")))
         return str(self.one(reads))
 
     def condition(self, bound: Sequence[str]) -> str:
-        left = self.one((*bound, self.leaf(bound)))
-        return f"({left} {self.one(('<', '>=', '!=', '=='))} {self.one(('1', '0', 'I'))})"
+        left, op = self.one((*bound, self.leaf(bound))), self.one(("<", ">=", "!=", "=="))
+        right = self.one(("1", "0", "I"))
+        if (op, right) == ("<", "0") or (left, right) == ("i", "I") or left in ("0", "1"):
+            op = "!="  # so that the filter may be true
+        return f"({left} {op} {right})"
 
     def where(self, bound: Sequence[str], must: bool = False) -> str:
         """A filter or none; what is else if there `must` be an else."""
@@ -204,7 +239,7 @@ class _Writer:
                 there.append(f"{middle}[{','.join(bound)}]")
             value = f"{at(name, 'v')} {self.one('+-')} {self.expr(bound, 2, there)}"
             if free and self.maybe(3):
-                op = self.one(("max", "sum", "argmax", "argmin"))
+                op = self.one(("max", "sum", "argmax", "last", "most"))
                 other = at(name, "v").replace("i", "k")
                 value += f" + {op}[k] ({other} + B[k])"
                 self.aliased = True
@@ -228,7 +263,7 @@ class _Writer:
                 self.ranks.append(self.one(("M % M0 == 0", f"M % {self.part} == 0")))
         free = ["i"] if self.maybe(3) else []
         both = ["m1", "m0", *free]
-        kind = self.draw(st.integers(0, 5))
+        kind = self.between(0, 5)
         if kind == 5:
             name, read = self.new(), "X[m1*M0+m0]"
             self.lines.append(f"{name}[0] = {self.one((0, 1))}")
@@ -267,15 +302,14 @@ class _Writer:
     def own(self) -> None:
         free = ["i"] if self.maybe() else []
         bound = ["m", *free]
-        kind = self.draw(st.integers(0, 3))
+        kind = self.between(0, 3)
         if kind == 0:
             self.define(free, f"mad({self.expr(free)}, {self.leaf(free)}, {self.expr(free, 1)})")
         elif kind == 1:
             ring = self.one(("tropic", "owned"))
             self.define(free, f"{'Z[m,i]' if free else 'X[m]'} * {self.leaf(bound)} over {ring}")
         elif kind == 2:
-            # Not `most`, which is not associative beside NaN.
-            self.define([], f"last[m,i] ({self.expr(['m', 'i'])})")
+            self.define([], f"{self.one(('last', 'most'))}[m,i] ({self.expr(['m', 'i'])})")
         else:
             op = self.one(("last", "most", "plus"))
             self.define(free, f"{op}[m] ({self.expr(bound)}){self.where(bound)}")

@@ -42,7 +42,8 @@ def test_a_benchmark_that_is_not_there() -> None:
 def test_the_cascades_whose_passes_are_counted() -> None:
     script = (
         "from benchmarks.passes import KINDS\n"
-        "from einloom.compiler import count_passes, parse\n"
+        "from einloom.compiler import parse\n"
+        "from einloom.reports import count_passes\n"
         "for name, kind in KINDS.items():\n"
         "    cascade = parse(kind(42))\n"
         "    passes = count_passes(cascade).passes\n"

@@ -258,10 +258,11 @@ def test_rewrite_prints_what_parses_back(capsys: pytest.CaptureFixture[str]) -> 
     assert el.parse(reported) == el.parse(said)
     assert reported[len(said) :] == (
         "\n"
-        "#                 before  after\n"
-        "# Einsums              1      2\n"
-        "# traffic, bytes     896  1,280\n"
-        "# operations       9,072  1,536\n"
+        "#                       before  after\n"
+        "# Einsums                    1      2\n"
+        "# traffic, bytes           896  1,280\n"
+        "# fused traffic, bytes     896    896\n"
+        "# operations             9,072  1,536\n"
     )
 
 
@@ -275,6 +276,28 @@ def test_rewrite_reports_passes_and_footprint(capsys: pytest.CaptureFixture[str]
     assert ["#", "passes", "over", "M", "2", "2"] in table
     assert ["#", "footprint", "over", "M", "M", "M"] in table
     assert ["#", "operations", "3*M", "2*M"] in table
+
+
+def test_rewrite_reports_traffic_through_a_buffer(capsys: pytest.CaptureFixture[str]) -> None:
+    pipeline = "fewest-passes{rank=m, tile=64}"
+    given = [ATTENTION, "-p", pipeline, "--report", "--shapes", "64x128,64x1024,64x1024"]
+    found: list[str] = []
+    for buffer in ((), ("--buffer", "65536")):
+        assert main(["rewrite", *given, *buffer]) == 0
+        lines = capsys.readouterr().out.splitlines()
+        (line,) = (line for line in lines if line.startswith("# fused traffic, bytes"))
+        found.append(" ".join(line.split()[-2:]))
+    # Q, K, V, the output; and twice what outlives a pass: QK, SN, GM, SD, or last values of scans.
+    exchanged = 2 * (4 * 64 * 1024 + 4 * 64 * 128)
+    three = exchanged + 2 * 2 * 4 * 1024 * 128 + 2 * 2 * 4 * 128
+    one = exchanged + 2 * 4 * 64 * 128 + 2 * 4 * 128
+    assert found[0] == f"{three:,} {one:,}"
+    # A tile of 64 does not fit the smaller one.
+    assert found[1] != found[0]
+    assert main(["rewrite", ATTENTION, "-p", pipeline, "--report"]) == 0
+    assert "fused" not in capsys.readouterr().out  # sizes are symbols
+    assert main(["rewrite", *given, "--buffer", "0"]) == 2
+    assert "a buffer has a number of bytes from 1 on, not 0" in capsys.readouterr().err
 
 
 def test_rewrite_checks_values(capsys: pytest.CaptureFixture[str]) -> None:

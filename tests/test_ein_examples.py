@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 from collections.abc import Callable
@@ -178,6 +179,31 @@ def path_weights(given: dict[str, Array]) -> dict[tuple[int, ...], float]:
 def hmm_forward(rng: np.random.Generator, n: int, s: int, t: int) -> Case:
     given = markov(rng, n, s, t)
     return given, {"LL": np.log(np.sum(np.exp(list(path_weights(given).values()))))}
+
+
+@example((1, 1, 1), (3, 2, 5), (2, 3, 1))
+def hmm_posterior(rng: np.random.Generator, n: int, s: int, t: int) -> Case:
+    given = markov(rng, n, s, t)
+    weights = {path: np.exp(weight) for path, weight in path_weights(given).items()}
+    found = np.zeros((t, n))
+    for path, weight in weights.items():
+        found[np.arange(t), list(path)] += weight / sum(weights.values())
+    return given, {"G": found}
+
+
+@example((0, 0), (0, 3), (4, 0), (1, 1), (7, 5), (9, 12))
+def edit_distance(rng: np.random.Generator, i: int, j: int) -> Case:
+    s, t = (rng.integers(0, 3, n).astype("i4") for n in (i, j))
+
+    @functools.cache
+    def between(a: tuple[int, ...], b: tuple[int, ...]) -> int:
+        if not a or not b:
+            return len(a) + len(b)
+        if a[-1] == b[-1]:
+            return between(a[:-1], b[:-1])
+        return 1 + min(between(a[:-1], b), between(a, b[:-1]), between(a[:-1], b[:-1]))
+
+    return {"S": s, "T": t}, {"E": np.int64(between(tuple(s.tolist()), tuple(t.tolist())))}
 
 
 @example((1, 1, 1), (3, 2, 5), (2, 3, 1), (2, 4, 7))

@@ -11,8 +11,10 @@ threads may be in it.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 from ...ir.loop_nodes import LANES
-from ...ir.loops import LoopProgram, Scratch, Sweep
+from ...ir.loops import LoopProgram, Nest, Scratch, Sweep
 from ...ir.ranks import RankExpr
 from .builder import Builder
 from .index import Indices, Tables
@@ -72,24 +74,20 @@ def _entry(program: LoopProgram, tables: Tables, bits: int, declared: dict[str, 
         pointer = b.here(f"inttoptr i64 {aligned} to ptr")
         b.do(f"store ptr {pointer}, ptr {b.gep(table, str(8 * number))}, align 8")
     params = _with_coordinates(program, b, indices)
-    limits = [
-        indices.number(stage.extent) if isinstance(stage, Sweep) else "" for stage in program.stages
-    ]
-    flow = _Flow(program, f"ptr {params}, ptr %data, ptr {table}")
+    places = {
+        sweep.coordinate: (
+            indices.number(sweep.extent),
+            b.gep(params, str(8 * tables.size_numbers[sweep.coordinate])),
+        )
+        for sweep in program.sweeps
+    }
+    flow = _Flow(program, f"ptr {params}, ptr %data, ptr {table}", places)
     flow.sources = [] if failed == "false" else [f"[2, %{b.scopes[0].label}]"]
     first = "br label %stage0"
     if failed != "false":
         first = f"br i1 {failed}, label %end, label %stage0"
-    places = {
-        name: b.gep(params, str(8 * tables.size_numbers[name])) for name in program.coordinates
-    }
     lines = ["entry:", *b.scopes[0].lines, f"  {first}"]
-    for number, (stage, limit) in enumerate(zip(program.stages, limits, strict=True)):
-        after = f"stage{number + 1}" if number + 1 < len(program.stages) else "end"
-        if isinstance(stage, Sweep):
-            flow.sweep(f"stage{number}", stage, limit, places[stage.coordinate], after)
-        else:
-            flow.nest(f"stage{number}", after)
+    flow.stages("stage", program.stages, "end")
     lines += [*flow.lines, "end:", f"  %status = phi i32 {', '.join(flow.sources)}"]
     if memory:
         declared["free"] = "declare void @free(ptr)"
@@ -114,22 +112,35 @@ def _with_coordinates(program: LoopProgram, b: Builder, indices: Indices) -> str
 
 
 class _Flow:
-    """The blocks that call nests one after another, until one gives a status that is not 0."""
+    """The blocks that call nests one after another, until one gives a status that is not 0.
 
-    def __init__(self, program: LoopProgram, arguments: str) -> None:
+    `places` has, for each sweep's coordinate, its limit and where it stands while nests are called.
+    """
+
+    def __init__(
+        self, program: LoopProgram, arguments: str, places: Mapping[str, tuple[str, str]]
+    ) -> None:
         self.name = entry_name(program)
         self.arguments = arguments
+        self.places = places
         self.lines: list[str] = []
         self.sources: list[str] = []  # the status with which each block goes to the end
         self._calls = 0
 
-    def nest(self, label: str, after: str, before: str = "") -> None:
+    def stages(self, label: str, stages: Sequence[Nest | Sweep], after: str) -> None:
+        """Stages in order, at `label` and a number; then on to `after`."""
+        for number, stage in enumerate(stages):
+            then = f"{label}{number + 1}" if number + 1 < len(stages) else after
+            if isinstance(stage, Sweep):
+                self._sweep(f"{label}{number}", stage, then)
+            else:
+                self._nest(f"{label}{number}", then)
+
+    def _nest(self, label: str, after: str) -> None:
         """A call of the next nest."""
         number, self._calls = self._calls, self._calls + 1
         status = f"%status{number}"
         self.lines.append(f"{label}:")
-        if before:
-            self.lines.append(f"  {before}")
         self.lines.append(f"  {status} = call i32 @{self.name}.{number}({self.arguments})")
         self.sources.append(f"[{status}, %{label}]")
         if after == "end":
@@ -138,8 +149,9 @@ class _Flow:
             self.lines.append(f"  %done{number} = icmp eq i32 {status}, 0")
             self.lines.append(f"  br i1 %done{number}, label %{after}, label %end")
 
-    def sweep(self, label: str, sweep: Sweep, limit: str, place: str, after: str) -> None:
-        """A loop over the coordinate, which stands at `place` while its nests are called."""
+    def _sweep(self, label: str, sweep: Sweep, after: str) -> None:
+        """A loop over the coordinate of a sweep."""
+        limit, place = self.places[sweep.coordinate]
         at, following = f"%{label}.at", f"%{label}.next"
         self.lines += [
             f"{label}:",
@@ -147,15 +159,14 @@ class _Flow:
             f"{label}.head:",
             f"  {at} = phi i64 [0, %{label}], [{following}, %{label}.again]",
             f"  %{label}.more = icmp slt i64 {at}, {limit}",
-            f"  br i1 %{label}.more, label %{label}.0, label %{after}",
+            f"  br i1 %{label}.more, label %{label}.body, label %{after}",
+            f"{label}.body:",
+            f"  store i64 {at}, ptr {place}, align 8",
+            f"  br label %{label}.0",
         ]
         if after == "end":
             self.sources.append(f"[0, %{label}.head]")
-        last = len(sweep.nests) - 1
-        for number in range(len(sweep.nests)):
-            then = f"{label}.again" if number == last else f"{label}.{number + 1}"
-            store = f"store i64 {at}, ptr {place}, align 8" if number == 0 else ""
-            self.nest(f"{label}.{number}", then, store)
+        self.stages(f"{label}.", sweep.stages, f"{label}.again")
         self.lines += [
             f"{label}.again:",
             f"  {following} = add i64 {at}, 1",

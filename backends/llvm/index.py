@@ -91,7 +91,7 @@ class Tables:
             self.size_numbers[name] = number
             # An index inside a sweep has the coordinate as a size.
             place = {name.rstrip("'").lower(): RankExpr.of_size(name)}
-            self.checked |= {check.index.substitute(place) for check in program.checks}
+            self.checked |= {index.substitute(place) for index in self.checked}
         for number, scratch in enumerate(program.scratch):
             self.buffers[scratch.name] = scratch
             self.bases[scratch.name] = ("%scratch", number)

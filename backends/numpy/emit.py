@@ -16,7 +16,8 @@ from ...ir.dtypes import DType
 from ...ir.einsum import Einsum
 from ...ir.infer import infer_dtypes
 from ...ir.printer import print_einsum
-from ...ir.scans import Stage, at, stages
+from ...ir.scans import Scan, Stage, at, stages
+from ...ir.windows import narrowed, shifts
 from .formulas import dtype_text
 from .frame import Frame, tuple_text
 from .helpers import HELPERS
@@ -57,7 +58,7 @@ def emit(cascade: Cascade, dtypes: Mapping[str, DType] | None = None) -> str:
         _stage(frame, last, stepping)
         frame.line(f"return {', '.join(map(frame.tensor, cascade.outputs))}")
         return _module(frame, with_out=False)
-    value = _value(frame, last)
+    value = _value(frame, narrowed(last, frame.windows, {}), last)
     in_place = value.call is not None
     frame.line(f"return {value.call}, out=out)" if in_place else f"return {value.text}")
     return _module(frame, with_out=in_place)
@@ -67,17 +68,30 @@ def _stage(frame: Frame, stage: Stage, stepping: Collection[str]) -> None:
     """The statements of an Einsum, or of a scan: a loop in which its coordinate is a number."""
     if isinstance(stage, Einsum):
         if stage.name in stepping:
-            _write(frame, stage, stage)
+            _write(frame, narrowed(stage, frame.windows, {}), stage)
         else:
-            frame.line(f"{frame.tensor(stage.name)} = {_value(frame, stage).text}")
+            value = _value(frame, narrowed(stage, frame.windows, {}), stage)
+            frame.line(f"{frame.tensor(stage.name)} = {value.text}")
         return
-    for einsum in stage.members:
+    for einsum in stage.einsums:
         _room(frame, einsum.name)
-    coordinate = stage.rank + "'"
-    name = frame.coordinate(coordinate, stage.variable)
-    with frame.block(f"for {name} in range({frame.rank_size(stage.rank)}):"):
-        for einsum in stage.members:
-            _write(frame, at(einsum, stage.variable, coordinate), einsum)
+    _scan(frame, stage, {})
+
+
+def _scan(frame: Frame, scan: Scan, around: Mapping[str, str]) -> None:
+    """The loop of a scan; `around` has the coordinates of those around it, by their variables."""
+    coordinate = scan.rank + "'"
+    places = {**around, scan.variable: coordinate}
+    name = frame.coordinate(coordinate, scan.variable)
+    with frame.block(f"for {name} in range({frame.rank_size(scan.rank)}):"):
+        for member in scan.members:
+            if isinstance(member, Scan):
+                _scan(frame, member, places)
+            else:
+                here = narrowed(at(member, places), frame.windows, places)
+                _write(frame, here, member)
+        for shift in shifts(scan, frame.windows):
+            _write(frame, at(shift, around), shift)
 
 
 def _room(frame: Frame, tensor: str) -> None:
@@ -94,12 +108,17 @@ def _write(frame: Frame, einsum: Einsum, shown: Einsum) -> None:
     _room(frame, einsum.name)
     frame.line(f"# {print_einsum(shown)}")
     value = EinsumEmitter(frame, einsum).over_free()
-    place = ", ".join(":" if index.variable else frame.expression(index) for index in einsum.left)
+    place = ", ".join(
+        (f"{index.offset}:" if index.offset else ":")
+        if any(index.variables())
+        else frame.expression(index)
+        for index in einsum.left
+    )
     frame.line(f"{frame.tensor(einsum.name)}[{place}] = {value}")
 
 
-def _value(frame: Frame, einsum: Einsum) -> Value:
-    frame.line(f"# {print_einsum(einsum)}")
+def _value(frame: Frame, einsum: Einsum, shown: Einsum) -> Value:
+    frame.line(f"# {print_einsum(shown)}")
     return EinsumEmitter(frame, einsum).emit()
 
 

@@ -9,6 +9,7 @@ from ...ir.cascade import Cascade
 from ...ir.dtypes import DType
 from ...ir.errors import RankError
 from ...ir.ranks import Quotient, RankExpr, Term
+from ...ir.windows import kept_extents, windows
 from .helpers import HELPERS, NEEDS
 from .names import Names
 
@@ -19,7 +20,8 @@ class Frame:
     def __init__(self, cascade: Cascade, dtypes: Mapping[str, DType]) -> None:
         self.cascade = cascade
         self.dtypes = dict(dtypes)
-        self.extents = cascade.extents()
+        self.windows = windows(cascade)
+        self.extents = kept_extents(cascade.extents(), self.windows)
         self.roomed: set[str] = set()  # tensors that are written part by part, once they exist
         self.names = Names(frozenset(HELPERS))
         self.function = self.names.fresh(cascade.name or "cascade")

@@ -7,12 +7,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from ...ir.cascade import Cascade
-from .cost import CostReport, cost
+from ...ir.errors import ArgumentError
+from .cost import cost
 from .pass_count import count_passes
 from .polynomial import Polynomial
+from .reuse import Bounds
+from .traffic import check_buffer, traffic
 
-#: One figure of a Cascade; None where it is not known, or means nothing there.
-Figure = int | Polynomial | None
+#: One figure of a Cascade, or the least and the most; None where it is not known.
+Figure = int | Polynomial | Bounds | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +23,9 @@ class Comparison:
     """The figures of two Cascades, by name; prints itself as a table.
 
     `passes over M` and `footprint over M` (in elements) are there for every rank of either that
-    takes more than one pass, or holds anything, or whose figures differ.
+    takes more than one pass, or holds anything, or whose figures differ. `traffic` are the bytes
+    moved if every Einsum moves its own tensors once; `fused traffic`, where all extents and dtypes
+    are known, those that move through a buffer if the Einsums of one pass run together.
     """
 
     figures: Mapping[str, tuple[Figure, Figure]]
@@ -41,8 +46,9 @@ class Comparison:
         )
 
 
-def compare(before: Cascade, after: Cascade) -> Comparison:
-    """The figures of a Cascade and of what a rewrite made of it."""
+def compare(before: Cascade, after: Cascade, buffer: int = 1 << 20) -> Comparison:
+    """The figures of a Cascade and of what a rewrite made of it, with a buffer of so many bytes."""
+    check_buffer(buffer)
     counts = len(before.einsums), len(after.einsums)
     figures: dict[str, tuple[Figure, Figure]] = {"Einsums": counts}
     reports = [count_passes(cascade) for cascade in (before, after)]
@@ -55,21 +61,30 @@ def compare(before: Cascade, after: Cascade) -> Comparison:
             if found[0] != found[1] or found[0] != least:
                 figures[f"{name} over {rank}"] = (found[0], found[1])
     costs = [cost(cascade) for cascade in (before, after)]
-    figures["traffic, bytes"] = (_traffic(costs[0]), _traffic(costs[1]))
+    figures["traffic, bytes"] = (costs[0].bytes, costs[1].bytes)
+    moved = _traffic(before, buffer), _traffic(after, buffer)
+    if moved != (None, None):
+        figures["fused traffic, bytes"] = moved
     figures["operations"] = (costs[0].flops, costs[1].flops)
     return Comparison(figures)
 
 
-def _traffic(costs: CostReport) -> Polynomial | None:
-    """The bytes that are moved if every Einsum moves its own tensors once."""
-    return costs.bytes
+def _traffic(cascade: Cascade, buffer: int) -> Figure:
+    """The bytes moved through the buffer, pass by pass; None where an extent is a symbol."""
+    try:
+        low, high = traffic(cascade, {}, "fused", buffer).bytes
+    except ArgumentError:
+        return None
+    return low if low == high else (low, high)
 
 
-def _plain(figure: Figure) -> int | str | None:
+def _plain(figure: Figure) -> int | str | list[int] | None:
     if isinstance(figure, Polynomial):
         return str(figure) if figure.number is None else figure.number
-    return figure
+    return list(figure) if isinstance(figure, tuple) else figure
 
 
 def _shown(figure: Figure) -> str:
+    if isinstance(figure, tuple):
+        return "..".join(f"{each:,}" for each in figure)
     return "-" if figure is None else f"{figure:,}" if isinstance(figure, int) else str(figure)

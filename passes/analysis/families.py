@@ -22,8 +22,8 @@ class Ranks:
         cuts = {p.rank: p for p in reversed(cascade.partitions)}
         self._parts = {rank: p.parts for rank, p in cuts.items()}
         self._coordinates = {rank: p.coordinate for rank, p in cuts.items()}
-        steps = (einsum.step for einsum in cascade.einsums)
-        self.iterative = frozenset(step[1].upper() for step in steps if step is not None)
+        steps = (step for einsum in cascade.einsums for step in einsum.steps)
+        self.iterative = frozenset(variable.upper() for _, variable, _ in steps)
         self.aliased = any(self.root(name) != name for name in self._shapes)
         self.leaves = cache(self._leaves)
         self.forms = cache(self._forms)

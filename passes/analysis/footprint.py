@@ -12,8 +12,10 @@ from ...ir.einsum import Access
 from ...ir.ranks import RankExpr
 from .cost import CostReport, Extents, cost
 from .polynomial import Polynomial, total
+from .state import State
 from .statements import Statement
-from .sweep import State, Swept, Walk, Way
+from .sweep import Swept
+from .walk import Walk, Way
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,8 @@ from .footprint import held
 from .pass_report import Count, FamilyReport, PassReport, Placed
 from .polynomial import Polynomial
 from .statements import groups, input_axes
-from .sweep import Bits, Swept, Walk, sweep, usual_rounds
+from .sweep import Bits, Swept, sweep, usual_rounds
+from .walk import Walk
 from .witness import Lineage, witnesses
 
 

@@ -6,7 +6,7 @@ A reduction inside an expression is a statement of its own, read by the one arou
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeAlias
 
@@ -77,8 +77,8 @@ def groups(cascade: Cascade, ranks: Ranks) -> tuple[Group, ...]:
     found: list[Group] = []
     for stage in stages(replace(cascade, einsums=tuple(needed))):
         made: list[Statement] = []
-        for einsum in stage.members if isinstance(stage, Scan) else (stage,):
-            here = canonical(einsum, axes, ranks)
+        for einsum in stage.einsums if isinstance(stage, Scan) else (stage,):
+            here = canonical(einsum, axes, ranks, split=True)
             is_start = here.name in steps and not here.left[steps[here.name]].terms
             if not is_start:
                 axes[here.name] = axes_of(here.left)
@@ -97,31 +97,31 @@ def axes_of(left: Iterable[RankExpr]) -> Axes:
     return tuple(next((v.upper() for v in index.variables()), None) for index in left)
 
 
-def canonical(einsum: Einsum, axes: Mapping[str, Axes], ranks: Ranks) -> Einsum:
+def canonical(
+    einsum: Einsum, axes: Mapping[str, Axes], ranks: Ranks, *, split: bool = False
+) -> Einsum:
     """The Einsum with aliases under the name of the rank that they stand for, where they may be.
 
     A variable of an alias `N = M` is m, if m does not occur beside it, and what it indexes are
-    axes of M: a rank is walked by whatever name, and a bound variable's name says nothing.
+    axes of M: a rank is walked by whatever name, and a bound variable's name says nothing. What a
+    reduction inside binds is beside it, unless that will be `split` off: then m may be both.
     """
     if not ranks.aliased:
         return einsum
-    einsum = _renamed_free(einsum, axes, ranks)
-    expr = _renamed_bound(einsum.expr, axes, ranks)
+    einsum = _renamed_free(einsum, axes, ranks, split)
+    expr = _renamed_bound(einsum.expr, axes, ranks, einsum.free)
     return einsum if expr is einsum.expr else replace(einsum, expr=expr)
 
 
-def _renamed_free(einsum: Einsum, axes: Mapping[str, Axes], ranks: Ranks) -> Einsum:
+def _renamed_free(einsum: Einsum, axes: Mapping[str, Axes], ranks: Ranks, split: bool) -> Einsum:
     """The aliases that stand in an Einsum without another name of their rank."""
     parts = [einsum.expr] if einsum.where is None else [einsum.expr, einsum.where]
-    nodes = [node for part in parts for node in walk(part)]
     used = dict.fromkeys(einsum.free)
-    for node in nodes:
-        if isinstance(node, Reduce):
-            used |= dict.fromkeys(node.variables)
-        elif isinstance(node, Access):
-            used |= dict.fromkeys(node.variables())
-        elif isinstance(node, Coordinate) and not node.name.isupper():
-            used[node.name] = None
+    for part in parts:
+        bound = [v for node in walk(part) if isinstance(node, Reduce) for v in node.variables]
+        if split:
+            bound = list(part.variables) if isinstance(part, Reduce) else []
+        used |= dict.fromkeys((*bound, *free_variables(part)))
     found: dict[str, list[str]] = {}
     for variable in used:
         found.setdefault(ranks.root(variable.upper()), []).append(variable)
@@ -129,6 +129,8 @@ def _renamed_free(einsum: Einsum, axes: Mapping[str, Axes], ranks: Ranks) -> Ein
     for root, variables in found.items():
         (variable, *others) = variables
         if others or variable == root.lower() or variable.upper() in ranks.iterative:
+            continue
+        if any(_captures(part, root.lower(), variable) for part in parts):
             continue
         if all(_indexes_only(part, variable, root, axes) for part in parts):
             names[variable] = root.lower()
@@ -143,8 +145,13 @@ def _renamed_free(einsum: Einsum, axes: Mapping[str, Axes], ranks: Ranks) -> Ein
     )
 
 
-def _renamed_bound(expr: Expr, axes: Mapping[str, Axes], ranks: Ranks) -> Expr:
-    """The aliases that a reduction binds, without another name of their rank in it."""
+def _renamed_bound(
+    expr: Expr, axes: Mapping[str, Axes], ranks: Ranks, kept: Sequence[str] = ()
+) -> Expr:
+    """The aliases that a reduction binds, without another name of their rank in it.
+
+    `kept` are the variables of the left side, which stand beside those of the outermost reduction.
+    """
     if isinstance(expr, Map):
         args = tuple(_renamed_bound(arg, axes, ranks) for arg in expr.args)
         same = all(new is old for new, old in zip(args, expr.args, strict=True))
@@ -155,14 +162,9 @@ def _renamed_bound(expr: Expr, axes: Mapping[str, Axes], ranks: Ranks) -> Expr:
     names: dict[str, str] = {}
     for variable in expr.variables:
         root = ranks.root(variable.upper())
-        beside = {*expr.variables, *free_variables(inside), *names.values()} - {variable}
-        captured = any(
-            isinstance(node, Reduce)
-            and root.lower() in node.variables
-            and variable in free_variables(node)
-            for node in walk(inside)
-        )
-        alone = all(ranks.root(v.upper()) != root for v in beside) and not captured
+        beside = {*kept, *expr.variables, *free_variables(inside), *names.values()} - {variable}
+        alone = all(ranks.root(v.upper()) != root for v in beside)
+        alone = alone and not _captures(inside, root.lower(), variable)
         if root.lower() == variable or not alone:
             continue
         if _indexes_only(inside, variable, root, axes):
@@ -171,6 +173,14 @@ def _renamed_bound(expr: Expr, axes: Mapping[str, Axes], ranks: Ranks) -> Expr:
         return expr
     bound = tuple(names.get(v, v) for v in expr.variables)
     return replace(expr, variables=bound, expr=rename(inside, names))
+
+
+def _captures(expr: Expr, bound: str, variable: str) -> bool:
+    """Whether a variable occurs free in a reduction that binds another one."""
+    return any(
+        isinstance(node, Reduce) and bound in node.variables and variable in free_variables(node)
+        for node in walk(expr)
+    )
 
 
 def _indexes_only(expr: Expr, variable: str, rank: str, axes: Mapping[str, Axes]) -> bool:

@@ -26,191 +26,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from enum import Enum
-from functools import reduce
 from types import MappingProxyType
-from typing import Protocol, TypeAlias
+from typing import Protocol
 
-import numpy as np
-import numpy.typing as npt
-
-from ...ir.einsum import Access
-from ...ir.ranks import RankExpr
-from .families import Ranks
+from .state import FREE, Counts, State, counted, either, most
 from .statements import Group, Statement
-
-#: For each watched tensor, a number of passes over it.
-Counts: TypeAlias = "npt.NDArray[np.uint32]"
+from .walk import Walk, Way
 
 
 class Bits(Protocol):
     """The bit of a tensor in a lineage."""
 
     def __call__(self, tensor: str, *, alone: bool = False) -> int: ...
-
-
-class Way(Enum):
-    """How a read goes along the family."""
-
-    ALIGNED = "aligned"
-    PREFIX = "prefix"  # all up to the visit: added up as the pass goes, or read again
-    LAST = "last"  # one coordinate, known when the whole is
-    COMPLETE = "complete"
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class State:
-    """What a statement has made, as far as one family goes.
-
-    `number` is the pass p of a Stream(p) or Done(p). `swept` is the pass in which the statement
-    ran, 0 if it took none. `count` is FuseMax's. `whole`: it keeps every rank of the family.
-    `parent` is the operand that the count comes from, or `barrier`, a Done one, raised it.
-    `needs` is the operand that gave the pass, if one did; `operands` are all; `waits` are what the
-    pass in which it runs had to wait for, as far as its own operands say; `read` is the lineage of
-    what its pass reads. Of tensors that are watched, if any are, `counts` are the passes over each
-    that lie behind, and `waited` those that its pass waits for.
-    """
-
-    by: Statement | None
-    stream: bool
-    number: int
-    swept: int = 0
-    count: int = 0
-    lineage: int = 0
-    behind: int = 0
-    whole: bool = False
-    parent: State | None = None
-    barrier: State | None = None
-    needs: State | None = None
-    operands: tuple[State, ...] = ()
-    waits: tuple[State, ...] = ()
-    read: int = 0
-    counts: Counts | None = None
-    waited: Counts | None = None
-
-    def same(self, other: State | None) -> bool:
-        """Whether the two say the same, apart from where they come from."""
-        if other is None:
-            return False
-        ours = (self.stream, self.number, self.count, self.lineage, self.behind)
-        theirs = (other.stream, other.number, other.count, other.lineage, other.behind)
-        return ours == theirs and (
-            np.array_equal(_most((self.counts,)), _most((other.counts,)))
-            and np.array_equal(_most((self.waited,)), _most((other.waited,)))
-        )
-
-
-#: Of an intermediate that a family does not touch.
-_FREE = State(None, stream=False, number=1)
-
-
-@dataclass(frozen=True, slots=True)
-class Touch:
-    """A read along the family."""
-
-    access: Access
-    way: Way
-    is_input: bool
-    whole: bool  # the axis is of all of the family's ranks
-
-
-class Walk:
-    """One family, walked with one of its ranks outermost.
-
-    Args:
-        axes: for each tensor, the rank of each of its axes; None where it is of no rank.
-        inputs: the names of the inputs.
-    """
-
-    def __init__(
-        self,
-        ranks: Ranks,
-        leaves: tuple[str, ...],
-        outer: str,
-        axes: Mapping[str, tuple[str | None, ...]],
-        inputs: frozenset[str],
-    ) -> None:
-        self.leaves, self.outer = leaves, outer
-        self._ranks, self._axes, self._inputs = ranks, axes, inputs
-        self._known: dict[int, tuple[Statement, list[Touch]]] = {}
-
-    def covers(self, rank: str) -> bool:
-        """Whether a coordinate of that rank says which visit it is of."""
-        return self.outer in self._ranks.leaves(rank)
-
-    def driver(self, statement: Statement) -> str | None:
-        """The variable with which a statement walks the family."""
-        variables = (*statement.kept, *statement.reduced)
-        return next((v for v in variables if self.covers(v.upper())), None)
-
-    def keeps(self, statement: Statement) -> bool:
-        """Whether what it makes has the outermost rank."""
-        return any(self.covers(v.upper()) for v in statement.kept)
-
-    def is_full(self, variables: Sequence[str]) -> bool:
-        """Whether these variables walk every rank of the family."""
-        walked = {leaf for v in variables for leaf in self._ranks.leaves(v.upper())}
-        return walked >= set(self.leaves)
-
-    def touches(self, statement: Statement) -> list[Touch]:
-        """The reads that go along the family, and how."""
-        known = self._known.get(id(statement))
-        if known is None:
-            known = (statement, self._touches(statement))  # kept, so that no other has its id
-            self._known[id(statement)] = known
-        return known[1]
-
-    def _touches(self, statement: Statement) -> list[Touch]:
-        driver = self.driver(statement)
-        found: list[Touch] = []
-        for access in statement.reads:
-            is_input = access.tensor in self._inputs
-            ways: list[Way] = []
-            whole = False
-            axes = self._axes.get(access.tensor, ())
-            for index, axis in zip(access.indices, axes, strict=False):
-                if axis is None:
-                    continue
-                way = self._way(index, axis, driver, statement, is_input)
-                if way is not None:
-                    ways.append(way)
-                    whole |= set(self._ranks.leaves(axis)) >= set(self.leaves)
-            if ways:
-                found.append(Touch(access, max(ways, key=_STRICTNESS), is_input, whole))
-        return found
-
-    def _way(
-        self,
-        index: RankExpr | Access,
-        axis: str,
-        driver: str | None,
-        statement: Statement,
-        is_input: bool,
-    ) -> Way | None:
-        along = self.covers(axis)
-        if isinstance(index, Access):
-            return Way.COMPLETE if along else None
-        bare = RankExpr(index.terms).variable
-        if bare is not None and bare.upper() != axis:
-            # An alias walks the rank of the axis under a name, and so as a rank, of its own.
-            of_alias = self._ranks.root(bare.upper()) == self._ranks.root(axis)
-            if of_alias and not self.covers(bare.upper()):
-                return Way.COMPLETE if along and not is_input else None
-            along = along or (of_alias and self.covers(bare.upper()))
-        if not along:
-            return None
-        if not any(True for _ in index.variables()):
-            return None if is_input else Way.LAST
-        if bare is not None and self.covers(bare.upper()):
-            if bare == driver:
-                return Way.ALIGNED
-            return Way.PREFIX if (bare, driver) in statement.below else Way.COMPLETE
-        if driver in tuple(index.variables()) and self._ranks.is_coordinate(index, axis):
-            return Way.ALIGNED
-        return Way.COMPLETE
-
-
-_STRICTNESS = tuple(Way).index
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,7 +62,7 @@ class Swept:
     @property
     def counts(self) -> Counts:
         """The passes over each of the tensors that were watched."""
-        return _most([state.counts for state in self.all])
+        return most([state.counts for state in self.all])
 
 
 def sweep(
@@ -263,7 +90,7 @@ def sweep(
 
     def run(statement: Statement) -> State:
         state = _run(walk, statement, states, bits, inherits)
-        return _counted(state, watched) if watched else state
+        return counted(state, watched) if watched else state
 
     feedback: set[str] = set()
     for group in groups:
@@ -318,8 +145,8 @@ def _joined(one: State | None, other: State) -> State:
         operands=(*other.operands, one),
         waits=_waits((one, other), ()),
         read=one.read | other.read,
-        counts=_either(one.counts, other.counts),
-        waited=_either(one.waited, other.waited),
+        counts=either(one.counts, other.counts),
+        waited=either(one.waited, other.waited),
     )
 
 
@@ -334,15 +161,18 @@ def _run(
     walks = walk.driver(statement) is not None
     streams: list[State] = []
     done: list[State] = []
-    lineage, whole, traversal = 0, False, False
+    lineage, beside, whole, traversal = 0, 0, False, False
     for access in statement.reads:
         touch = touched.get(id(access))
+        if touch is not None and touch.way is Way.BESIDE:
+            beside |= bits(access.tensor)
+            continue
         if touch is not None and touch.is_input:
             lineage |= bits(access.tensor)
             whole |= touch.whole and touch.way is not Way.COMPLETE
             traversal |= touch.way is Way.COMPLETE
             continue
-        state = states.get(access.tensor, _FREE)
+        state = states.get(access.tensor, FREE)
         if touch is not None and touch.way is not Way.LAST:
             lineage |= bits(access.tensor) | (state.lineage if inherits else 0)
         if not state.stream:
@@ -373,13 +203,14 @@ def _run(
             operands=operands,
         )
     own = lineage or bits(statement.tensor, alone=True)
+    read = own | beside
     waits = _waits(streams, done)
     count, parent, barrier = 1, None, None
     for each in operands:
         if each.count > count or parent is None:
             count, parent = max(each.count, count), each
     for each in waits:
-        if each.behind & own and each.count + 1 > count:
+        if each.behind & read and each.count + 1 > count:
             count, parent, barrier = each.count + 1, None, each
     walked = (*statement.kept, *statement.reduced)
     keeps = walk.keeps(statement) and (walk.is_full(walked) or not traversal)
@@ -391,14 +222,14 @@ def _run(
         latest,
         count,
         own if unreduced else bits(statement.tensor, alone=True),
-        own | _behind(count, operands),
+        read | _behind(count, operands),
         unreduced,
         parent,
         barrier,
         needs,
         operands,
         waits,
-        own,
+        read,
     )
 
 
@@ -413,38 +244,6 @@ def _waits(streams: Sequence[State], done: Sequence[State]) -> tuple[State, ...]
             behind |= state.behind
             kept.append(state)
     return tuple(kept)
-
-
-_NONE: Counts = np.zeros(0, np.uint32)
-
-
-def _most(found: Sequence[Counts | None]) -> Counts:
-    """The largest number for each watched tensor; an array that is not to be written to."""
-    known = [each for each in found if each is not None]
-    return reduce(np.maximum, known) if known else _NONE
-
-
-def _either(one: Counts | None, other: Counts | None) -> Counts | None:
-    return other if one is None else one if other is None else np.maximum(one, other)
-
-
-def _counted(state: State, watched: int) -> State:
-    """The state with the passes over each watched tensor.
-
-    Where it reads one, or what is made of one, there is one more than those it waits for.
-    """
-    behind = _most([each.counts for each in state.operands])
-    if not behind.size:
-        behind = np.zeros(watched, np.uint32)
-    if not state.swept:
-        return replace(state, counts=behind)
-    waited = _most([each.waited if each.stream else each.counts for each in state.operands])
-    if state.read:
-        packed = np.frombuffer(state.read.to_bytes((watched + 7) // 8, "little"), np.uint8)
-        read = np.unpackbits(packed, count=watched, bitorder="little").view(bool)
-        behind = behind.copy()
-        np.maximum(behind, waited + 1 if waited.size else 1, out=behind, where=read)
-    return replace(state, counts=behind, waited=waited if waited.size else None)
 
 
 def _number(state: State) -> int:

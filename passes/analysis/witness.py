@@ -7,8 +7,10 @@ from functools import partial
 
 from ...ir.einsum import Access
 from .pass_report import Reading, Witness
+from .state import State
 from .statements import Statement
-from .sweep import State, Swept, Walk
+from .sweep import Swept
+from .walk import Walk
 
 
 class Lineage:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from functools import reduce
 
 import numpy as np
 
@@ -17,6 +16,7 @@ from ...ir.errors import SlotError, UnsupportedError
 from ...ir.layouts import Array, padded, row_major
 from ...ir.slots import Gather, PlainVector, SlotInput, SlotProgram, boxes_of
 from .builder import Builder, ones_at
+from .moves import places, shifted
 from .problem import Problem
 
 #: A value on the way: a ciphertext's number, or a plain vector.
@@ -113,20 +113,12 @@ def _matched(
         return _gathered(problem, factor, variables, missing, strides)
     source = _strides(variables, extents)
     (value,) = build.values_of(factor.tensor)
-    moved, came = (_places([(extents[v], of[v]) for v in variables]) for of in (strides, source))
+    moved, came = (places([(extents[v], of[v]) for v in variables]) for of in (strides, source))
     if not np.array_equal(moved, came):
         value = _permuted(build, value, came, moved)
     for v in reversed(missing):
         value = _doubled(build, value, -strides[v], extents[v])
     return value
-
-
-def _places(digits: Sequence[tuple[int, int]]) -> Array:
-    """The slot of each point of extents and strides, in C order."""
-    found: Array = np.zeros(1, np.int64)
-    for extent, stride in digits:
-        found = np.add.outer(found, np.arange(extent) * stride).reshape(-1)
-    return found
 
 
 def _gathered(
@@ -138,10 +130,10 @@ def _gathered(
 ) -> PlainVector:
     """A plaintext operand is permuted and copied before it is encoded."""
     order = [*variables, *missing]
-    slots = _places([(problem.sizes[v], strides[v]) for v in order])
+    slots = places([(problem.sizes[v], strides[v]) for v in order])
     sizes = dict(problem.sizes)
     rows = _strides(variables, sizes)
-    elements = _places([(problem.sizes[v], rows.get(v, 0)) for v in order])
+    elements = places([(problem.sizes[v], rows.get(v, 0)) for v in order])
     return PlainVector((Gather(factor.tensor, boxes_of(slots, elements)),))
 
 
@@ -151,16 +143,7 @@ def _permuted(build: Builder, value: int, came: Array, moved: Array) -> int:
     babies = 1 << -(-(slots.bit_length() - 1) // 2)
     shift = (came - moved) % slots
     baby, giant = shift % babies, shift - shift % babies
-    steps = sorted(set(baby.tolist()))
-    turned = dict(zip(steps, build.rotate(value, steps), strict=True))
-    parts: list[int] = []
-    for g in sorted(set(giant.tolist())):
-        products = [
-            build.mul_plain(turned[b], ones_at((moved[(giant == g) & (baby == b)] + g) % slots))
-            for b in sorted(set(baby[giant == g].tolist()))
-        ]
-        parts += build.rotate(reduce(build.add, products), [g])
-    return reduce(build.add, parts)
+    return shifted(build, value, moved, baby, giant)
 
 
 def _doubled(build: Builder, value: int, stride: int, extent: int) -> int:

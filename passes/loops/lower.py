@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from ...ir.cascade import Cascade
 from ...ir.dtypes import DType
@@ -15,7 +16,8 @@ from ...ir.errors import UnsupportedError
 from ...ir.infer import infer_dtypes
 from ...ir.loops import ArrayAxis, Buffer, Check, LoopProgram, Nest, Scratch, Size, Sweep
 from ...ir.ranks import RankExpr, Term, affine
-from ...ir.scans import Scan, at, stages
+from ...ir.scans import Scan, Stage, at, stages
+from ...ir.windows import Window, kept_extents, narrowed, shifts, windows
 from .nest import NestLowering
 from .point import Storage
 from .schedule import Limits
@@ -49,7 +51,8 @@ def lower(
         Buffer(decl.name, decl.extents, types[decl.name], layouts.get(decl.name))
         for decl in cascade.inputs
     )
-    extents = cascade.extents()
+    whole, found = cascade.extents(), windows(cascade)
+    extents = kept_extents(whole, found)
     outputs = tuple(
         Buffer(name, extents[name], types[name], layouts.get(name)) for name in cascade.outputs
     )
@@ -62,16 +65,9 @@ def lower(
     units |= {buffer.name: buffer.unit for buffer in scratch}
     hints = {rank.name: rank.shape for rank in cascade.ranks if isinstance(rank.shape, int)}
     storage = Storage(types, extents, units, hints)
-    found: list[Nest | Sweep] = []
-    for stage in stages(cascade):
-        if isinstance(stage, Scan):
-            coordinate = stage.rank + "'"
-            members = [at(einsum, stage.variable, coordinate) for einsum in stage.members]
-            nests = _lowered(members, storage, limits, scratch)
-            found.append(Sweep(coordinate, RankExpr.of_size(stage.rank), nests))
-        else:
-            found += _lowered([stage], storage, limits, scratch)
-    checks = [check for einsum in cascade.einsums for check in _checks(einsum, extents)]
+    lowering = _Lowering(storage, limits, scratch, found)
+    made = tuple(lowering.stage(stage, {}) for stage in stages(cascade))
+    checks = [check for einsum in cascade.einsums for check in _checks(einsum, whole)]
     return LoopProgram(
         _symbol(cascade.name),
         _sizes(cascade, inputs, outputs),
@@ -79,21 +75,38 @@ def lower(
         outputs,
         tuple(scratch),
         tuple(dict.fromkeys(checks)),
-        tuple(found),
+        made,
     )
 
 
-def _lowered(
-    einsums: Sequence[Einsum], storage: Storage, limits: Limits, scratch: list[Scratch]
-) -> tuple[Nest, ...]:
-    """The nests of Einsums, one each; their buffers join the others."""
-    nests: list[Nest] = []
-    for einsum in einsums:
-        names = {found.name for found in scratch}
-        lowered = NestLowering(einsum, storage, names).lower(limits)
-        scratch += lowered.scratch
-        nests.append(lowered.nest)
-    return tuple(nests)
+@dataclass(frozen=True, slots=True)
+class _Lowering:
+    """Makes nests and sweeps; their buffers join `scratch`."""
+
+    storage: Storage
+    limits: Limits
+    scratch: list[Scratch]
+    windows: Mapping[str, Window]
+
+    def stage(self, stage: Stage, around: Mapping[str, str]) -> Nest | Sweep:
+        """The nest of an Einsum, or the sweep of a scan.
+
+        `around` has the coordinates of the sweeps around it, by their variables.
+        """
+        if not isinstance(stage, Scan):
+            return self.nest(narrowed(at(stage, around), self.windows, around))
+        coordinate = stage.rank + "'"
+        places = {**around, stage.variable: coordinate}
+        inside = [self.stage(member, places) for member in stage.members]
+        inside += [self.nest(at(shift, around)) for shift in shifts(stage, self.windows)]
+        return Sweep(coordinate, RankExpr.of_size(stage.rank), tuple(inside))
+
+    def nest(self, einsum: Einsum) -> Nest:
+        """The nest of an Einsum."""
+        names = {found.name for found in self.scratch}
+        lowered = NestLowering(einsum, self.storage, names).lower(self.limits)
+        self.scratch.extend(lowered.scratch)
+        return lowered.nest
 
 
 def _symbol(name: str) -> str:

@@ -1,16 +1,18 @@
 """Whether a body comes apart as it is said to, tried on numbers.
 
 What separate.py finds by rules is evaluated, whole and apart, at random points: F(x, d) against the
-kernel and what is deferred, and the kernel at d' against the kernel at d, repaired.
+kernel and what is deferred, and the kernel at d' against the kernel at d, repaired. And so is that
+an exponent is nowhere above what the maximum is one of, without which a prefix may overflow.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
 from ...ir.cascade import Cascade, TensorDecl
+from ...ir.dtypes import DType
 from ...ir.einsum import Access, Coordinate, Einsum, Expr, Map, Reduce, rewrite_leaves, substitute
 from ...ir.errors import EinloomError
 from ...ir.interpreter import evaluate
@@ -20,6 +22,8 @@ from .separate import Separator
 
 _SAMPLES = 64
 _TOLERANCE = 1e-9
+#: Two exponents are the same up to the rounding of a cast to f16.
+_ROUNDED = 1e-2
 
 
 def refuted(
@@ -49,6 +53,30 @@ def refuted(
     return None
 
 
+def exceeds(
+    separator: Separator,
+    exponent: Expr,
+    bound: Expr,
+    definition: Callable[[Access], Expr | None],
+    dtypes: Mapping[str, DType],
+) -> bool:
+    """Whether an exponent is above its bound at some point, or cannot be compared with it.
+
+    `definition` says what an intermediate is that is as much a name for an expression.
+    """
+    points = _Signed(separator, definition, dtypes)
+    try:
+        found = points.values(points.at(exponent), points.at(bound))
+    except EinloomError:
+        return True
+    value, limit = np.real(found[0]), np.real(found[1])
+    with np.errstate(all="ignore"):
+        room = _ROUNDED * (np.abs(value) + np.abs(limit))
+        above = value > limit + np.where(np.isfinite(room), room, 0)
+    known = ~(np.isnan(value) | np.isnan(limit))
+    return not known.any() or bool((above & known).any())
+
+
 class _Points:
     """Random values for the leaves of expressions, each leaf a vector over all points."""
 
@@ -60,10 +88,14 @@ class _Points:
 
     def at(self, expr: Expr) -> Expr:
         """The expression with every leaf, and every reduction that is none, a value."""
+        if isinstance(expr, Reduce) and expr.op == "or":  # where it holds nowhere, all is zero
+            return self._vector("anywhere", np.ones(_SAMPLES, bool))
         if isinstance(expr, Reduce):
             return self._leaf(expr, moves=False)
         if isinstance(expr, Map):
             args = tuple(map(self.at, expr.args))
+            if expr.op == "cast" and expr.dtype is not None and expr.dtype.kind == "float":
+                return args[0]  # that numbers are rounded does not tell two forms apart
             if expr.op == "select" and isinstance(expr.args[0], Access):
                 args = (
                     self._vector(("true", expr.args[0]), self._rng.random(_SAMPLES) < 0.5),
@@ -123,8 +155,12 @@ class _Points:
             self._values[self._names[key]] = values
         return Access(self._names[key], (RankExpr.of_variable("i"),))
 
-    def differ(self, one: Expr, other: Expr) -> str | None:
-        """Where two expressions differ, as text."""
+    def values(self, one: Expr, other: Expr) -> tuple[np.ndarray, np.ndarray]:
+        """Two expressions at every point.
+
+        Raises:
+            EinloomError: numbers stand where the text has other types.
+        """
         output = (RankExpr.of_variable("i"),)
         cascade = Cascade(
             "points",
@@ -133,15 +169,51 @@ class _Points:
             (Einsum(Access("ONE", output), one), Einsum(Access("OTHER", output), other)),
             ("ONE", "OTHER"),
         )
-        try:
+        with np.errstate(all="ignore"):
             found = evaluate(cascade, self._values)
-        except EinloomError:  # numbers stand where the text has other types
+        return np.asarray(found["ONE"]), np.asarray(found["OTHER"])
+
+    def differ(self, one: Expr, other: Expr) -> str | None:
+        """Where two expressions differ, as text."""
+        try:
+            first, second = self.values(one, other)
+        except EinloomError:
             return None
         with np.errstate(all="ignore"):
-            first, second = (np.asarray(found[name], "f8") for name in ("ONE", "OTHER"))
             far = np.abs(first - second) > _TOLERANCE * (1 + np.abs(first) + np.abs(second))
         both = np.isfinite(first) & np.isfinite(second)
         if not (far & both).any():
             return None
         at = int(np.argmax(far & both))
         return f"{first[at]:.6g} is not {second[at]:.6g}"
+
+
+class _Signed(_Points):
+    """Values of either sign, of their tensors' types, and of intermediates from what they are."""
+
+    def __init__(
+        self,
+        separator: Separator,
+        definition: Callable[[Access], Expr | None],
+        dtypes: Mapping[str, DType],
+    ) -> None:
+        super().__init__(separator)
+        self._definition, self._dtypes = definition, dtypes
+
+    def at(self, expr: Expr) -> Expr:
+        if isinstance(expr, Access) and expr not in self._names:
+            inside = self._definition(expr)
+            if inside is not None:
+                value = self.at(inside)
+                return self._vector(expr, self.values(value, value)[0])
+        return super().at(expr)
+
+    def _leaf(self, node: Expr, *, moves: bool) -> Access:
+        values: np.ndarray = self._rng.normal(size=_SAMPLES)
+        if isinstance(node, Coordinate):  # a size is positive, and no coordinate is negative
+            values = np.ceil(4 * np.abs(values)) - (not node.name.isupper())
+        elif isinstance(node, Access) and node.tensor in self._dtypes:
+            dtype = self._dtypes[node.tensor]
+            values = values > 0 if dtype.kind == "bool" else values
+            values = np.round(4 * values) if dtype.is_integer else values
+        return self._vector(node, values)

@@ -28,8 +28,8 @@ from ...ir.einsum import (
 from ...ir.errors import PassError
 from ...ir.operators import identity_of
 from ...ir.ranks import RankExpr, Term
-from .forms import Form, Shift
-from .loop import Fold, Loop
+from .forms import Fold, Form, Shift
+from .loop import Loop
 
 _INFINITE = {"max": float("-inf"), "logaddexp": float("-inf"), "min": float("inf")}
 
@@ -105,7 +105,7 @@ class Emitter:
             output = named(name, (*cut.lead, *kept))
             expr = Reduce(fold.reduce.op, folded, kernel) if folded else kernel
             where = None if fold.einsum.where is None else self.tiled(fold.einsum.where)
-            otherwise = None if folded or where is None else Literal(_identity(fold))
+            otherwise = None if folded or where is None else Literal(identity(fold))
             self._add(
                 Einsum(output, expr, fold.einsum.semiring, where, otherwise, self._type(fold))
             )
@@ -117,7 +117,7 @@ class Emitter:
         self._running[fold.name, number] = running
         chunk = (cut.chunk,) if cut.chunk else ()
         start = (*map(RankExpr.of_variable, chunk), RankExpr(), *map(RankExpr.of_variable, kept))
-        self._add(Einsum(Access(running, start), Literal(_identity(fold))))
+        self._add(Einsum(Access(running, start), Literal(identity(fold))))
         before: Expr = self._at(running, 0, kept)
         if term.shifts:
             before = repaired(fold, term, before, self._repair(term.shifts))
@@ -250,9 +250,28 @@ class Emitter:
                 return self._stream(node, self._tile_name(einsum))
             if self._read is not None:
                 return self._read(node)
-            return node if cut.point is None else node.substitute({cut.variable: cut.point})
+            return node if cut.point is None else self._at_point(node, cut.point)
 
         return rewrite_leaves(expr, leaf)
+
+    def _at_point(self, access: Access, point: RankExpr) -> Access:
+        """A read at a point of a tile, of which those past the rank's end are in no sum.
+
+        The partition fills what is read at the point itself there; beside it the read must say so.
+        """
+        variable = self.cut.variable
+        indices = [
+            self._at_point(index, point) if isinstance(index, Access) else index
+            for index in access.indices
+        ]
+        beside = any(
+            isinstance(index, RankExpr)
+            and variable in set(index.variables())
+            and index != RankExpr.of_variable(variable)
+            for index in indices
+        )
+        fill = Literal(0) if beside and access.fill is None else access.fill
+        return replace(access, indices=tuple(indices), fill=fill).substitute({variable: point})
 
     def _is_stream(self, einsum: Einsum) -> bool:
         return RankExpr.of_variable(self.cut.variable) in einsum.left
@@ -345,7 +364,8 @@ def guarded(fold: Fold, value: Expr) -> Expr:
     return Map("select", (Map("eq", (value, nothing)), Literal(0), value))
 
 
-def _identity(fold: Fold) -> int | float | complex | bool:
+def identity(fold: Fold) -> int | float | complex | bool:
+    """What a reduction of nothing is."""
     found = identity_of(fold.reduce.op)
     assert found is not None
     return found

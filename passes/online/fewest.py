@@ -12,7 +12,7 @@ from ..analysis.cost import cost
 from ..analysis.pass_count import count_passes
 from ..analysis.polynomial import Polynomial
 from ..base import Pass, Pipeline
-from .passes import Defer, Online, check_rank
+from .passes import Defer, Online, check_positive, check_rank
 
 #: So many rewrites in a row: each loop over the rank may need one.
 _DEPTH = 3
@@ -51,8 +51,10 @@ class FewestPasses(Pass):
 
         Raises:
             PassError: there is no such rank.
+            PipelineError: the tile is less than 1.
         """
         check_rank(cascade, self.rank)
+        check_positive(self, "tile")
         best = self._measure(cascade, ())
         found: tuple[Pass, ...] = ()
         waiting: deque[tuple[Cascade, tuple[Pass, ...]]] = deque([(cascade, ())])

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
-from ...ir.einsum import Access, Coordinate, Einsum, Expr, Literal, Map, substitute
+from ...ir.einsum import Access, Coordinate, Einsum, Expr, Literal, Map, Reduce, substitute
 from ...ir.errors import PassError
 from ...ir.ranks import RankExpr
 
@@ -37,12 +37,14 @@ class Form:
     """One term of a body: `kernel * over(outer) / under(outer)`, with the exponent of its repair.
 
     `kernel` None is one. `active`: the conditions under which the kernel's exponential counts.
+    `exponent`: what the exponentials are of that the shifts are subtracted from.
     """
 
     kernel: Expr | None
     outer: Outer = ()
     shifts: tuple[Shift, ...] = ()
     active: tuple[Expr, ...] = ()
+    exponent: Expr | None = field(default=None, compare=False)
 
     def times(self, other: Form) -> Form:
         if {shift.base for shift in (*self.shifts, *other.shifts)} == {"exp", "exp2"}:
@@ -52,7 +54,42 @@ class Form:
             (*self.outer, *other.outer),
             (*self.shifts, *other.shifts),
             (*self.active, *other.active),
+            joined("add", self.exponent, other.exponent),
         )
+
+
+@dataclass(frozen=True, slots=True)
+class Fold:
+    """A reduction over the rank, and the terms that its body is apart in.
+
+    `others` are the variables that it folds beside the rank's. One term that owes nothing is the
+    body itself. With `additive` terms, `+` stands for `*`.
+    """
+
+    einsum: Einsum
+    reduce: Reduce
+    others: tuple[str, ...]
+    terms: tuple[Form, ...]
+    additive: bool
+
+    @property
+    def name(self) -> str:
+        return self.einsum.name
+
+    @property
+    def shifted(self) -> bool:
+        """Whether its terms are to be repaired while the loop runs."""
+        return any(term.shifts for term in self.terms)
+
+    @property
+    def hides(self) -> bool:
+        """Whether a guard hides from it what the text does not: -inf less a maximum of -inf."""
+        return any(not shift.guarded for term in self.terms for shift in term.shifts)
+
+    @property
+    def deferred(self) -> bool:
+        """Whether something of it is left for after the loop."""
+        return len(self.terms) > 1 or any(term.outer for term in self.terms)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +120,13 @@ def joined(op: str, first: Expr | None, second: Expr | None) -> Expr | None:
     return chained(op, first, second)
 
 
+def larger(first: Expr | None, second: Expr | None) -> Expr | None:
+    """The larger of two exponents that may be missing."""
+    if first is None or second is None or first == second:
+        return second if first is None else first
+    return Map("max", (first, second))
+
+
 def chained(op: str, first: Expr, second: Expr) -> Expr:
     """Two operands by an operator; a chain of additions or products stays one."""
     chain = isinstance(first, Map) and first.op == op and op in ("add", "mul")
@@ -110,6 +154,7 @@ def at(term: Form, values: Mapping[str, RankExpr]) -> Form:
             for shift in term.shifts
         ),
         tuple(map(at, term.active)),
+        None if term.exponent is None else at(term.exponent),
     )
 
 
@@ -136,18 +181,22 @@ def collected(terms: list[Form]) -> list[Form]:
     Of several terms each owes its number last; that of a term alone is part of its kernel.
     """
     groups: dict[tuple[Form, bool], dict[Expr | None, int]] = {}
+    exponents: dict[tuple[Form, bool], Expr | None] = {}
     for term in terms:
         number, owed = _numbered(term)
         key = replace(term, kernel=None, outer=owed), term.kernel is None
         numbers = groups.setdefault(key, {})
+        exponents[key] = larger(exponents.get(key), term.exponent)
         numbers[term.kernel] = numbers.get(term.kernel, 0) + number
     made: list[Form] = []
-    for (form, _), numbers in groups.items():
+    for key, numbers in groups.items():
+        form, _ = key
         (kernel, number), *others = numbers.items()
         if others or (len(groups) == 1 and kernel is not None):
             kernel, number = _added(numbers), 1
         more = () if number == 1 else ((Literal(number), 1),)
-        made.append(replace(form, kernel=kernel, outer=(*form.outer, *more)))
+        outer = (*form.outer, *more)
+        made.append(replace(form, kernel=kernel, outer=outer, exponent=exponents[key]))
     return made
 
 

@@ -2,66 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Iterable
 
 from ...ir.cascade import Cascade
+from ...ir.dtypes import DType
 from ...ir.einsum import (
     PLACES,
     Einsum,
+    Expr,
     Reduce,
+    accesses,
     free_variables,
     walk,
 )
-from ...ir.errors import PassError
-from ...ir.infer import known_dtypes
-from ...ir.lift import lift
+from ...ir.infer import expr_dtype
 from ...ir.operators import identity_of
 from ...ir.printer import print_expr
-from ..analysis.families import Ranks
-from ..analysis.statements import axes_of, canonical, input_axes
 from ..rewrite import has_law
 from ..scope import Scope
+from .bounds import check_bounded
 from .confirm import refuted
-from .forms import Form, NotSeparable
+from .forms import Fold, Form, NotSeparable
 from .separate import Separator
 
 #: Under these `+` distributes as `*` does under sum: max(a + d, b + d) = max(a, b) + d.
 ADDITIVE = frozenset({"max", "min", "logaddexp"})
-
-
-@dataclass(frozen=True, slots=True)
-class Fold:
-    """A reduction over the rank, and the terms that its body is apart in.
-
-    `others` are the variables that it folds beside the rank's. One term that owes nothing is the
-    body itself. With `additive` terms, `+` stands for `*`.
-    """
-
-    einsum: Einsum
-    reduce: Reduce
-    others: tuple[str, ...]
-    terms: tuple[Form, ...]
-    additive: bool
-
-    @property
-    def name(self) -> str:
-        return self.einsum.name
-
-    @property
-    def shifted(self) -> bool:
-        """Whether its terms are to be repaired while the loop runs."""
-        return any(term.shifts for term in self.terms)
-
-    @property
-    def hides(self) -> bool:
-        """Whether a guard hides from it what the text does not: -inf less a maximum of -inf."""
-        return any(not shift.guarded for term in self.terms for shift in term.shifts)
-
-    @property
-    def deferred(self) -> bool:
-        """Whether something of it is left for after the loop."""
-        return len(self.terms) > 1 or any(term.outer for term in self.terms)
 
 
 class Loop:
@@ -119,6 +84,15 @@ class Loop:
                     continue
                 self._moving.add(einsum.name)
 
+    @property
+    def reductions(self) -> tuple[str, ...]:
+        """All that is reduced over the rank, whether it may share the loop or not."""
+        return tuple(
+            einsum.name
+            for einsum in self.cascade.einsums
+            if self.variable in _bound(einsum) and self.variable not in einsum.free
+        )
+
     # ---- what the Separator asks
 
     def moves(self, tensor: str) -> bool:
@@ -135,6 +109,13 @@ class Loop:
         if tensor in self.folds:
             raise NotSeparable(f"{tensor} is complete only after the loop")
         return self.einsums[tensor]
+
+    def dtype(self, expr: Expr) -> DType | None:
+        """The dtype of an expression; None for a number, or where it is not known."""
+        if any(access.tensor not in self.scope.dtypes for access in accesses(expr)):
+            return None
+        found = expr_dtype(expr, self.scope.dtypes)
+        return found if isinstance(found, DType) else None
 
     # ---- one reduction
 
@@ -165,23 +146,20 @@ class Loop:
             raise NotSeparable(
                 f"{einsum.name} reduces over {self.variable} twice", span=einsum.span
             )
+        otherwise = einsum.otherwise
+        if otherwise is not None and otherwise.value != identity_of(op):
+            raise NotSeparable(
+                f"{einsum.name} is {print_expr(otherwise)} where its filter leaves nothing, and "
+                f"not what {op} of nothing is",
+                span=einsum.span,
+            )
         additive = op in ADDITIVE
         body = reduce.expr
         if not self.separator.moves(body):
             return Fold(einsum, reduce, others, (Form(body),), additive)
         self._check_type(einsum.name, einsum)
-        if additive:
-            found = self.separator.addends(body)
-            if found.kernel is None:
-                raise NotSeparable(f"`{print_expr(body)}` reads nothing at {self.variable}")
-            terms = [Form(found.kernel, found.outer)]
-        elif op == "add":
-            terms = self.separator.factors(body)
-        else:
-            raise NotSeparable(
-                f"{einsum.name} folds by {op}, out of which nothing is known to be taken",
-                span=einsum.span,
-            )
+        with self.separator.inside_of(einsum.dtype or self.dtype(body)):
+            terms = self._terms(einsum, reduce, additive=additive)
         wrong = refuted(self.separator, body, terms, additive=additive)
         if wrong is not None:
             raise NotSeparable(
@@ -197,6 +175,7 @@ class Loop:
         for term in terms:
             for shift in term.shifts:
                 self._check_type(shift.value.tensor, einsum)
+            check_bounded(self.separator, self.scope, self.folds, einsum, term)
             owed = [each for each, _ in term.outer]
             owed += [each for shift in term.shifts for each in (shift.value, shift.scale) if each]
             for each in owed:
@@ -208,6 +187,20 @@ class Loop:
                         span=einsum.span,
                     )
         return Fold(einsum, reduce, others, tuple(terms), additive)
+
+    def _terms(self, einsum: Einsum, reduce: Reduce, *, additive: bool) -> list[Form]:
+        body = reduce.expr
+        if additive:
+            found = self.separator.addends(body)
+            if found.kernel is None:
+                raise NotSeparable(f"`{print_expr(body)}` reads nothing at {self.variable}")
+            return [Form(found.kernel, found.outer)]
+        if reduce.op == "add":
+            return self.separator.factors(body)
+        raise NotSeparable(
+            f"{einsum.name} folds by {reduce.op}, out of which nothing is known to be taken",
+            span=einsum.span,
+        )
 
     def _check_type(self, tensor: str, einsum: Einsum) -> None:
         """What is repaired, or deferred, is floating: the laws hold there, up to rounding."""
@@ -237,55 +230,3 @@ class Loop:
 def _bound(einsum: Einsum) -> set[str]:
     nodes = (node for node in walk(einsum.expr) if isinstance(node, Reduce))
     return {*einsum.free, *(v for node in nodes for v in node.variables)}
-
-
-def flattened(cascade: Cascade, variable: str) -> Cascade:
-    """The Cascade with every reduction over a variable's rank as an Einsum over that variable.
-
-    Reductions inside expressions become Einsums of their own, over an alias of the rank too, whose
-    bound variable becomes the rank's where it may.
-
-    Raises:
-        PassError: there is one, and the dtypes that say what it is stored in are not known.
-    """
-    ranks = Ranks(cascade)
-    root = ranks.root(variable.upper())
-
-    def wanted(node: Reduce) -> bool:
-        return any(ranks.root(v.upper()) == root for v in node.variables)
-
-    found = _lifted(cascade, variable, wanted)
-    axes = input_axes(cascade, ranks)
-    einsums: list[Einsum] = []
-    for einsum in found.einsums:
-        here = canonical(einsum, axes, ranks)
-        axes.setdefault(here.name, axes_of(here.left))
-        einsums.append(here)
-    same = all(new is old for new, old in zip(einsums, found.einsums, strict=True))
-    return found if same else replace(found, einsums=tuple(einsums))
-
-
-def _lifted(cascade: Cascade, variable: str, wanted: Callable[[Reduce], bool]) -> Cascade:
-    inner = [
-        einsum
-        for einsum in cascade.einsums
-        for node in walk(einsum.expr)
-        if isinstance(node, Reduce) and node is not einsum.expr and wanted(node)
-    ]
-    if not inner:
-        return cascade
-    missing = [decl.name for decl in cascade.inputs if decl.dtype is None]
-    if missing:
-        raise PassError(
-            f"{inner[0].name} reduces over {variable} inside an expression, and the dtypes that "
-            "say what it is stored in are not known",
-            span=inner[0].span,
-            hint=f"declare them: `{missing[0]}[...]: f32`; or write the reduction as an Einsum",
-        )
-    names = cascade.names()
-    dtypes = known_dtypes(cascade)
-    einsums: list[Einsum] = []
-    for einsum in cascade.einsums:
-        made, rest = lift(einsum, wanted, names, dtypes)
-        einsums += [*made, rest]
-    return replace(cascade, einsums=tuple(einsums))

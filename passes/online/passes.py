@@ -12,7 +12,9 @@ from ...ir.errors import PassError, PipelineError
 from ...ir.ranks import Partition, Rank
 from ..base import Pass
 from .emit import Cut, Emitter, kept_dtype, one_or
-from .loop import Fold, Loop, flattened
+from .flatten import flattened
+from .forms import Fold
+from .loop import Loop
 from .rebuild import Finals, rebuilt
 
 
@@ -113,12 +115,12 @@ class Online(Pass):
 
     One pass over M in place of two. What can be deferred is deferred first, as `defer` does.
 
-    Condition: the body is a product of exp(x - d), d a maximum, with factors of which each either
-    has the rank or is deferred (or exp(x + d), d a minimum; or exp2), so that a repair is at most 1
-    and no prefix is divided by; the reductions are associative; all is floating. S guards a prefix
-    of which the maximum is -inf; where that is so in the end, NaN is put back unless it is told by
-    0 / 0. Source: rule B, running repair: FuseMax (arXiv 2406.10491), Cascade 5; online softmax
-    (arXiv 1805.02867).
+    Condition: the body is a product of exp(x - d), d a maximum of that x, with factors of which
+    each either has the rank or is deferred (or exp(x + d), d a minimum; or exp2), so that a repair
+    is at most 1 and no prefix is divided by; the reductions are associative; all is floating. S
+    guards a prefix of which the maximum is -inf; where that is so in the end, NaN is put back
+    unless it is told by 0 / 0. Source: rule B, running repair: FuseMax (arXiv 2406.10491), Cascade
+    5; online softmax (arXiv 1805.02867).
 
     Options:
         rank: the variable of the rank that is folded.
@@ -142,7 +144,7 @@ class Online(Pass):
 
     def __call__(self, cascade: Cascade) -> Cascade:
         check_rank(cascade, self.rank)
-        _check_positive(self, "tile", "chunk")
+        check_positive(self, "tile", "chunk")
         if self.chunk is not None and self.tile is None:
             raise PipelineError("online{chunk=...} needs a tile", hint="online{tile=64, chunk=8}")
         return _rounds(self, cascade, self._cut)
@@ -194,7 +196,7 @@ class Merge(Pass):
 
     def __call__(self, cascade: Cascade) -> Cascade:
         check_rank(cascade, self.rank)
-        _check_positive(self, "tile")
+        check_positive(self, "tile")
         return _rounds(self, cascade, self._cut)
 
     def _cut(self, loop: Loop) -> tuple[Cut, Partition | None]:
@@ -323,14 +325,27 @@ def check_rank(cascade: Cascade, variable: str) -> None:
 def _check_tensor(loop: Loop, tensor: str) -> None:
     if tensor in loop.refused:
         raise PassError(loop.refused[tensor])
-    if tensor not in loop.folds:
+    if tensor in loop.folds:
+        return
+    if tensor in loop.reductions:
+        others = [name for name in loop.refused if name != tensor]
         raise PassError(
-            f"{tensor} is no reduction over {loop.variable}",
-            hint=f"these are: {', '.join(loop.folds) or 'none'}",
+            f"{tensor} waits for {', '.join(others)}, which cannot take part",
+            deduced=[loop.refused[name].splitlines()[0] for name in others],
+            hint=f"these can: {', '.join(loop.folds)}" if loop.folds else None,
         )
+    raise PassError(
+        f"{tensor} is no reduction over {loop.variable}",
+        hint=f"these are: {', '.join(loop.reductions) or 'none'}",
+    )
 
 
-def _check_positive(options: Online | Merge, *names: str) -> None:
+def check_positive(options: Pass, *names: str) -> None:
+    """Whether options of a pass that are given are at least 1.
+
+    Raises:
+        PipelineError: one is not.
+    """
     for name in names:
         value = getattr(options, name)
         if value is not None and value < 1:

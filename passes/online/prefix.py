@@ -11,8 +11,9 @@ from ...ir.errors import PassError
 from ...ir.ranks import Rank, RankExpr, Term
 from ..base import Pass
 from .emit import Cut, Emitter, guarded, named, repaired
-from .forms import Form
-from .loop import Fold, Loop, flattened
+from .flatten import flattened
+from .forms import Fold, Form
+from .loop import Loop
 from .passes import check_rank
 from .rebuild import rebuilt
 
@@ -50,6 +51,8 @@ class SharedPrefix(Pass):
     def __call__(self, cascade: Cascade) -> Cascade:
         check_rank(cascade, self.rank)
         check_rank(cascade, self.batch)
+        if self.batch == self.rank:
+            raise PassError(f"the batch is another rank than {self.rank}, which falls into two")
         loop = Loop(flattened(cascade, self.rank), self.rank)
         for name, reason in loop.refused.items():
             raise PassError(f"{name} cannot be merged: {reason}")

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from ...ir.cascade import Cascade
+from ...ir.dtypes import DType
 from ...ir.einsum import (
     Access,
     Coordinate,
@@ -20,9 +21,10 @@ from ...ir.einsum import (
 )
 from ...ir.ranks import Partition, RankExpr
 from ..rewrite import needed_for
-from .emit import guarded, kept_dtype
-from .forms import Outer, chained, signed
-from .loop import Fold, Loop
+from ..scope import Scope
+from .emit import guarded, identity, kept_dtype, named
+from .forms import Fold, Outer, chained, signed
+from .loop import Loop
 
 #: What each term of a reduction is in the end, by the reduction's name and the term's number.
 Finals = Mapping[tuple[str, int], Access]
@@ -73,11 +75,28 @@ def rebuilt(
     needed = needed_for(einsums, {*cascade.outputs, *(spare & {e.name for e in einsums})})
     kept = [einsum for einsum in einsums if einsum.name in needed]
     found = loop.scope.with_einsums(kept)
-    return replace(
+    found = replace(
         found,
         partitions=tuple(dict.fromkeys((*found.partitions, *partitions))),
         assumptions=tuple(dict.fromkeys((*found.assumptions, *ends.assumptions))),
     )
+    return _typed_alike(found, loop.scope.dtypes)
+
+
+def _typed_alike(cascade: Cascade, dtypes: Mapping[str, DType]) -> Cascade:
+    """The Cascade with the dtypes that its tensors had said where they do not follow any more.
+
+    What is computed from parts that are kept in more, an f32 of f16, would be stored in more.
+    """
+    scope = Scope(cascade)
+    einsums: list[Einsum] = []
+    for einsum in cascade.einsums:
+        wanted = dtypes.get(einsum.name)
+        if wanted is not None and scope.alone(einsum) and scope.typed(einsum):
+            einsum = scope.stored(einsum, wanted) if scope.dtype(einsum) != wanted else einsum
+        scope.define(einsum)
+        einsums.append(einsum)
+    return replace(cascade, einsums=tuple(einsums))
 
 
 def _hoisted(loop: Loop, einsum: Einsum, waiting: set[str]) -> tuple[list[Einsum], Einsum]:
@@ -118,7 +137,7 @@ class _Ends:
         self.loop, self.folds, self.finals, self.repairs = loop, folds, finals, repairs
         self.assumptions: list[Expr] = []
         self._whole: dict[str, Access] = {}  # what stands for a reduction as it is
-        self._present: dict[str, Access] = {}
+        self._present: dict[tuple[str, tuple[str, ...], Expr], Access] = {}
         self._unsettled: dict[str, Fold] = {}
 
     def of(self, fold: Fold) -> list[Einsum]:
@@ -134,10 +153,11 @@ class _Ends:
             return []
         made: list[Einsum] = []
         # What is deferred is not zero for a reduction of nothing, as the reduction is.
-        self.assumptions += self._nonempty()
+        self.assumptions += self._nonempty(fold)
         total: Expr | None = None
         for number, term in enumerate(fold.terms):
             sign, owed = ("add", term.outer) if fold.additive else signed(term.outer)
+            owed = tuple((self._apart(fold, each, made), power) for each, power in owed)
             value = self._owed(self.finals[fold.name, number], owed, additive=fold.additive)
             total = value if total is None else chained(sign, total, value)
         assert total is not None
@@ -145,13 +165,22 @@ class _Ends:
             self._unsettled[fold.name] = fold
         if einsum.where is not None:
             present = self._some(fold, (einsum.where,), made)
-            nothing = Literal(einsum.ring.zero) if fold.reduce.op == einsum.ring.add else None
-            total = Map("select", (present, total, nothing or Literal(0)))
+            total = Map("select", (present, total, Literal(identity(fold))))
         dtype = einsum.dtype
         if dtype is None and kept_dtype(self.loop, fold) is not None:
             dtype = self.loop.scope.dtype(einsum)
         made.append(replace(einsum, expr=total, where=None, otherwise=None, dtype=dtype))
         return made
+
+    def _apart(self, fold: Fold, expr: Expr, made: list[Einsum]) -> Expr:
+        """What is owed, with the reductions in it as Einsums of their own."""
+        if isinstance(expr, Reduce):
+            return self._anywhere(fold, expr.variables, expr.expr, free_variables(expr), made)
+        if isinstance(expr, Map):
+            args = tuple(self._apart(fold, arg, made) for arg in expr.args)
+            same = all(new is old for new, old in zip(args, expr.args, strict=True))
+            return expr if same else replace(expr, args=args)
+        return expr
 
     def _owed(self, final: Expr, outer: Outer, *, additive: bool) -> Expr:
         value = final
@@ -160,21 +189,34 @@ class _Ends:
             value = chained(op, value, owed)
         return value
 
-    def _nonempty(self) -> list[Expr]:
+    def _nonempty(self, fold: Fold) -> list[Expr]:
         """That there is anything to reduce, where no size says so."""
-        if self.loop.scope.extent(self.loop.variable):
-            return []
-        return [Map("gt", (Coordinate(self.loop.variable.upper()), Literal(0)))]
+        return [
+            Map("gt", (Coordinate(variable.upper()), Literal(0)))
+            for variable in (self.loop.variable, *fold.others)
+            if not self.loop.scope.extent(variable)
+        ]
 
     def _some(self, fold: Fold, conditions: Sequence[Expr], made: list[Einsum]) -> Access:
         """Whether there is any coordinate at which all of some conditions hold."""
-        if fold.name not in self._present:
-            name = self.loop.scope.fresh(f"A{fold.name}")
-            condition = conditions[0] if len(conditions) == 1 else Map("and", tuple(conditions))
-            output = replace(fold.einsum.output, tensor=name)
-            made.append(Einsum(output, Reduce("or", fold.reduce.variables, condition)))
-            self._present[fold.name] = output
-        return self._present[fold.name]
+        condition = conditions[0] if len(conditions) == 1 else Map("and", tuple(conditions))
+        free = fold.einsum.free
+        return self._anywhere(fold, fold.reduce.variables, condition, free, made)
+
+    def _anywhere(
+        self,
+        fold: Fold,
+        variables: tuple[str, ...],
+        condition: Expr,
+        free: tuple[str, ...],
+        made: list[Einsum],
+    ) -> Access:
+        key = fold.name, variables, condition
+        if key not in self._present:
+            output = named(self.loop.scope.fresh(f"A{fold.name}"), free)
+            made.append(Einsum(output, Reduce("or", variables, condition)))
+            self._present[key] = output
+        return self._present[key]
 
     # ---- a maximum of -inf
 
@@ -214,7 +256,7 @@ class _Ends:
         conditions = [c for term in fold.terms for c in term.active]
         if fold.einsum.where is not None:
             conditions.append(fold.einsum.where)
-        some = [self._some(fold, conditions, made)] if conditions else self._nonempty()
+        some = [self._some(fold, conditions, made)] if conditions else self._nonempty(fold)
         return Map("and", (hidden, *some)) if some else hidden
 
     def _paired(self, einsums: Sequence[Einsum]) -> set[str]:

@@ -11,7 +11,7 @@ from typing import ClassVar
 from ...ir.cascade import Cascade
 from ...ir.einsum import Access, Coordinate, Einsum, Expr, Map, rewrite_leaves
 from ...ir.errors import PassError
-from ...ir.ranks import RankExpr
+from ...ir.ranks import Quotient, RankExpr
 from ..base import Pass
 from ..rewrite import distinct, has_law, rename, rewrite_at, rule, with_body
 from ..scope import Scope
@@ -94,8 +94,11 @@ class Alpha(Pass):
                 hint="two ranks under one name would be one: a renaming must be injective",
             )
 
+        def rank_name(name: str) -> str:
+            return new if name == old else name
+
         def sized(expr: RankExpr) -> RankExpr:
-            return expr.rename_sizes(lambda name: new if name == old else name)
+            return expr.rename_sizes(rank_name)
 
         def moved(access: Access) -> Access:
             indices = tuple(
@@ -115,8 +118,10 @@ class Alpha(Pass):
         ranks = tuple(
             replace(
                 rank,
-                name=new if rank.name == old else rank.name,
-                shape=sized(rank.shape) if isinstance(rank.shape, RankExpr) else rank.shape,
+                name=rank_name(rank.name),
+                shape=rank.shape.rename_sizes(rank_name)
+                if isinstance(rank.shape, RankExpr | Quotient)
+                else rank.shape,
             )
             for rank in cascade.ranks
         )
@@ -129,7 +134,19 @@ class Alpha(Pass):
             assert isinstance(output, Access)
             where = None if einsum.where is None else renamed(einsum.where)
             einsums.append(replace(einsum, output=output, expr=renamed(einsum.expr), where=where))
-        return replace(cascade, ranks=ranks, inputs=inputs, einsums=tuple(einsums))
+        partitions = tuple(
+            replace(each, rank=rank_name(each.rank), parts=tuple(map(rank_name, each.parts)))
+            for each in cascade.partitions
+        )
+        assumptions = tuple(rewrite_leaves(each, leaf) for each in cascade.assumptions)
+        return replace(
+            cascade,
+            ranks=ranks,
+            inputs=inputs,
+            einsums=tuple(einsums),
+            partitions=partitions,
+            assumptions=assumptions,
+        )
 
 
 @rule

@@ -33,7 +33,8 @@ def ones_drop(einsum: Einsum, scope: Scope) -> tuple[Einsum, ...] | None:
 
     Condition: there is another operand; each variable of the ones is one of the output or of
     another operand (one that is not counts how often the rest is added: see `multiple`); without
-    them the product is computed in the same type. Exact. Source: rules 14 (ONES-DROP) and 15.
+    them the product is computed in the same type. Exact; but a complex infinity times 1 has a part
+    that is NaN. Source: rules 14 (ONES-DROP) and 15.
     """
     found = operands(einsum)
     if found is None or len(found) < 2 or not scope.typed(einsum):

@@ -26,7 +26,6 @@ from ...ir.infer import einsum_dtype, expr_dtype, known_dtypes, otherwise_as, st
 from ...ir.lift import lift
 from ...ir.operators import identity_of, laws_of
 from ...ir.ranks import RankExpr
-from ...ir.scans import Scan, stages
 from ..base import Pass
 
 #: The largest i64: what no coordinate is.
@@ -52,8 +51,7 @@ class Plain(Pass):
     text's own needs its `associative`.
 
     Raises:
-        UnsupportedError: such a reduction is not associative, or is of what a scan makes in each
-            of its steps; an operator's body grows too long.
+        UnsupportedError: such a reduction is not associative; an operator's body grows too long.
     """
 
     name: ClassVar[str] = "plain"
@@ -90,27 +88,12 @@ class _Writer:
         self.einsums: list[Einsum] = []
         self.names = cascade.names()
         self.dtypes: dict[str, DType] = known_dtypes(cascade)
-        self.scans = {
-            einsum.name: {member.name for member in stage.members}
-            for stage in stages(cascade)
-            if isinstance(stage, Scan)
-            for einsum in stage.members
-        }
 
     def write(self, einsum: Einsum) -> None:
         made, rest = lift(
             einsum, lambda node: _is_own(node.op) or node.op in PLACES, self.names, self.dtypes
         )
-        inside = set(self.scans.get(einsum.name, ()))
         for each in (*made, rest):
-            if inside.intersection(access.tensor for access in each.reads()):
-                inside.add(each.name)
-                if isinstance(each.expr, Reduce) and isinstance(each.expr.op, UserOperator):
-                    raise UnsupportedError(
-                        f"{einsum.name} is reduced by {each.expr.op} in each step of a scan",
-                        span=each.expr.span or einsum.span,
-                        hint="in a scan, only operators of the language reduce what it makes",
-                    )
             self._write(each)
 
     def _write(self, einsum: Einsum) -> None:

@@ -11,6 +11,7 @@ from typing import ClassVar
 
 from ...ir.cascade import Cascade
 from ...ir.einsum import (
+    PLACES,
     Access,
     Coordinate,
     Einsum,
@@ -160,8 +161,10 @@ def _replaced(bound: tuple[str, ...], variable: str, new: tuple[str, ...]) -> tu
 
 
 def _sums(expr: Expr) -> Iterable[Reduce]:
+    """The reductions that may be over two variables for one; those that give a place may not."""
     if isinstance(expr, Reduce):
-        yield expr
+        if expr.op not in PLACES:
+            yield expr
         yield from _sums(expr.expr)
     elif isinstance(expr, Map):
         for arg in expr.args:
@@ -175,16 +178,17 @@ class Split(Pass):
         Y[i] = A[i,k] * B[k]                     with K = 8
      -> Y[i] = A[i,4*k1+k0] * B[4*k1+k0]         split{rank=K, size=4}, K1 = 2, K0 = 4
 
-    Where the variable is on the left it stays. Condition: the extent is known, and `size` divides
-    it. Exact, for every operator: the coordinates come in the same order. Source: rule 22 (SPLIT).
-    Called `divide_loop` in Exo, `split` in Halide and TVM.
+    Where the variable is on the left it stays, and where its place is asked for. Condition: the
+    extent is known, and `size` divides it. Exact, for every operator: the coordinates come in the
+    same order. Source: rule 22 (SPLIT). Called `divide_loop` in Exo, `split` in Halide and TVM.
 
     Options:
         rank: the rank, or its variable.
         size: the extent of the inner rank.
 
     Raises:
-        PassError: there is no such rank, or `size` does not divide its extent.
+        PassError: there is no such rank, or `size` does not divide its extent, or a partition makes
+            the rank.
     """
 
     name: ClassVar[str] = "split"
@@ -216,6 +220,8 @@ def _split(
 ) -> Einsum:
     def split(expr: Expr) -> Expr:
         """The variable means one thing in each Reduce that binds it, and nothing outside."""
+        if isinstance(expr, Reduce) and expr.op in PLACES and variable in expr.variables:
+            return expr
         if isinstance(expr, Reduce) and variable in expr.variables:
             variables = _replaced(expr.variables, variable, new)
             return replace(expr, variables=variables, expr=substitute(expr.expr, at))
@@ -225,9 +231,10 @@ def _split(
             return replace(expr, args=tuple(map(split, expr.args)))
         return expr
 
-    outermost = einsum.expr.variables if isinstance(einsum.expr, Reduce) else ()
+    top = einsum.expr
+    split_top = isinstance(top, Reduce) and variable in top.variables and top.op not in PLACES
     where = einsum.where
-    if where is not None and variable in outermost:
+    if where is not None and split_top:
         where = substitute(where, at)
     return replace(einsum, expr=split(einsum.expr), where=where)
 
@@ -247,7 +254,7 @@ class Fuse(Pass):
         to: the name of the rank that they become.
 
     Raises:
-        PassError: the condition holds nowhere, or the name is in use.
+        PassError: the condition holds nowhere, or the name is in use, or a partition makes a rank.
     """
 
     name: ClassVar[str] = "fuse"
@@ -272,6 +279,11 @@ class Fuse(Pass):
 
 
 def _extent(cascade: Cascade, scope: Scope, variable: str) -> int | None:
+    if any(variable.upper() in partition.parts for partition in cascade.partitions):
+        raise PassError(
+            f"{variable.upper()} is a part of another rank, whose points its filter keeps",
+            hint="`plain` writes the partition out first",
+        )
     if all(rank.variable != variable for rank in cascade.ranks):
         known = ", ".join(rank.name for rank in cascade.ranks)
         raise PassError(f"{cascade.name} has no rank {variable.upper()}", hint=f"ranks: {known}")

@@ -365,6 +365,17 @@ def test_broadcast_axes() -> None:
     assert cascade.inputs[0].extents[0] == RankExpr((), 1)
 
 
+def test_an_operator_that_only_a_law_names_is_printed() -> None:
+    text = """
+op minus(a, b) = a - b
+op plus(a, b) [commutative, inverse = minus] = a + b
+cascade f(A[I], B[I]) -> Y {
+  Y[i] = plus(A[i], B[i])
+}""".strip()
+    assert str(parse_cascade(text)) == text
+    assert parse_cascade(str(parse_cascade(text))) == parse_cascade(text)
+
+
 def test_the_page_has_the_grammar() -> None:
     page = (ROOT / "docs" / "language.md").read_text("utf-8")
     grammar = (ROOT / "frontend" / "cascade.lark").read_text("utf-8")

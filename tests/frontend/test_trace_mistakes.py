@@ -52,7 +52,8 @@ def test_a_tensor_is_defined_before_it_is_read() -> None:
         "  trace of traced:2\n"
         "    Y[m] = X[m, 0] + Z[m]\n"
         "                     ^\n"
-        "  deduced: tensors known here: X"
+        "  deduced: tensors known here: X\n"
+        "  hint: a tensor is an input, or stands on the left of an Einsum above"
     )
 
 

@@ -3,15 +3,26 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 
 from einloom.ir.cascade import Cascade, TensorDecl
 from einloom.ir.dtypes import F32
-from einloom.ir.einsum import Access, Coordinate, Einsum, Expr, Literal, Map, Reduce
+from einloom.ir.einsum import (
+    Access,
+    Coordinate,
+    Einsum,
+    Expr,
+    Literal,
+    Map,
+    Parameter,
+    Reduce,
+    UserOperator,
+)
 from einloom.ir.errors import VerifyError
-from einloom.ir.ranks import Rank, RankExpr, Term
+from einloom.ir.ranks import Quotient, Rank, RankExpr, Term
 from einloom.ir.verify import verify
 
 VI, VJ = RankExpr.of_variable("i"), RankExpr.of_variable("j")
@@ -38,6 +49,12 @@ def with_expr(expr: Expr, *left: RankExpr, **options: object) -> Cascade:
     return replace(GOOD, einsums=(replace(Einsum(output, expr), **options),))  # type: ignore[arg-type]
 
 
+def lawful(**laws: Any) -> Cascade:
+    """With an operator f of these laws."""
+    f = UserOperator("f", (Parameter("a"), Parameter("b")), Access("a"), **laws)
+    return with_expr(Map(f, (READ, READ)), VI, VJ)
+
+
 def test_a_good_one_is_given_back() -> None:
     assert verify(GOOD) is GOOD
 
@@ -56,6 +73,21 @@ BROKEN = {
     "the variable of rank WHERE is a word": replace(GOOD, ranks=(*GOOD.ranks, Rank("WHERE"))),
     "'over' cannot be a cascade's name": replace(GOOD, name="over"),
     "'2c' cannot be a cascade's name": replace(GOOD, name="2c"),
+    "the shape J//0 of rank I divides by no positive size": replace(
+        GOOD, ranks=(Rank("I", Quotient(RankExpr.of_size("J"), RankExpr())), Rank("J"))
+    ),
+    "a number in the shape of rank I does not fit in 64 bits": replace(
+        GOOD, ranks=(Rank("I", Quotient(RankExpr(), RankExpr.of_size("J"), 2**63)), Rank("J"))
+    ),
+    "an assumption is a comparison": replace(
+        GOOD, assumptions=(Map("add", (Coordinate("I"), Literal(1))),)
+    ),
+    "the laws of f are not in order": lawful(laws=("commutative", "commutative")),
+    "unknown operator foo": lawful(inverse="foo"),
+    "neg does not take two operands, so no law of f has it": lawful(distributes_over=("neg",)),
+    "number does not fit in 64 bits": replace(
+        GOOD, assumptions=(Map("le", (Coordinate("I"), Literal(2**64))),)
+    ),
     "the extent of rank I does not fit in 64 bits": replace(
         GOOD, ranks=(Rank("I", 2**63), Rank("J"))
     ),

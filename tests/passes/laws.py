@@ -18,13 +18,14 @@ from einloom.passes.rewrites.delta import literal_in
 from einloom.passes.scope import Scope
 
 from ..cascades import Array, array
+from ..rings import RINGS as RINGS
 
-#: Each semiring with a dtype on which all of its laws hold, sum_product with three.
-RINGS = (
-    *(("sum_product", name) for name in ("f64", "i32", "c128")),
-    *(("max_plus", "f64"), ("min_plus", "f64"), ("max_times", "bool"), ("min_max", "i8")),
-    *(("max_min", "f32"), ("log", "f64"), ("boolean", "bool"), ("counting", "i64")),
-    ("xor_and", "u8"),
+#: The equivalence rules of einsum, by their numbers in the sources that the passes cite.
+RULES = (
+    *("COMM", "ALPHA", "ID", "TRANS", "NEST", "DENEST", "DENEST-GENERAL", "DIST", "DELTA-SPLIT"),
+    *("DELTA-SPLIT of the output", "DELTA-MERGE", "DELTA", "repeated output", "ONES-DROP"),
+    *("OUTPUT-ONLY", "PRESUM", "DIAG-FIRST", "HADAMARD-MERGE", "SPLIT-COMPONENTS", "SLICE"),
+    *("SIZE-1", "FUSE and SPLIT", "ADJOINT", "IDEM-MUL", "IDEM-ADD", "HOM"),
 )
 
 #: pass text -> Cascades

@@ -199,6 +199,17 @@ CASES: dict[str, tuple[str, int, int, bool]] = {
         1,
         False,
     ),
+    "a mask inside the exponential, of a value with two names": (
+        """cascade f(X[M]: f64, B[M]: bool) -> Y {
+  S[m] = 2.0 * X[m]
+  T[m] = X[m] + X[m]
+  G    = max[m] select(B[m] & (m > 0), S[m], -inf)
+  Y    = sum[m] exp(select(B[m] & (m > 0), T[m] - G, -inf))
+}""",
+        2,
+        1,
+        False,
+    ),
     "a mask inside the exponential": (
         """cascade f(X[M]: f64, B[M]: bool) -> Y {
   G    = max[m] X[m]
@@ -236,5 +247,21 @@ REFUSED: dict[str, tuple[str, str]] = {
     ),
     "a product of all": ("  D = max[m] X[m]\n  Y = prod[m] (X[m] - D)", "nothing is known"),
     "the place of a maximum": ("  D = max[m] X[m]\n  Y = argmax[m] (X[m] - D)", "in parts"),
+    "a maximum of other values": (
+        "  D = max[m] (0.5 * X[m])\n  Y = sum[m] exp(X[m] - D)",
+        "D may be less than",
+    ),
+    "a maximum of fewer values": (
+        "  D = max[m] X[m] where m > 0\n  Y = sum[m] exp(X[m] - D)",
+        "D may be less than",
+    ),
+    "more than the maximum is of": (
+        "  D = max[m] X[m]\n  Y = sum[m] exp(X[m] + X[m] - D)",
+        "D may be less than",
+    ),
+    "a maximum that leaves out what a mask of -inf does not": (
+        "  D = max[m] select(X[m] > 0, X[m], -inf)\n  Y = sum[m] exp(X[m] - D)",
+        "D may be less than",
+    ),
     "a choice by it": ("  D = max[m] X[m]\n  Y = sum[m] select(X[m] < D, 1.0, X[m])", "mixes D"),
 }

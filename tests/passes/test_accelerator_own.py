@@ -219,11 +219,18 @@ def test_names_that_mean_nothing(tmp_path: Path) -> None:
         el.accelerator("x")
     with pytest.raises(el.EinloomError, match=r"no workload 'GPT'[\s\S]*XLM"):
         el.accelerator("FLAT", "GPT")
+    with pytest.raises(el.EinloomError, match="no design is named"):
+        el.accelerator([])
+    with pytest.raises(el.EinloomError, match="no length is named"):
+        el.accelerator("FLAT", "BERT", [])
     for length in ("4G", 0, "-1", True, 2.5):
         with pytest.raises(el.EinloomError, match="no sequence length"):
             el.accelerator("FLAT", "BERT", [length])  # type: ignore[list-item] # pyright: ignore[reportArgumentType]
     with pytest.raises(el.EinloomError, match="no file"):
         el.accelerator(file=tmp_path / "none.toml")
+    (tmp_path / "bytes.toml").write_bytes(b"\xff\xfe")
+    with pytest.raises(el.EinloomError, match="is not text"):
+        el.accelerator(file=tmp_path / "bytes.toml")
     with pytest.raises(el.EinloomError, match="data, and there is none for BERT at length 2K"):
         el.accelerator("FLAT", "BERT", "2K")
     with pytest.raises(KeyError):
@@ -260,3 +267,9 @@ def test_more_passes_than_one_loop_can_make(library: Library) -> None:
     phase = Phase(((("S", "T", "Z"),),), loops=("I",))
     with pytest.raises(el.EinloomError, match=r"pass 1: S\n +pass 2: Z"):
         Design("d", flat.architecture, chain, (place,), (phase,))
+
+
+def test_a_file_is_a_path() -> None:
+    for wrong in (3, "nowhere.toml"):
+        with pytest.raises(el.EinloomError, match=r"file= is a path|there is no file"):
+            el.accelerator(file=wrong)  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]

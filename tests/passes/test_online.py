@@ -10,7 +10,7 @@ import pytest
 
 import einloom as el
 from einloom.ir.cascade import Cascade
-from einloom.ir.errors import PassError, PipelineError
+from einloom.ir.errors import ArgumentError, PassError, PipelineError
 from einloom.passes.equality import counterexample
 from einloom.passes.online.confirm import refuted
 from einloom.passes.online.fewest import FewestPasses
@@ -233,6 +233,121 @@ def test_dtypes_stay(dtype: str) -> None:
         np.testing.assert_allclose(got.astype("f8"), want.astype("f8"), atol=far)
 
 
+@pytest.mark.parametrize(
+    "body",
+    [
+        "sum[m] (K[m] * D)",
+        "sum[m] (K[m] / D)",
+        "sum[m] (-(K[m] * D))",
+        "sum[m] (K[m] * D * K[m])",
+        "sum[m] (K[m] * D - X[m] * D)",
+        "max[m] (K[m] + D + K[m])",
+    ],
+)
+@pytest.mark.parametrize("dtype", ["u8", "i8", "bool", "f16", "f32"])
+def test_what_is_left_in_a_sum_is_computed_in_no_less(dtype: str, body: str) -> None:
+    if dtype == "bool" and "max" in body:
+        body = "max[m] (K[m] + D)"
+    before = el.parse(f"cascade f(X[M]: f64, K[M]: {dtype}) -> Y {{\n  D = X[m]\n  Y = {body}\n}}")
+    after = el.rewrite(before, "defer{rank=m}")
+    assert after != before
+    declared = before.inputs[1].dtype
+    assert declared is not None
+    large = {"u8": 200, "i8": -100, "bool": True, "f16": 60000, "f32": 1e38}[dtype]
+    given: dict[str, Any] = {
+        "X": np.array([1.0, 2.0, 0.5]),
+        "K": np.array([large] * 3, declared.numpy),
+    }
+    want, got = el.evaluate(before, **given), el.evaluate(after, **given)
+    assert got.dtype == want.dtype
+    np.testing.assert_allclose(got, want, rtol=1e-12)
+
+
+@pytest.mark.parametrize("way", [*WAYS, "defer{rank=m, terms=true}"])
+@pytest.mark.parametrize("dtype", ["f16", "f32"])
+@pytest.mark.parametrize("body", ["sum[m] exp(X[m] - D)", "sum[m] ((X[m] - D) * (X[m] - D))"])
+def test_outputs_are_stored_as_before(body: str, dtype: str, way: str) -> None:
+    before = el.parse(f"cascade f(X[M]: {dtype}) -> D, Y {{\n  D = max[m] X[m]\n  Y = {body}\n}}")
+    try:
+        after = el.rewrite(before, way)
+    except PassError:
+        pytest.skip("refused")
+    x = np.linspace(-1, 1, 7, dtype="f2" if dtype == "f16" else "f4")
+    want, got = el.evaluate(before, X=x), el.evaluate(after, X=x)
+    assert {n: v.dtype for n, v in got.items()} == {n: v.dtype for n, v in want.items()}
+
+
+def test_a_cast_that_loses_is_not_taken_apart() -> None:
+    body = "  D = max[m] X[m]\n  Y = sum[m] exp(cast(X[m] - D, f32))"
+    with pytest.raises(PassError, match="mixes D"):
+        el.rewrite(VECTOR.format(body), "online{rank=m}")
+
+
+def test_a_filter_that_leaves_nothing() -> None:
+    text = """cascade f(X[M]: f64, W[P]: f64) -> Y {{
+  D    = max[m] X[m]
+  Y[p] = max[m] (X[m] - D) where m < p{}
+}}"""
+    for otherwise in ("", " else -inf"):
+        before = el.parse(text.format(otherwise))
+        after = el.rewrite(before, "defer{rank=m}")
+        assert after != before
+        given: dict[str, Any] = {"X": np.array([1.0, 3.0]), "W": np.zeros(3)}
+        want = el.evaluate(before, **given)
+        np.testing.assert_array_equal(el.evaluate(after, **given), want)
+        np.testing.assert_array_equal(want, [-np.inf, -2.0, 0.0])
+    with pytest.raises(PassError, match="Y is 7 where its filter leaves nothing"):
+        el.rewrite(text.format(" else 7"), "defer{rank=m, tensor=Y}")
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "Y = sum[m] select(B[m], X[m] / D, 0)",
+        "Y = sum[m] select(B[m], 0, X[m] / D)",
+        "E[m] = X[m] / D where B[m] else 0\n  Y = sum[m] (E[m] * X[m])",
+        "E[m] = exp(X[m] - G)\n  Y = sum[m] (select(B[m], E[m] / D, 0) * X[m]) where m > 0",
+    ],
+)
+def test_a_choice_of_zeros_stays_zero(body: str) -> None:
+    before = el.parse(
+        f"cascade f(X[M]: f64, B[M]: bool) -> Y {{\n  G = max[m] X[m]\n  D = X[m]\n  {body}\n}}"
+    )
+    after = el.rewrite(before, "defer{rank=m}")
+    assert after != before
+    for chosen in (False, True):
+        given: dict[str, Any] = {"X": np.array([1.0, -1.0]), "B": np.array([chosen] * 2)}
+        with np.errstate(all="ignore"):
+            np.testing.assert_array_equal(
+                np.isfinite(el.evaluate(after, **given)), np.isfinite(el.evaluate(before, **given))
+            )
+
+
+@pytest.mark.parametrize(
+    "way", ["online{rank=m, tile=4}", "online{rank=m, tile=2, chunk=2}", "merge{rank=m, tile=3}"]
+)
+@pytest.mark.parametrize(
+    ("ranks", "read"),
+    [("", "X[m+r] * F[r]"), ("ranks M = H//2", "X[2*m+1]"), ("ranks N = H, M = N-1", "X[J[m+1]]")],
+)
+def test_a_tile_reads_nothing_past_the_end(ranks: str, read: str, way: str) -> None:
+    before = el.parse(
+        f"cascade f(X[H]: f64, F[R]: f64, J[H]: i64) -> Y {{\n  {ranks or 'ranks H'}\n"
+        f"  S[m] = {read}\n  D = max[m] S[m]\n  Y = sum[m] exp(S[m] - D)\n}}"
+    )
+    after = el.rewrite(before, way)
+    given: dict[str, Any] = {
+        "X": np.linspace(-1, 1, 11),
+        "F": np.array([0.5, 2.0]),
+        "J": np.arange(11)[::-1].copy(),
+    }
+    want = el.evaluate(before, **given)
+    np.testing.assert_allclose(el.evaluate(after, **given), want, rtol=1e-13)
+    for backend in ("numpy", "llvm"):
+        found = el.compile(after, backend=backend)(*given.values())
+        np.testing.assert_allclose(found, want, rtol=1e-13)
+
+
 def test_integers_are_not_repaired() -> None:
     text = "cascade f(X[M]: i32) -> Y {\n  G = max[m] X[m]\n  Y = sum[m] exp(X[m] - G)\n}"
     with pytest.raises(PassError, match="G is i32"):
@@ -262,6 +377,41 @@ def test_a_claimed_step_is_tried() -> None:
         assert counterexample(three, el.rewrite(three, way)) is None
     with pytest.raises(PassError, match="same inputs"):
         counterexample(three, el.parse(VECTOR.format("  Y = X[m]")))
+
+
+@pytest.mark.parametrize(
+    ("inputs", "one", "other", "says"),
+    [
+        ("X[M]: c128", "Y[m] = conj(X[m])", "Y[m] = X[m]", "is not"),
+        ("X[M]: i64", "Y[m] = abs(X[m])", "Y[m] = X[m]", "negative values: "),
+        ("X[M]: f64", "Y = M", "Y = max(M, 1)", "for M = 0, "),
+        ("X[M]: f16", "Y[m] = X[m]", "Y[m] = X[m] * 1.5", "is not"),
+        ("X[M]: f64", "Y[m] = X[m] - 1", "Y[m] = (sum[n] X[n]) - 1", "is not"),
+        ("X[M]: f64", "Y[m] = X[m]", "Y[m] = X[m+1]", "fails: X is read at"),
+    ],
+)
+def test_what_tells_two_cascades_apart(inputs: str, one: str, other: str, says: str) -> None:
+    first, second = (
+        el.parse(f"cascade f({inputs}) -> Y {{\n  ranks M, N = M\n  {body}\n}}")
+        for body in (one, other)
+    )
+    found = counterexample(first, second)
+    assert found is not None
+    assert says in found
+    assert counterexample(first, first) is None
+
+
+def test_bf16_differs_by_rounding_alone() -> None:
+    three = el.parse(COUNTED["C4, attention"][0].replace("f64", "bf16"))
+    assert counterexample(three, el.rewrite(three, "online{rank=m, tile=3}")) is None
+
+
+def test_what_was_never_tried_is_not_the_same() -> None:
+    text = "cascade f(X[M]: f64) -> Y {{\n  ranks M, M % 16 == 0\n  Y[m] = {} * X[m]\n}}"
+    with pytest.raises(PassError, match="nothing was compared"):
+        counterexample(el.parse(text.format(1)), el.parse(text.format(2)))
+    with pytest.raises(ArgumentError, match="a seed is a whole number"):
+        el.counterexample(text.format(1), text.format(1), seed=-1)
 
 
 def test_numbers_refute_what_rules_would_claim() -> None:
@@ -333,6 +483,9 @@ def test_a_shared_prefix() -> None:
         ("online{rank=z}", "no rank variable z"),
         ("online{rank=M}", "no rank variable M"),
         ("online{rank=m, tensors=[QK]}", "QK is no reduction over m"),
+        ("online{rank=m, tensors=[QK]}", "these are: GM, SD, AV"),
+        ("online{rank=m, tensors=[SD]}", "SD waits for GM, which cannot take part"),
+        ("shared_prefix{rank=m, batch=m, tensors=[K]}", "another rank than m"),
         ("merge{rank=e, tile=4}", "no reduction over e waits"),
         ("shared_prefix{rank=m, batch=p, tensors=[Q]}", "Q is no input with an axis M"),
         ("shared_prefix{rank=m, batch=p, tensors=[K]}", "one P if it shares"),
@@ -345,10 +498,16 @@ def test_mistakes(way: str, says: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "way", ["online{rank=m, tile=0}", "merge{rank=m, tile=-1}", "online{rank=m, chunk=2}"]
+    "way",
+    [
+        "online{rank=m, tile=0}",
+        "merge{rank=m, tile=-1}",
+        "online{rank=m, chunk=2}",
+        "fewest-passes{rank=m, tile=0}",
+    ],
 )
 def test_options_that_cannot_be(way: str) -> None:
-    with pytest.raises(PipelineError):
+    with pytest.raises(PipelineError, match=way.partition("{")[0]):
         el.rewrite(COUNTED["C4, attention"][0], way)
 
 

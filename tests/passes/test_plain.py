@@ -162,18 +162,31 @@ def test_a_fold_is_of_its_own_type() -> None:
         assert found == 2
 
 
-def test_a_fold_of_what_a_scan_makes() -> None:
+@pytest.mark.parametrize("backend", ["numpy", "llvm"])
+def test_a_fold_of_what_a_scan_makes(backend: str) -> None:
     text = f"""{OPS}cascade f(A[V,I]: f64) -> Y {{
       ranks K = I
       Y[0,i] = 1
       Y[v+1,i] = A[v,i] + last[k] Y[v,k]
     }}"""
-    assert el.evaluate(text, A=np.ones((1, 2))).tolist() == [[1, 1], [2, 2]]
-    with pytest.raises(UnsupportedError, match="in each step of a scan"):
-        Plain()(parse(text))
-    apart = parse(text.replace("last[k] Y[v,k]", "last[k] A[v,k] + Y[v,i]"))
-    found = el.compile(apart)(np.array([[3.0, 4.0]]))
-    assert found.tolist() == [[1, 1], [8, 9]]
+    a = np.array([[3.0, 4.0], [0.0, -1.0]])
+    for each in (
+        text,
+        text.replace("last[k] Y[v,k]", "last[k] A[v,k] + Y[v,i]"),
+        text.replace("A[v,i] + last[k] Y[v,k]", "last[k] Y[v,k] where k <= i else 7"),
+        text.replace("last[k] Y[v,k]", "last[k] (Y[v,k] + last[n] (Y[v,n] - A[v,k]))").replace(
+            "ranks K = I", "ranks K = I, N = I"
+        ),
+        text.replace("last[k] Y[v,k]", "last[k,n] (Y[v,k] - A[v,n])").replace(
+            "ranks K = I", "ranks K = I, N = I"
+        ),
+        text.replace("last[k] Y[v,k]", "argmax[k] Y[v,k]"),
+    ):
+        for given in (a, a[:0], a[:, :0], a[:1, :1]):
+            want = el.evaluate(each, A=given)
+            assert el.evaluate(Plain()(parse(each)), A=given).tolist() == want.tolist()
+            assert el.compile(each, backend=backend)(given).tolist() == want.tolist()
+    assert el.evaluate(text, A=a).tolist() == [[1, 1], [4, 5], [5, 4]]
 
 
 def test_an_operator_that_grows_too_long() -> None:

@@ -8,10 +8,10 @@ from dataclasses import dataclass, replace
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 from pathlib import Path
-from typing import TypeVar
+from typing import TypeVar, cast
 
 from ....ir.cascade import Cascade
-from ....ir.errors import ArgumentError
+from ....ir.errors import ArgumentError, ParseError
 from .architecture import Architecture, Array, Workload, sequence_length
 from .design import Design, Phase, Placement
 from .model import evaluate
@@ -48,8 +48,9 @@ class Library:
         """
         found = _chosen(self.designs, designs, self.listed[0], "design")
         on = _chosen(self.workloads, workloads, self.listed[1], "workload")
-        given = [lengths] if isinstance(lengths, int | str) else lengths
-        at = self.lengths if given is None else tuple(map(sequence_length, given))
+        at = self.lengths
+        if lengths is not None:
+            at = tuple(map(sequence_length, cast("list[int | str]", _listed(lengths, "length"))))
         return SpaceReport(
             tuple(
                 evaluate(design, workload, length)
@@ -75,13 +76,19 @@ def load(parse: Parse, file: str | Path | None = None) -> Library:
     shipped = files(__package__ or "")
     sources = [(shipped.joinpath("fusemax.toml"), [shipped])]
     if file is not None:
+        if not isinstance(file, str | Path):
+            raise ArgumentError(f"file= is a path, not {file!r}")
         path = Path(file)
         if not path.is_file():
             raise ArgumentError(f"there is no file {str(file)!r}")
         sources.append((path, [path.parent, shipped]))
     reader = _Reader(parse)
     for source, folders in sources:
-        reader.read(Table.read(source.read_text("utf-8"), source.name), folders)
+        try:
+            text = source.read_text("utf-8")
+        except UnicodeDecodeError:
+            raise ParseError(f"{source.name} is not text in UTF-8") from None
+        reader.read(Table.read(text, source.name), folders)
     listed = tuple(reader.listed["design"]), tuple(reader.listed["workload"])
     return Library(reader.architectures, reader.workloads, reader.designs, reader.lengths, listed)
 
@@ -219,12 +226,21 @@ def _text(name: str, folders: Sequence[Traversable]) -> str:
 def _chosen(
     known: Mapping[str, T], given: str | Sequence[str] | None, listed: Sequence[str], what: str
 ) -> list[T]:
-    names = listed if given is None else [given] if isinstance(given, str) else given
+    names = listed if given is None else _listed(given, what)
     return [_named(known, name, what) for name in names]
 
 
-def _named(known: Mapping[str, T], name: str, what: str) -> T:
-    if name not in known:
+def _listed(given: object, what: str) -> list[object]:
+    """One or several of something, as a list."""
+    several = isinstance(given, list | tuple)
+    found = list(cast("Sequence[object]", given)) if several else [given]
+    if not found:
+        raise ArgumentError(f"no {what} is named", hint="without the argument it is all of them")
+    return found
+
+
+def _named(known: Mapping[str, T], name: object, what: str) -> T:
+    if not isinstance(name, str) or name not in known:
         raise ArgumentError(
             f"there is no {what} {name!r}", deduced=(f"there are: {', '.join(known)}",)
         )
