@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
 
-from .errors import ArgumentError
+from .errors import ArgumentError, SlotError
 from .layouts import Array
 from .slot_verify import trace
 from .slots import PlainVector, SlotOp, SlotProgram
@@ -27,7 +27,8 @@ def execute(
         ArgumentError: an input is missing.
     """
     trace(program)
-    values = run_vectors(program, packed_inputs(program, inputs, garbage), inputs)
+    vectors = packed_inputs(program, inputs, garbage)
+    values = run_vectors(program, vectors, plain_inputs(program, inputs))
     return {
         output.name: output.layout.unpack([values[value] for value in output.values])
         for output in program.outputs
@@ -37,10 +38,8 @@ def execute(
 def packed_inputs(
     program: SlotProgram, inputs: Mapping[str, Any], garbage: np.random.Generator | None = None
 ) -> list[Array]:
-    """The vectors of the encrypted inputs, in order, as `execute` takes them."""
-    missing = [each.name for each in program.inputs if each.name not in inputs]
-    if missing:
-        raise ArgumentError(f"no array is given for {', '.join(missing)}")
+    """The vectors of the encrypted inputs, in order; arguments and errors as for `execute`."""
+    _given([each.name for each in program.inputs if each.layout is not None], inputs)
     vectors: list[Array] = []
     for each in program.inputs:
         if each.layout is None:
@@ -52,6 +51,23 @@ def packed_inputs(
             packed = np.where(each.layout.table() < 0, noise, packed)
         vectors += list(packed)
     return vectors
+
+
+def plain_inputs(program: SlotProgram, inputs: Mapping[str, Any]) -> dict[str, Array]:
+    """The plaintext inputs by name; errors as for `execute`."""
+    plain = {each.name: each.shape for each in program.inputs if each.layout is None}
+    _given(plain, inputs)
+    arrays = {name: np.asarray(inputs[name]) for name in plain}
+    for name, array in arrays.items():
+        if array.shape != plain[name]:
+            raise SlotError(f"{name} has the shape {array.shape}, and {plain[name]} is wanted")
+    return arrays
+
+
+def _given(names: Iterable[str], inputs: Mapping[str, Any]) -> None:
+    missing = [name for name in names if name not in inputs]
+    if missing:
+        raise ArgumentError(f"no array is given for {', '.join(missing)}")
 
 
 def run_vectors(
