@@ -8,7 +8,7 @@ import os
 from dataclasses import asdict
 from typing import Any
 
-from . import calls, chains, first_call, matmul, passes
+from . import calls, chains, ckks, first_call, matmul, passes
 from .measure import machine
 
 BENCHMARKS = {
@@ -17,6 +17,7 @@ BENCHMARKS = {
     "matmul": matmul,
     "chains": chains,
     "passes": passes,
+    "ckks": ckks,
 }
 
 

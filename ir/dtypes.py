@@ -6,7 +6,8 @@ stores. The host types (`object`, `longdouble`, `clongdouble`) run on the NumPy 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any, Literal
 
@@ -22,11 +23,15 @@ Kind = Literal["bool", "signed", "unsigned", "float", "complex", "object"]
 
 @dataclass(frozen=True, slots=True)
 class DType:
-    """An element type: its name in the language, its kind, its size in bits."""
+    """An element type: its name in the language, its kind, its size in bits.
+
+    That of an expression of sizes and numbers alone is `weak`: beside floats it yields to theirs.
+    """
 
     name: str
     kind: Kind
     bits: int
+    weak: bool = False
 
     def __str__(self) -> str:
         return self.name
@@ -150,13 +155,34 @@ def as_dtype(spec: object) -> DType:
         ) from None
 
 
+def settle(operands: Sequence[DType | Number]) -> list[DType | Number]:
+    """The dtypes of operands as NumPy takes them: a weak one is a number beside floats.
+
+    Beside integers it is as it is, since a size may be more than theirs hold.
+
+    >>> [str(found) for found in settle([replace(I64, weak=True), F32])]
+    ['1', 'f32']
+    """
+    strongest = (dtype for dtype in operands if isinstance(dtype, DType) and not dtype.weak)
+    floats = any(dtype.is_inexact for dtype in strongest)
+    return [
+        (_SAMPLES[found.kind] if floats else replace(found, weak=False))
+        if isinstance(found, DType) and found.weak
+        else found
+        for found in operands
+    ]
+
+
+_SAMPLES: dict[Kind, Number] = {"signed": 1, "unsigned": 1, "float": 1.0, "complex": 1j}
+
+
 def promote(*dtypes: DType) -> DType:
     """NumPy's common type; bf16 promotes as f16 does, and bf16 with f16 gives f32.
 
     >>> str(promote(I16, F16)), str(promote(BF16, F16)), str(promote(I8, BF16))
     ('f32', 'f32', 'bf16')
     """
-    stand_ins = [F16 if dtype is BF16 else dtype for dtype in dtypes]
+    stand_ins = [F16 if dtype == BF16 else dtype for dtype in dtypes]
     result = of_numpy(np.result_type(*(dtype.numpy for dtype in stand_ins)))
     return resolve_bf16(result, dtypes)
 

@@ -109,6 +109,14 @@ class UnsupportedError(EinloomError, TypeError):
     """Valid, but not something that this backend can do; the message says what can."""
 
 
+class SlotError(EinloomError, ValueError):
+    """Slots, vectors and elements do not fit one another, or a SlotProgram breaks a rule."""
+
+
+class LevelError(EinloomError, ValueError):
+    """A ciphertext has no level left for what is to be done; the message says where it ran out."""
+
+
 class OutOfMemoryError(EinloomError, MemoryError):
     """The system has no memory left for an intermediate."""
 

@@ -279,7 +279,9 @@ def index_value(index: RankExpr) -> Expr:
         return Map("cast", (Literal(index.offset),), I64)
     if index.offset:
         terms.append(Literal(index.offset))
-    return terms[0] if len(terms) == 1 else Map("add", tuple(terms))
+    value = terms[0] if len(terms) == 1 else Map("add", tuple(terms))
+    # Of sizes alone it would be weak.
+    return value if any(index.variables()) else Map("cast", (value,), I64)
 
 
 def rebind(expr: Expr, change: Callable[[tuple[str, ...]], tuple[str, ...]]) -> Expr:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import reduce
 
 import numpy as np
 
 from .cascade import Cascade
-from .dtypes import BOOL, I64, DType, of_numpy, promote
+from .dtypes import I64, DType, of_numpy, promote, settle
 from .einsum import (
     PLACES,
     Access,
@@ -244,7 +245,7 @@ def _common(first: DType | Number | None, second: DType | Number) -> DType | Num
     if first is None:
         return second
     if isinstance(first, DType) or isinstance(second, DType):
-        return result_dtype("select", BOOL, first, second)
+        return result_dtype("select", True, first, second)
     return first if isinstance(first + second, type(first)) else second
 
 
@@ -329,8 +330,10 @@ def regroups(einsum: Einsum, dtypes: Mapping[str, DType]) -> bool:
 
 
 def strong(found: DType | Number) -> DType:
-    """A dtype as it is, a number as the dtype that NumPy gives it alone."""
-    return found if isinstance(found, DType) else of_numpy(np.asarray(found).dtype)
+    """A dtype, weak no more; for a number the dtype that NumPy gives it alone."""
+    if not isinstance(found, DType):
+        return of_numpy(np.asarray(found).dtype)
+    return replace(found, weak=False) if found.weak else found
 
 
 def otherwise_as(dtype: DType, otherwise: Literal) -> Expr:
@@ -349,12 +352,13 @@ def otherwise_as(dtype: DType, otherwise: Literal) -> Expr:
 def expr_dtype(expr: Expr, dtypes: Mapping[str, DType | Number]) -> DType | Number:
     """The dtype of an expression; for a literal its number, which is weak.
 
-    So is a tensor for which `dtypes` has a number: a scan of which only a bare start is known.
+    So is a tensor for which `dtypes` has a number: a scan of which only a bare start is known. A
+    size is a weak i64, and what is computed of sizes and numbers alone is weak as well.
     """
     if isinstance(expr, Literal):
         return expr.value
     if isinstance(expr, Coordinate):
-        return I64
+        return _SIZE if expr.name.isupper() else I64
     if isinstance(expr, Access):
         for index in expr.indices:
             if isinstance(index, Access) and not strong(expr_dtype(index, dtypes)).is_integer:
@@ -379,6 +383,42 @@ def expr_dtype(expr: Expr, dtypes: Mapping[str, DType | Number]) -> DType | Numb
     return _map_dtype(expr, args)
 
 
+#: The dtype of a size.
+_SIZE = replace(I64, weak=True)
+
+
+def beside_floats(expr: Map, dtypes: Mapping[str, DType | Number]) -> tuple[DType | None, ...]:
+    """To what each operand is converted before the operator: of sizes alone, to what is beside it.
+
+    None where NumPy's own promotion does: so too in a chain, which converts all to one type, and
+    for a literal.
+    """
+    if expr.dtype is not None or not any(_is_constant(arg, dtypes) for arg in expr.args):
+        return (None,) * len(expr.args)
+    args = [expr_dtype(arg, dtypes) for arg in expr.args]
+    first = 1 if expr.op == "select" else 0
+    strongest = [a for a in args[first:] if isinstance(a, DType) and not a.weak]
+    settled = [*args[:first], *settle(args[first:])]
+    return tuple(
+        result_dtype("add", number, promote(*strongest)).compute
+        if isinstance(found, DType) and not isinstance(number, DType)
+        else None
+        for found, number in zip(args, settled, strict=True)
+    )
+
+
+def _is_constant(expr: Expr, dtypes: Mapping[str, DType | Number]) -> bool:
+    """Whether an expression may be weak, and is no literal."""
+    if isinstance(expr, Coordinate):
+        return expr.name.isupper()
+    if isinstance(expr, Access):
+        known = dtypes.get(expr.tensor)
+        return isinstance(known, DType) and known.weak
+    if not isinstance(expr, Map) or expr.dtype is not None:
+        return False
+    return all(isinstance(arg, Literal) or _is_constant(arg, dtypes) for arg in expr.args)
+
+
 def _folded(node: Reduce, dtype: DType) -> DType:
     """The dtype of a reduction is that of what it folds, so the operator must keep it."""
     if op_dtype(node.op, [dtype, dtype]) != dtype:
@@ -390,8 +430,8 @@ def _folded(node: Reduce, dtype: DType) -> DType:
     return dtype
 
 
-def op_dtype(op: Op, args: Sequence[DType | Number]) -> DType:
-    """The dtype of an operator's value; one of the text's own has that of its body.
+def op_dtype(op: Op, args: Sequence[DType | Number]) -> DType | Number:
+    """The dtype of an operator's value; one of the text's own has that of its body, weak as it is.
 
     Raises:
         OperandError: it is not defined on these dtypes, or a parameter's dtype does not hold them.
@@ -402,26 +442,31 @@ def op_dtype(op: Op, args: Sequence[DType | Number]) -> DType:
     for parameter, arg in zip(op.parameters, args, strict=True):
         declared = parameter.dtype
         given[parameter.name] = arg if declared is None else declared
-        if declared is None or not isinstance(arg, DType):
+        if declared is None or not isinstance(arg, DType) or (arg.weak and declared.is_inexact):
             continue
         if not np.can_cast(arg.numpy, declared.numpy, "safe"):
             raise OperandError(
                 f"{op} takes {parameter} but was given {arg}", hint="cast the argument first"
             )
-    return strong(expr_dtype(op.body, given))
+    return expr_dtype(op.body, given)
 
 
-def _map_dtype(expr: Map, args: list[DType | Number]) -> DType:
+def _map_dtype(expr: Map, args: list[DType | Number]) -> DType | Number:
     try:
         if not is_chain(expr.op):
             return op_dtype(expr.op, args)
+        yields = all(not isinstance(arg, DType) or arg.weak for arg in args)
+        args = settle(args)
         # Of all at once: i16, u16 and f32 have the common type f32, i16 and u16 alone have i32.
         dtypes = [arg for arg in args if isinstance(arg, DType)]
         weak: list[DType | Number] = [arg for arg in args if not isinstance(arg, DType)]
         strongest: list[DType | Number] = [promote(*dtypes)] if dtypes else []
         first, second, *rest = strongest * min(len(dtypes), 2) + weak
         pair = op_dtype(expr.op, [first, second])
-        return reduce(lambda total, arg: op_dtype(expr.op, [total, arg]), rest, pair)
+        found = reduce(lambda total, arg: op_dtype(expr.op, [total, arg]), rest, pair)
+        if not isinstance(found, DType):
+            return found
+        return replace(found, weak=yields and found.kind != "bool")
     except EinloomError as error:
         if error.span is None and expr.span is not None:
             raise OperandError(error.message, span=expr.span) from None

@@ -33,7 +33,15 @@ from .einsum import (
     UserOperator,
 )
 from .errors import OperandError, RankError
-from .infer import einsum_dtype, expr_dtype, infer_dtypes, infer_sizes, product_dtype, strong
+from .infer import (
+    beside_floats,
+    einsum_dtype,
+    expr_dtype,
+    infer_dtypes,
+    infer_sizes,
+    product_dtype,
+    strong,
+)
 from .operators import OPERATORS, Number, identity_of, in_table, is_chain, value_in
 from .ranks import RankExpr
 from .scans import Scan, stages
@@ -287,7 +295,13 @@ def _value(expr: Expr, point: _Point) -> Any:
             dtype = point.product[1]
         else:
             dtype = strong(expr_dtype(expr, point.dtypes)).compute
-        args = [arg if isinstance(arg, Number) else arg.astype(dtype.numpy) for arg in args]
+        args = [arg if type(arg) in _NUMBERS else arg.astype(dtype.numpy) for arg in args]
+    else:
+        to = beside_floats(expr, point.dtypes)
+        args = [
+            arg if dtype is None else np.asarray(arg).astype(dtype.numpy)
+            for arg, dtype in zip(args, to, strict=True)
+        ]
     if expr.op == "bitcast":
         # The bits are those of the type that the operand has, not of the one it is computed in.
         stored = strong(expr_dtype(expr.args[0], point.dtypes))
@@ -296,6 +310,10 @@ def _value(expr: Expr, point: _Point) -> Any:
     # NumPy unwraps an object scalar to a Python number, which would then be weak.
     numpys = isinstance(value, np.ndarray | np.generic)
     return value if numpys else np.asarray(value, object)  # pyright: ignore[reportUnknownVariableType]
+
+
+#: What is weak; NumPy's own numbers, some of which are subclasses of these, are not.
+_NUMBERS: frozenset[type] = frozenset({bool, int, float, complex})
 
 
 def _applied(

@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
 import numpy as np
 
-from .dtypes import DType, of_numpy, resolve_bf16
+from .dtypes import DType, of_numpy, resolve_bf16, settle
 from .dtypes import Number as Number
 from .errors import OperandError, UnsupportedError
 from .expr import PLACES, Law, Op, UserOperator
@@ -282,10 +282,16 @@ def value_in(value: Number, dtype: DType) -> Any:
 def result_dtype(operator: str, *operands: DType | Number) -> DType:
     """The dtype of an operator's value: NumPy's, with Python numbers weak (NEP 50).
 
+    Of weak operands alone it is weak, unless it is bool.
+
     Raises:
         OperandError: the operator is not defined on these dtypes.
     """
-    return _result_dtype(operator, tuple((type(o), o) for o in operands))
+    chosen = operands[1:] if operator == "select" else operands
+    settled = (*operands[: len(operands) - len(chosen)], *settle(chosen))
+    found = _result_dtype(operator, tuple((type(o), o) for o in settled))
+    weak = all(not isinstance(o, DType) or o.weak for o in operands)
+    return replace(found, weak=True) if weak and found.kind != "bool" else found
 
 
 @cache

@@ -194,7 +194,7 @@ class Writer:
             reads += ["sum[i] A[v,i]", "max[i] A[v,i]"]
         reads += [*own, *own, *own]
         if self.maybe(5) or not reads:
-            return str(self.one((*bound, "0", "1", "2.0", "M", "V")))
+            return str(self.one((*bound, "0", "1", "2.0", "M", "V", "(M - 3)", "((V + 1) / 2)")))
         return str(self.one(reads))
 
     def condition(self, bound: Sequence[str]) -> str:

@@ -45,6 +45,7 @@ CONFINED = {
     "lark": "einloom.frontend.parser",
     "llvmlite": "einloom.backends.llvm",
     "opt_einsum": "einloom.passes",
+    "tenseal": "einloom.backends.ckks",
 }
 
 

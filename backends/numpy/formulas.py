@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from ...ir.dtypes import DType, of_numpy
+from ...ir.infer import strong
 from ...ir.operators import OPERATORS, Number, Operator, is_chain, result_dtype, value_in
 from .values import Value, aligned, aligned_axes
 
@@ -95,7 +96,7 @@ def _apply(
     axes = aligned_axes(args, order)
     places = [aligned(arg, axes) for arg in args]
     known = (arg.dtype if arg.number is None else arg.number for arg in args)
-    dtype = result_dtype(operator.name, *known)
+    dtype = strong(result_dtype(operator.name, *known))
     # Between scalars that NumPy unwraps to Python numbers an operator is Python's own: this is
     # meant for objects, but not for what compares them (a NumPy bool), nor for literals.
     unwrapped = dtype.kind == "object" and not axes

@@ -19,7 +19,7 @@ from ...ir.einsum import (
     children,
     free_variables,
 )
-from ...ir.infer import expr_dtype, product_dtype, strong
+from ...ir.infer import beside_floats, expr_dtype, product_dtype, strong
 from ...ir.operators import Number, in_table, is_chain
 from ...ir.ranks import RankExpr
 from .contraction import contract
@@ -139,6 +139,12 @@ class EinsumEmitter:
         if is_chain(expr.op) and not all(isinstance(arg, Literal) for arg in expr.args):
             dtype = self._chain_dtype(expr)
             args = [arg if arg.weak else cast(arg, dtype) for arg in args]
+        else:
+            to = beside_floats(expr, self.frame.dtypes)
+            args = [
+                arg if dtype is None else cast(arg, dtype)
+                for arg, dtype in zip(args, to, strict=True)
+            ]
         op = in_table(expr.op)
         if duplicates(op, args):
             args = [self._bound(arg) for arg in args]

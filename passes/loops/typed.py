@@ -17,7 +17,7 @@ import numpy as np
 from ...ir.dtypes import BOOL, F32, F64, I64, DType, of_numpy
 from ...ir.einsum import Access, Coordinate, Einsum, Expr, Literal, Map, Reduce, walk
 from ...ir.errors import UnsupportedError
-from ...ir.infer import expr_dtype, product_dtype, strong
+from ...ir.infer import beside_floats, expr_dtype, product_dtype, strong
 from ...ir.loop_nodes import (
     Apply,
     Assign,
@@ -124,6 +124,12 @@ class Typing:
             else:
                 dtype = strong(expr_dtype(expr, self.dtypes)).compute
             args = [a if isinstance(a, Scalar) else convert(a, dtype) for a in args]
+        else:
+            to = beside_floats(expr, self.dtypes)
+            args = [
+                arg if dtype is None else convert(as_value(arg), dtype)
+                for arg, dtype in zip(args, to, strict=True)
+            ]
         op = in_table(expr.op)
         if not is_chain(op):
             return apply(op, *args)

@@ -24,13 +24,14 @@ def adjoint(einsum: Einsum, operand: int, cotangent: str, name: str) -> Einsum:
     index of the output reads its diagonal; one of the factor writes one, with zeros beside it. A
     variable that the factor alone has, and that is summed, is on the left only: the ones that the
     formal language needs there are implied here. Of a factor that occurs twice, each occurrence
-    has a cotangent of its own; they add up.
+    has a cotangent of its own; they add up. Over a semiring without derivatives it is the transpose
+    of the product, seen as a function of that factor: ⊕ dY ⊗ Y = ⊕ dA ⊗ A.
 
     Source: rule 23 (ADJOINT): `#(I, others, ones -> Ik; dY, others)`.
 
     Raises:
-        PassError: the Einsum is no product over sum_product or counting, or the factor is read at
-            an index that is neither a variable nor 0, or with a fill.
+        PassError: the Einsum is no product, or the factor is read at an index that is neither a
+            variable nor 0, or with a fill.
 
     >>> from einloom.compiler import parse
     >>> from einloom.ir.printer import print_einsum
@@ -39,9 +40,6 @@ def adjoint(einsum: Einsum, operand: int, cotangent: str, name: str) -> Einsum:
     'dB[j,k] = dY[i,k] * A[i,j]'
     """
     factors = factors_of(einsum, "adjoint")
-    ring = einsum.ring
-    if (ring.add, ring.mul) != ("add", "mul"):
-        raise PassError(f"{einsum.name} is no sum of products of numbers", span=einsum.span)
     if not 0 <= operand < len(factors):
         raise PassError(f"{einsum.name} has {len(factors)} factors", span=einsum.span)
     factor = factors[operand]
@@ -72,14 +70,16 @@ class Adjoint(Pass):
      -> dB[j,k] = dY[i,k] * A[i,j]               adjoint{tensor=Y, operand=1}
 
     Not an equality but a derivation: the result is another function. Condition: as for the function
-    `adjoint`; the product reads inputs, or what is defined before it. Source: rule 23 (ADJOINT).
+    `adjoint`; the product reads inputs, or what is defined before it; over another semiring than
+    that of sums of products, its laws hold in the types computed in. Source: rule 23 (ADJOINT).
 
     Options:
         tensor: the product, by what it defines.
         operand: the position of the factor.
 
     Raises:
-        PassError: there is no such product or factor, or the factor is read at other indices.
+        PassError: there is no such product or factor, the factor is read at other indices, or the
+            semiring's laws do not hold.
     """
 
     name: ClassVar[str] = "adjoint"
@@ -100,6 +100,11 @@ class Adjoint(Pass):
         extents = scope.extents(self.tensor)
         if extents is None or not 0 <= self.operand < len(factors):
             raise PassError(f"{self.tensor} has {len(factors)} factors", span=einsum.span)
+        ring = einsum.ring
+        if (ring.add, ring.mul) != ("add", "mul") and not scope.regroups(einsum):
+            raise PassError(
+                f"the laws of {ring} do not hold in the types of {self.tensor}", span=einsum.span
+            )
         cotangent = scope.fresh(f"d{self.tensor}")
         made = adjoint(
             einsum, self.operand, cotangent, scope.fresh(f"d{factors[self.operand].tensor}")

@@ -10,7 +10,7 @@ import numpy as np
 from ...ir.dtypes import DType
 from ...ir.einsum import Einsum, Expr, Literal, Map, Reduce
 from ...ir.errors import OperandError
-from ...ir.infer import expr_dtype, strong
+from ...ir.infer import beside_floats, expr_dtype, strong
 from ...ir.interpreter import convert
 from ...ir.operators import OPERATORS, in_table, is_chain
 from ..rewrite import rule
@@ -23,12 +23,13 @@ def fold_constants(einsum: Einsum, scope: Scope) -> tuple[Einsum, ...] | None:
     """An operator on numbers is a number, and an operand that changes nothing goes.
 
         Y[i] = A[i] * (2.0 * 3.0) + 0
-     -> Y[i] = A[i] * cast(6.0, f64)
+     -> Y[i] = A[i] * 6.0
 
-    The number is cast to the type that it has unfolded, since a number alone is weak. Condition: an
-    operand goes if it is the operator's identity in the type computed in, and that type and the
-    type of the result do not depend on it; a filter that is always true goes. Exact,
-    but for the sign of a zero. Source: the definition of Map; the table of operators' identities.
+    An integer is cast to the type that it has unfolded, if not beside floats or sizes: alone it is
+    weaker than what it is made of. Condition: an operand goes if it is the operator's identity in
+    the type computed in, and that type and the type of the result do not depend on it; a filter
+    that is always true goes. Exact, but for the sign of a zero. Source: the definition of Map; the
+    table of operators' identities.
     """
     if not scope.typed(einsum):
         return None
@@ -56,12 +57,29 @@ def _folded(expr: Expr, scope: Scope, whole: Einsum | None) -> Expr:
     body = whole is not None and expr is whole.body
     args = tuple(_folded(arg, scope, None if body else whole) for arg in expr.args)
     if any(new is not old for new, old in zip(args, expr.args, strict=True)):
-        expr = replace(expr, args=args)
+        expr = replace(expr, args=_bare(expr, args, scope))
+        args = expr.args
     if body or expr.op not in OPERATORS:
         return expr
     if expr.dtype is None and all(_number(arg) is not None for arg in args):
         return _value(expr, args) or expr
     return _without_identities(expr, scope)
+
+
+def _bare(expr: Map, args: tuple[Expr, ...], scope: Scope) -> tuple[Expr, ...]:
+    """The folded operands of `expr`, an integer without its cast where it was weak and stays so."""
+    found = expr_dtype(expr, scope.dtypes)
+    weak = strong(found) is not found
+    # The body of an operator of the text's own may let an operand meet others.
+    known = isinstance(expr.op, str)
+    yields = beside_floats(expr, scope.dtypes) if known else (None,) * len(args)
+    bare: list[Expr] = []
+    for new, old, floats in zip(args, expr.args, yields, strict=True):
+        stays = new is not old and (weak or floats is not None)
+        if stays and isinstance(new, Map) and new.op == "cast":
+            new = new.args[0]
+        bare.append(new)
+    return tuple(bare)
 
 
 def _number(expr: Expr) -> Any:
@@ -79,7 +97,8 @@ def _value(expr: Map, args: tuple[Expr, ...]) -> Expr | None:
     """What the operator makes of numbers, in the type that it makes it in."""
     numbers = [_number(arg) for arg in args]
     try:
-        dtype = strong(expr_dtype(expr, {}))
+        found = expr_dtype(expr, {})
+        dtype = strong(found)
         reference = OPERATORS[in_table(expr.op)].reference
         with np.errstate(all="ignore"):
             if is_chain(expr.op) and not all(isinstance(arg, Literal) for arg in args):
@@ -95,8 +114,9 @@ def _value(expr: Map, args: tuple[Expr, ...]) -> Expr | None:
     if dtype.is_host_only or dtype.compute != dtype:
         return None
     number = Literal(np.asarray(value).astype(dtype.numpy).item(), expr.span)
-    # A bool is as strong alone as it is cast.
-    return number if dtype.kind == "bool" else Map("cast", (number,), dtype, expr.span)
+    # A bool is as strong alone as it is cast, and a weak float as weak.
+    bare = dtype.kind == "bool" or (dtype.is_inexact and found is not dtype)
+    return number if bare else Map("cast", (number,), dtype, expr.span)
 
 
 def _without_identities(expr: Map, scope: Scope) -> Expr:

@@ -20,6 +20,14 @@ from einloom.passes.scope import Scope
 from ..cascades import Array, array
 from ..rings import RINGS as RINGS
 
+#: The equivalence rules of einsum, by their numbers in the sources that the passes cite.
+RULES = (
+    *("COMM", "ALPHA", "ID", "TRANS", "NEST", "DENEST", "DENEST-GENERAL", "DIST", "DELTA-SPLIT"),
+    *("DELTA-SPLIT of the output", "DELTA-MERGE", "DELTA", "repeated output", "ONES-DROP"),
+    *("OUTPUT-ONLY", "PRESUM", "DIAG-FIRST", "HADAMARD-MERGE", "SPLIT-COMPONENTS", "SLICE"),
+    *("SIZE-1", "FUSE and SPLIT", "ADJOINT", "IDEM-MUL", "IDEM-ADD", "HOM"),
+)
+
 #: pass text -> Cascades
 LAWS: dict[str, list[str]] = {
     "squeeze": ["(A[B,I]: DT, C[B]: DT) -> Y { ranks B = 1\n Y[b,i] = A[b,i] * C[b] over SR }"],

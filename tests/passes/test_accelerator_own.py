@@ -267,3 +267,9 @@ def test_more_passes_than_one_loop_can_make(library: Library) -> None:
     phase = Phase(((("S", "T", "Z"),),), loops=("I",))
     with pytest.raises(el.EinloomError, match=r"pass 1: S\n +pass 2: Z"):
         Design("d", flat.architecture, chain, (place,), (phase,))
+
+
+def test_a_file_is_a_path() -> None:
+    for wrong in (3, "nowhere.toml"):
+        with pytest.raises(el.EinloomError, match=r"file= is a path|there is no file"):
+            el.accelerator(file=wrong)  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]

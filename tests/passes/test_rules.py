@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import re
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import MISSING, fields
 from typing import Any, cast
@@ -28,7 +30,7 @@ from einloom.passes.spec import parse_pipeline
 
 from ..cascades import Array, Sample, assert_close, generals, products
 from ..support import Golden
-from .laws import LAWS, RINGS, law_cascade, law_inputs
+from .laws import LAWS, RINGS, RULES, law_cascade, law_inputs
 
 
 def law(text: str) -> Pass:
@@ -42,6 +44,25 @@ def test_every_pass_is_tried() -> None:
     others = {"hom", "adjoint", "plain"}
     others |= {"defer", "online", "merge", "shared_prefix", "fewest-passes"}
     assert {law(text).name for text in LAWS} | others == set(pass_names())
+
+
+_CITED = re.compile(r"rules? (\d+)(?: \([^)]*\))?(?: and (\d+))?")
+
+
+def test_every_rule_is_a_pass(golden: Golden) -> None:
+    """A table: each rule, the passes whose docstrings cite it, and how many Cascades try it."""
+    cited: dict[int, list[str]] = {number: [] for number in range(1, len(RULES) + 1)}
+    for name, made in available_passes().items():
+        text = " ".join((made.__doc__ or "").split())
+        for number in {int(n) for found in _CITED.findall(text) for n in found if n}:
+            cited[number].append(name)
+    tried = Counter(law(text).name for text, sources in LAWS.items() for _ in sources)
+    lines: list[str] = []
+    for number, names in cited.items():
+        shown = ", ".join(f"{name} {tried[name] or '(below)'}" for name in sorted(names))
+        lines.append(f"{number:2} {RULES[number - 1]:26}{shown}")
+        assert shown, f"no pass cites rule {number}"
+    golden("passes/rules.txt", "\n".join(lines) + "\n")
 
 
 def near(before: Cascade, arrays: Mapping[str, Array], got: Array, want: Array) -> bool:
@@ -220,36 +241,44 @@ def test_homomorphisms_are_refused() -> None:
 # ---- rule 23: adjoints
 
 
-@pytest.mark.parametrize(
-    ("text", "operand"),
-    [
-        ("(A[I,J]: i64, B[J,K]: i64) -> Y { Y[i,k] = A[i,j] * B[j,k] }", 1),
-        ("(A[I,J]: i64, B[K]: i64) -> Y { Y[i] = A[i,j] * B[k] }", 0),  # j is A's own
-        ("(A[I]: i64, B[J]: i64) -> Y { Y[i,i] = A[i] * B[j] }", 0),
-        ("(A[I,I,J]: i64, B[I]: i64) -> Y { Y[j] = A[i,i,j] * B[i] }", 0),
-        ("(A[J]: i64, B[J]: i64) -> Y { ranks I = 2, J\n Y[i] = sum[j] (A[j] * B[j]) }", 0),
-        ("(A[1,J]: i64, B[J]: i64) -> Y { ranks N = 3, J\n Y = sum[j,n] (A[0,j] * B[j]) }", 0),
-        ("(A[J]: i64) -> Y { Y[j,j] = A[j] * A[j] }", 1),
-    ],
-)
-def test_the_adjoint_is_the_transpose(text: str, operand: int) -> None:
-    """<dY, Y(A)> = <dA(dY), A>, since Y is linear in each factor."""
-    cascade = parse(f"cascade f{text}")
+#: Products, and the factor to which each has its adjoint.
+TRANSPOSED = [
+    ("(A[I,J]: DT, B[J,K]: DT) -> Y { Y[i,k] = A[i,j] * B[j,k] over SR }", 1),
+    ("(A[I,J]: DT, B[K]: DT) -> Y { Y[i] = A[i,j] * B[k] over SR }", 0),  # j is A's own
+    ("(A[I]: DT, B[J]: DT) -> Y { Y[i,i] = A[i] * B[j] over SR }", 0),
+    ("(A[I,I,J]: DT, B[I]: DT) -> Y { Y[j] = A[i,i,j] * B[i] over SR }", 0),
+    ("(A[J]: DT, B[J]: DT) -> Y { ranks I = 2, J\n Y[i] = SUM[j] (A[j] * B[j]) over SR }", 0),
+    ("(A[1,J]: DT, B[J]: DT) -> Y { ranks N = 3, J\n Y = SUM[j,n] (A[0,j] * B[j]) over SR }", 0),
+    ("(A[J]: DT) -> Y { Y[j,j] = A[j] * A[j] over SR }", 1),
+]
+
+
+@pytest.mark.parametrize(("semiring", "dtype"), RINGS)
+@pytest.mark.parametrize(("text", "operand"), TRANSPOSED)
+def test_the_adjoint_is_the_transpose(text: str, operand: int, semiring: str, dtype: str) -> None:
+    """<dY, Y(A)> = <dA(dY), A> in the semiring, since Y is linear in each factor."""
+    cascade = law_cascade(text, semiring, dtype)
     (einsum,) = cascade.einsums
     factor = (einsum.product() or ())[operand]
     derived = verify(Adjoint("Y", operand)(cascade))
+    ring = SEMIRINGS[semiring]
+    inner = parse(f"cascade d(A[N]: {dtype}, B[N]: {dtype}) -> Y {{ Y = A[n] * B[n] over {ring} }}")
     for seed in range(4):
         arrays = law_inputs(derived, seed)
         forward = evaluate(cascade, {n: a for n, a in arrays.items() if n != "dY"})["Y"]
         (backward,) = evaluate(derived, arrays).values()
         assert backward.shape == arrays[factor.tensor].shape
-        assert np.sum(arrays["dY"] * forward) == np.sum(backward * arrays[factor.tensor])
+        paired = (arrays["dY"], forward), (backward, arrays[factor.tensor])
+        left, right = ({"A": a.ravel(), "B": b.ravel()} for a, b in paired)
+        got, want = evaluate(inner, right)["Y"], evaluate(inner, left)["Y"]
+        assert near(inner, left, got, want), (derived, arrays, got, want)
 
 
 def test_adjoints_are_refused() -> None:
     for text, match in (
         ("(A[N]: f64, B[J]: f64) -> Y { ranks J, I = N-J+1\n Y[i] = A[i+j] * B[j] }", "indices"),
-        ("(A[I]: f64, B[I]: f64) -> Y { Y[i] = A[i] * B[i] over max_plus }", "no sum of products"),
+        ("(A[I]: i64, B[I]: i64) -> Y { Y[i] = A[i] * B[i] over max_plus }", "laws of max_plus"),
+        ("(A[I]: f64, B[I]: f64) -> Y { Y[i] = A[i] * B[i] over max_times }", "laws of max_times"),
         ("(A[I]: f64, B[I]: f64) -> Y { Y[i] = exp(A[i]) * B[i] }", "needs a product"),
     ):
         with pytest.raises(PassError, match=match):

@@ -76,6 +76,8 @@ def load(parse: Parse, file: str | Path | None = None) -> Library:
     shipped = files(__package__ or "")
     sources = [(shipped.joinpath("fusemax.toml"), [shipped])]
     if file is not None:
+        if not isinstance(file, str | Path):
+            raise ArgumentError(f"file= is a path, not {file!r}")
         path = Path(file)
         if not path.is_file():
             raise ArgumentError(f"there is no file {str(file)!r}")

@@ -1,0 +1,62 @@
+"""Which keys serve a rotation: its own, or several whose steps add up to it."""
+
+from __future__ import annotations
+
+from collections.abc import Set
+
+from ...ir.errors import SlotError
+
+
+def powers_of_two(slots: int) -> tuple[int, ...]:
+    """The steps ±2^k modulo the slots: with keys for these, every rotation is possible."""
+    powers = [1 << k for k in range((slots - 1).bit_length())]
+    return tuple(sorted({*powers, *(slots - step for step in powers)}))
+
+
+def route(step: int, held: Set[int], slots: int) -> tuple[int, ...]:
+    """The steps of held keys whose rotations, one after another, are a rotation by `step`.
+
+    One where the step has its own key; else the non-adjacent form (fewest powers of two with
+    signs, SEAL's way) or the binary digits, whichever has its keys. All steps are in [0, slots).
+
+    >>> route(7, {1, 2, 4, 255}, 256)
+    (1, 2, 4)
+    >>> route(7, {8, 255}, 256)
+    (255, 8)
+
+    Raises:
+        SlotError: the keys for it are missing.
+    """
+    if step in held:
+        return (step,)
+    ways = (_signed_digits(step), _signed_digits(step - slots), _digits(step))
+    reduced = [tuple(part % slots for part in way) for way in ways]
+    possible = [way for way in reduced if all(part in held for part in way)]
+    if not possible:
+        raise SlotError(
+            f"there is no key for the rotation by {step}",
+            deduced=(f"it needs the key of step {step}, or those of {_named(reduced)}",),
+            passed=(f"keys for the steps {_named([sorted(held)])}",),
+            hint="ask the client for evaluation_keys with this step",
+        )
+    return min(possible, key=len)
+
+
+def _digits(step: int) -> list[int]:
+    return [1 << k for k in range(step.bit_length()) if step >> k & 1]
+
+
+def _signed_digits(step: int) -> list[int]:
+    """The non-adjacent form of a signed step."""
+    sign, rest, place, found = (-1 if step < 0 else 1), abs(step), 1, list[int]()
+    while rest:
+        if rest & 1:
+            digit = 2 - rest % 4
+            found.append(sign * digit * place)
+            rest -= digit
+        rest, place = rest >> 1, place << 1
+    return found
+
+
+def _named(ways: list[tuple[int, ...]] | list[list[int]]) -> str:
+    return " or ".join(", ".join(map(str, way[:12])) or "none" for way in map(list, ways))

@@ -1,0 +1,181 @@
+"""Ciphertexts and keys in files: versioned, checked, written whole or not at all, no pickle.
+
+A file is: the magic line, a version, the header's length and the header (JSON: what it is, of
+which engine, parameters and owner), the payload's length and the payload, and a SHA-256 of all
+that. The digest finds damage; it does not prove who wrote the file.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import secrets
+import struct
+from pathlib import Path
+from typing import Any, cast
+
+from ...ir.errors import ArgumentError
+from .engine import Ciphertext, EvaluationKeys
+from .params import Parameters
+
+_MAGIC = b"einloom-ckks\n"
+_VERSION = 1
+_MOST_HEADER = 1 << 20
+_DIGEST = 32
+
+
+def save(
+    path: str | Path,
+    engine: str,
+    parameters: Parameters,
+    item: Ciphertext | EvaluationKeys,
+    payload: bytes,
+) -> None:
+    """Write a ciphertext or evaluation keys whose payload an engine has made bytes of."""
+    if isinstance(item, Ciphertext):
+        kind = "ciphertext"
+        meta = {"level": item.level, "scale": item.scale.hex(), "size": item.size}
+    else:
+        kind = "evaluation keys"
+        meta = {"relinearization": item.relinearization, "steps": sorted(item.steps)}
+    _write(Path(path), kind, engine, parameters, {"owner": item.owner, **meta}, payload, 0o666)
+
+
+def save_secret(
+    path: str | Path, engine: str, parameters: Parameters, owner: str, payload: bytes
+) -> None:
+    """Write a secret key to a file that its owner alone may read."""
+    _write(Path(path), "secret key", engine, parameters, {"owner": owner}, payload, 0o600)
+
+
+def _write(
+    path: Path,
+    kind: str,
+    engine: str,
+    parameters: Parameters,
+    meta: dict[str, Any],
+    payload: bytes,
+    mode: int,
+) -> None:
+    about = {"kind": kind, "engine": engine, "parameters": parameters.to_json(), **meta}
+    header = json.dumps(about).encode()
+    body = b"".join(
+        (
+            _MAGIC,
+            struct.pack("<HI", _VERSION, len(header)),
+            header,
+            struct.pack("<Q", len(payload)),
+            payload,
+        )
+    )
+    # Beside its target: a rename is atomic within one file system alone.
+    beside = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+    handle = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(body)
+            file.write(hashlib.sha256(body).digest())
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(beside, path)
+    except BaseException:
+        os.unlink(beside)
+        raise
+
+
+def read(
+    path: str | Path, kind: str, engine: str, parameters: Parameters
+) -> tuple[dict[str, Any], bytes]:
+    """The header and payload of a file of this kind, engine and parameters.
+
+    Raises:
+        ArgumentError: it is another, of another version, cut short, or damaged.
+        OSError: it cannot be read.
+    """
+    meta, payload = _open(Path(path))
+    expected = {"kind": kind, "engine": engine, "parameters": parameters.to_json()}
+    for key, value in expected.items():
+        if meta.get(key) != value:
+            raise ArgumentError(
+                f"{path} is of another {key}",
+                passed=(f"the file's {key}: {meta.get(key)}", f"asked for: {value}"),
+            )
+    return meta, payload
+
+
+def read_parameters(path: str | Path) -> Parameters:
+    """The parameters that a file's content was made with.
+
+    Raises:
+        ArgumentError: the file is damaged or not of this format.
+    """
+    return Parameters.from_json(str(_open(Path(path))[0].get("parameters")))
+
+
+def _open(path: Path) -> tuple[dict[str, Any], bytes]:
+    data = path.read_bytes()
+    start = len(_MAGIC) + 6
+    if not data.startswith(_MAGIC) or len(data) < start:
+        raise ArgumentError(f"{path} is not a file of CKKS keys or ciphertexts")
+    version, length = struct.unpack_from("<HI", data, len(_MAGIC))
+    if version != _VERSION:
+        raise ArgumentError(
+            f"{path} is of version {version} of the format", deduced=(f"known is {_VERSION}",)
+        )
+    at = start + length
+    if length > _MOST_HEADER or len(data) < at + 8:
+        raise ArgumentError(f"{path} is cut short")
+    (size,) = struct.unpack_from("<Q", data, at)
+    end = at + 8 + size
+    if len(data) != end + _DIGEST:
+        raise ArgumentError(
+            f"{path} has another length than it says",
+            passed=(f"{len(data)} bytes, {end + _DIGEST} expected",),
+        )
+    if hashlib.sha256(memoryview(data)[:end]).digest() != data[end:]:
+        raise ArgumentError(f"{path} is damaged: its digest differs")
+    try:
+        meta: Any = json.loads(data[start:at])
+    except ValueError as error:
+        raise ArgumentError(f"{path} has a header that is no JSON") from error
+    if not isinstance(meta, dict):
+        raise ArgumentError(f"{path} has a header that says nothing")
+    return cast("dict[str, Any]", meta), data[at + 8 : end]
+
+
+def owner_of(meta: dict[str, Any]) -> str:
+    """Whose keys a header names."""
+    return str(meta.get("owner"))
+
+
+def ciphertext(meta: dict[str, Any], parameters: Parameters, payload: object) -> Ciphertext:
+    """The ciphertext that a header describes.
+
+    Raises:
+        ArgumentError: the description is not of a ciphertext of these parameters.
+    """
+    try:
+        level, size = int(meta["level"]), int(meta["size"])
+        scale = float.fromhex(meta["scale"])
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
+        raise ArgumentError("the header describes no ciphertext") from error
+    if not 0 <= level <= parameters.top_level or size not in (2, 3) or not 0 < scale < 2.0**1023:
+        raise ArgumentError("the header describes no ciphertext of these parameters")
+    return Ciphertext(owner_of(meta), level, scale, size, payload)
+
+
+def keys(meta: dict[str, Any], parameters: Parameters, payload: object) -> EvaluationKeys:
+    """The evaluation keys that a header describes.
+
+    Raises:
+        ArgumentError: the description is not of evaluation keys of these parameters.
+    """
+    try:
+        steps = frozenset(int(step) for step in meta["steps"])
+        relinearization = bool(meta["relinearization"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise ArgumentError("the header describes no evaluation keys") from error
+    if not all(0 < step < parameters.slots for step in steps):
+        raise ArgumentError("the header names steps that these parameters have not")
+    return EvaluationKeys(owner_of(meta), parameters, relinearization, steps, payload)
