@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from typing import Any
 
 import numpy as np
 import pytest
@@ -63,7 +64,7 @@ def test_an_empty_sum_beside_one_that_shares_a_rank(backend: str, shape: tuple[i
 )
 def test_nothing_is_out_of_range_where_nothing_is_read(backend: str, einsum: str) -> None:
     text = f"cascade f(B[N,S]: f64, C[S,N]: f64, X[T]: i64) -> Y {{ {einsum} }}"
-    arrays = {"B": np.zeros((0, 3)), "C": np.zeros((3, 0)), "X": np.array([7])}
+    arrays: dict[str, Any] = {"B": np.zeros((0, 3)), "C": np.zeros((3, 0)), "X": np.array([7])}
     expected = el.evaluate(text, **arrays)
     assert np.array_equal(el.compile(text, backend=backend)(**arrays), expected)
     arrays |= {"B": np.zeros((2, 3)), "C": np.zeros((3, 2))}
