@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from .errors import ArgumentError
+from .errors import ArgumentError, SlotError
 from .layouts import Array
 from .slot_verify import trace
-from .slots import PlainVector, SlotOp, SlotProgram
+from .slots import PlainVector, SlotOp, SlotOutput, SlotProgram
 
 
 def execute(
@@ -23,15 +23,32 @@ def execute(
         garbage: fills the slots of inputs of which their layout says nothing; None: with zeros.
 
     Raises:
-        SlotError, LevelError: the program breaks a rule, or an array has another shape.
+        SlotError, LevelError: the program breaks a rule, an array has another shape, or an output
+            does not hold what its layout says: copies that differ, or no 0 where it says 0.
         ArgumentError: an input is missing.
     """
     trace(program)
     values = run_vectors(program, packed_inputs(program, inputs, garbage), inputs)
-    return {
-        output.name: output.layout.unpack([values[value] for value in output.values])
-        for output in program.outputs
-    }
+    return {output.name: _unpacked(output, values) for output in program.outputs}
+
+
+def _unpacked(output: SlotOutput, values: list[Array]) -> Array:
+    """The array that an output's vectors hold, once every slot that its layout speaks of agrees."""
+    vectors = np.stack([values[value] for value in output.values])
+    array = output.layout.unpack(vectors)
+    error: Array = np.abs(vectors - output.layout.pack(array))
+    said = (output.layout.table() >= 0) | output.layout.zero
+    wrong = said & (error > 1e-9 * np.abs(vectors).max(initial=0.0))
+    if wrong.any():
+        vector, slot = (int(at[0]) for at in np.nonzero(wrong))
+        raise SlotError(
+            f"output {output.name} does not hold what its layout says in slot {slot} "
+            f"of vector {vector}",
+            deduced=(f"it holds {vectors[vector, slot]}",),
+            passed=(f"output {output}",),
+            hint="a mask is missing, or the layout should leave the rest open: zero=False",
+        )
+    return array
 
 
 def packed_inputs(
@@ -43,9 +60,13 @@ def packed_inputs(
         raise ArgumentError(f"no array is given for {', '.join(missing)}")
     vectors: list[Array] = []
     for each in program.inputs:
+        given = np.asarray(inputs[each.name])
+        if given.shape != each.shape:
+            raise SlotError(
+                f"{each.name} has shape {each.shape}, and an array of {given.shape} was given"
+            )
         if each.layout is None:
             continue
-        given = np.asarray(inputs[each.name])
         packed = each.layout.pack(given, np.complex128 if given.dtype.kind == "c" else np.float64)
         if garbage is not None and not each.layout.zero:
             noise = np.asarray(garbage.uniform(-9.0, 9.0, packed.size)).reshape(packed.shape)
