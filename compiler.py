@@ -12,7 +12,7 @@ from einloom.frontend.subscripts import Subscripts, parse_subscripts, to_cascade
 from einloom.ir import interpreter
 from einloom.ir.cascade import Cascade
 from einloom.ir.dtypes import I64, U64, DType, as_dtype, promote
-from einloom.ir.errors import ArgumentError, OperandError
+from einloom.ir.errors import ArgumentError, OperandError, OutOfMemoryError
 from einloom.ir.infer import infer_sizes
 from einloom.ir.verify import verify
 from einloom.passes.base import Pipeline
@@ -180,12 +180,15 @@ def evaluate(
         The output; with several outputs, or with `keep`, a dict of arrays by name.
 
     Raises:
-        EinloomError: the inputs do not fit the Cascade.
+        EinloomError: the inputs do not fit the Cascade, or memory its tensors.
     """
     cascade = sized(as_cascade(cascade), sizes)
     if isinstance(keep, str) or not isinstance(keep, Sequence):
         raise OperandError(f"keep= is a list of names, not {keep!r}")
-    results = interpreter.evaluate(cascade, arrays, keep)
+    try:
+        results = interpreter.evaluate(cascade, arrays, keep)
+    except MemoryError:
+        raise OutOfMemoryError(f"there is no memory for the tensors of {cascade.name}") from None
     return results if keep or len(results) > 1 else results[cascade.outputs[0]]
 
 

@@ -23,8 +23,14 @@ from einloom.backends.base import Array, Call, Kernel
 from einloom.backends.registry import backend_form, kernel_class
 from einloom.ir.cascade import Cascade, TensorDecl
 from einloom.ir.dtypes import DType
-from einloom.ir.einsum import Einsum
-from einloom.ir.errors import ArgumentError, OperandError, OutOfMemoryError, UnsupportedError
+from einloom.ir.einsum import Access, Einsum
+from einloom.ir.errors import (
+    ArgumentError,
+    OperandError,
+    OutOfMemoryError,
+    RankError,
+    UnsupportedError,
+)
 from einloom.passes.base import Pipeline, Step
 
 Shape: TypeAlias = tuple[int, ...]
@@ -48,6 +54,9 @@ def unit_axis(array: Array) -> int | None:
             best = axis
     return best
 
+
+#: So many points of a call are gone through again to explain what was wrong with it.
+_EXPLAINED = 1_000_000
 
 #: From a backend's name, and the axis of unit stride of each input and output, to a kernel.
 Kernels: TypeAlias = "dict[tuple[str, tuple[int | None, ...]], Kernel]"
@@ -112,6 +121,12 @@ class Specialisation:
 
     def bind(self, backend: str, inputs: Sequence[Array], outputs: Sequence[Array]) -> Call:
         """A call for exactly this signature; on the NumPy backend where `backend` cannot."""
+        call = self._bind(backend, inputs, outputs)
+        reads = (access for einsum in self.cascade.einsums for access in einsum.reads())
+        gathers = any(isinstance(index, Access) for access in reads for index in access.indices)
+        return partial(self._explained, call) if gathers else call
+
+    def _bind(self, backend: str, inputs: Sequence[Array], outputs: Sequence[Array]) -> Call:
         if backend == "numpy":
             return self.kernel("numpy", ()).bind(inputs, outputs)
         host = next((dtype for dtype in self.dtypes.values() if dtype.is_host_only), None)
@@ -121,7 +136,24 @@ class Specialisation:
             layouts = tuple(unit_axis(array) for array in (*inputs, *outputs))
             return self.kernel(backend, layouts).bind(inputs, outputs)
         except UnsupportedError as error:
-            return _counted(f"{backend}: {error.message}", self.bind("numpy", inputs, outputs))
+            return _counted(f"{backend}: {error.message}", self._bind("numpy", inputs, outputs))
+
+    def _explained(self, call: Call, *arrays: Array) -> None:
+        """The call; where it reads out of range, the interpreter says which read did.
+
+        Native code tells no more than that some read was. If there is much to go through, that is
+        all there is to say.
+        """
+        try:
+            call(*arrays)
+        except RankError:
+            from einloom.ir.interpreter import evaluate
+            from einloom.passes.analysis.cost import cost
+
+            if (cost(self.cascade, self.sizes).points.number or 0) <= _EXPLAINED:
+                names = [decl.name for decl in self.cascade.inputs]
+                evaluate(self.cascade, dict(zip(names, arrays, strict=False)))
+            raise
 
     def given(
         self, backend: str, constants: Mapping[str, Array]

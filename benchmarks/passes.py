@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import partial
 
-from einloom.compiler import parse
 from einloom.reports import count_passes
 
-from .chains import chain, slope
+from .chains import chain, parse, slope
 from .measure import Row, Table, timed
 
 

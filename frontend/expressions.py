@@ -53,7 +53,11 @@ def resolve_shape(expr: Expr, known: Collection[str]) -> int | RankExpr | Quotie
     if isinstance(inner, Infix) and inner.symbol == "//":
         dividend, divisor = (resolve_size(arg, known) for arg in inner.args)
         if divisor.constant is not None and divisor.constant < 1:
-            raise ResolveError("a size is divided by a positive one", span=inner.args[1].span)
+            raise ResolveError(
+                "a size is divided by a positive one",
+                span=inner.args[1].span,
+                hint="such as `(H-R)//2 + 1`",
+            )
         return Quotient(dividend, divisor, offset)
     shape = resolve_size(expr, known)
     return shape if shape.constant is None else shape.constant

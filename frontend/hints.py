@@ -15,6 +15,7 @@ CHARACTERS = {
     "@": "write matrix products out: `C[i,k] = A[i,j] * B[j,k]`",
     "!": "write ~ for not, != for unequal",
     "\\": "an Einsum stands on one line; name its parts in Einsums of their own",
+    "$": "a name is letters, digits and _",
     "?": "write select(condition, a, b)",
     **dict.fromkeys("0123456789", "a number ends where a name begins: write 2*x"),
 }
@@ -95,9 +96,22 @@ CASCADE = {
         *_body("Y[i]: = A[i]", "Y[i]: 32 = A[i]"),
     ),
     "an equality is written ==": _body("Y[i] = A[i] where i = 2", "Y[i] = A[i] = A[i]"),
-    "a definition is `Y[i] = ...`": _body(
-        *("Y[i] A[i]", "Y[i] += A[i]", "Y[i] == A[i]", "Y(i) = A[i]", "2 = A[i]", "= A[i]"),
-        *("-Y[i] = A[i]", "[i] = A[i]", "(Y[i]) = A[i]", "Y[i] -> A[i]", "Y[i] -= A[i]"),
+    "a definition is `Y[i] = ...`": (
+        *_body("Y[i] A[i]", "Y[i] += A[i]", "Y[i] == A[i]", "Y(i) = A[i]", "2 = A[i]", "= A[i]"),
+        *_body("-Y[i] = A[i]", "[i] = A[i]", "(Y[i]) = A[i]", "Y[i] -> A[i]", "Y[i] -= A[i]"),
+        "cascade f(A[I]) -> Y { = A[i] }",
+    ),
+    "an Einsum has one right side; those of a cascade stand on a line each": _body(
+        "Y[i] = A[i], A[i]", "Y[i] = A[i] over max_plus, A[i]"
+    ),
+    "a cascade, `op`, `semiring` and `use` begin a line": (
+        "cascade f(A[I]) -> Y { Y = A[i] } cascade",
+        "op f(a) = a op",
+        "semiring t(max, add, -inf, 0) cascade",
+        'use "a.ein" cascade',
+    ),
+    "a filter stands after the expression: `Y[i] = A[i,j] where i < j`": _body(
+        "Y[i] = A[i where i < 2]", "Y[i] = (A[i] where i < 2)", "Y[i] = max(A[i] where i < 2)"
     ),
     "a bracket that was opened needs its `]`": _body(
         *("Y[i] = A[i)", "Y[i] = A[i,j)", "Y[i] = A[i else 0)", "Y[i) = A[i]"),

@@ -13,6 +13,7 @@ from ..ir.cascade import Cascade, TensorDecl
 from ..ir.einsum import PLACES, Access, Einsum, Map, Reduce, addends, free_variables, walk
 from ..ir.einsum import Expr as Node
 from ..ir.errors import RankError, ResolveError
+from ..ir.filters import check_filter
 from ..ir.operators import SEMIRINGS, Semiring, reduction_name
 from ..ir.ranks import Partition, Rank, RankExpr
 from ..ir.source import Span
@@ -20,7 +21,6 @@ from ..ir.verify import verify
 from . import syntax
 from .budget import Budget
 from .expressions import resolve_expr, resolve_index, resolve_number, resolve_shape, resolve_size
-from .filters import check_filter
 from .inline import Caller
 from .scope import EMPTY, PLAIN, SIZE, VARIABLE, Library, Scope, new_name, read_dtype, similar
 from .sizes import check_reads, deduce

@@ -96,6 +96,13 @@ def _solve_shapes(cascade: Cascade, sizes: dict[str, int], passed: tuple[str, ..
                 span=rank.span,
                 passed=passed,
             )
+        if value >= 2**63:
+            raise RankError(
+                f"the extent of rank {rank.name} does not fit in 64 bits",
+                span=rank.span,
+                deduced=(f"{rank} = {value}",),
+                passed=passed,
+            )
     for rank in cascade.ranks:
         if rank.name not in sizes:
             raise RankError(

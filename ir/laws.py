@@ -48,7 +48,8 @@ def refute_operator(op: UserOperator) -> Refuted | None:
     What rewrites rely on wherever the operator stands has to hold of every value: of NaN and
     infinities, and of the integers that wrap. An identity is one of numbers, NaN aside;
     `distributes_over` and `inverse` are laws of finite numbers, as they are of `*` and `+`. An
-    operator that declares no dtype is tried on floats, integers and bools, where it keeps the type.
+    operator that declares no dtype is tried on floats, integers and bools, where it keeps the type;
+    a parameter that declares none beside one that does, on the dtype of that one.
     """
     if not (op.laws or op.identity or op.named):
         return None
@@ -58,8 +59,9 @@ def refute_operator(op: UserOperator) -> Refuted | None:
 @lru_cache(maxsize=256)
 def _tried(op: UserOperator) -> Refuted | None:
     typed = [parameter.dtype for parameter in op.parameters]
-    if any(typed):
-        return _refuted(op, [dtype or F64 for dtype in typed])
+    declared = next(filter(None, typed), None)
+    if declared is not None:  # laws put either operand in the other's place
+        return _refuted(op, [dtype or declared for dtype in typed])
     first, *rest = [dtype for dtype in (F64, I64, U8, BOOL) if _keeps(op, dtype)] or [F64]
     found = _refuted(op, [first, first])
     order = replace(op, identity=None, distributes_over=(), inverse=None)

@@ -141,7 +141,8 @@ def _check_definition(einsums: list[Einsum]) -> None:
                 hint=f"it has the starts {ranges} there, each once, the other indices alike",
             )
         seen.add(at)
-    choices = [(*range(lag), None) for lag in along.values()]
+    # No further than to a start that cannot be there: a step may be by any number.
+    choices = [(*range(min(lag, len(starts) + 1)), None) for lag in along.values()]
     for place in itertools.product(*choices):
         if place not in seen and set(place) != {None}:
             raise _no_start(last, place, steps)

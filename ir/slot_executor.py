@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,7 +10,7 @@ import numpy as np
 from .errors import ArgumentError, SlotError
 from .layouts import Array
 from .slot_verify import trace
-from .slots import PlainVector, SlotOp, SlotProgram
+from .slots import PlainVector, SlotInput, SlotOp, SlotOutput, SlotProgram
 
 
 def execute(
@@ -23,28 +23,46 @@ def execute(
         garbage: fills the slots of inputs of which their layout says nothing; None: with zeros.
 
     Raises:
-        SlotError, LevelError: the program breaks a rule, or an array has another shape.
+        SlotError, LevelError: the program breaks a rule, an array has another shape, or an output
+            does not hold what its layout says: copies that differ, or no 0 where it says 0.
         ArgumentError: an input is missing.
     """
     trace(program)
     vectors = packed_inputs(program, inputs, garbage)
     values = run_vectors(program, vectors, plain_inputs(program, inputs))
-    return {
-        output.name: output.layout.unpack([values[value] for value in output.values])
-        for output in program.outputs
-    }
+    return {output.name: _unpacked(output, values) for output in program.outputs}
+
+
+def _unpacked(output: SlotOutput, values: list[Array]) -> Array:
+    """The array that an output's vectors hold, once every slot that its layout speaks of agrees."""
+    vectors = np.stack([values[value] for value in output.values])
+    array = output.layout.unpack(vectors)
+    error: Array = np.abs(vectors - output.layout.pack(array))
+    said = (output.layout.table() >= 0) | output.layout.zero
+    wrong = said & (error > 1e-9 * np.abs(vectors).max(initial=0.0))
+    if wrong.any():
+        vector, slot = (int(at[0]) for at in np.nonzero(wrong))
+        raise SlotError(
+            f"output {output.name} does not hold what its layout says in slot {slot} "
+            f"of vector {vector}",
+            deduced=(f"it holds {vectors[vector, slot]}",),
+            passed=(f"output {output}",),
+            hint="a mask is missing, or the layout should leave the rest open: zero=False",
+        )
+    return array
 
 
 def packed_inputs(
     program: SlotProgram, inputs: Mapping[str, Any], garbage: np.random.Generator | None = None
 ) -> list[Array]:
     """The vectors of the encrypted inputs, in order; arguments and errors as for `execute`."""
-    _given([each.name for each in program.inputs if each.layout is not None], inputs)
+    encrypted = [each for each in program.inputs if each.layout is not None]
+    arrays = _arrays(encrypted, inputs)
     vectors: list[Array] = []
     for each in program.inputs:
         if each.layout is None:
             continue
-        given = np.asarray(inputs[each.name])
+        given = arrays[each.name]
         packed = each.layout.pack(given, np.complex128 if given.dtype.kind == "c" else np.float64)
         if garbage is not None and not each.layout.zero:
             noise = np.asarray(garbage.uniform(-9.0, 9.0, packed.size)).reshape(packed.shape)
@@ -55,19 +73,21 @@ def packed_inputs(
 
 def plain_inputs(program: SlotProgram, inputs: Mapping[str, Any]) -> dict[str, Array]:
     """The plaintext inputs by name; errors as for `execute`."""
-    plain = {each.name: each.shape for each in program.inputs if each.layout is None}
-    _given(plain, inputs)
-    arrays = {name: np.asarray(inputs[name]) for name in plain}
-    for name, array in arrays.items():
-        if array.shape != plain[name]:
-            raise SlotError(f"{name} has the shape {array.shape}, and {plain[name]} is wanted")
-    return arrays
+    return _arrays([each for each in program.inputs if each.layout is None], inputs)
 
 
-def _given(names: Iterable[str], inputs: Mapping[str, Any]) -> None:
-    missing = [name for name in names if name not in inputs]
+def _arrays(wanted: Sequence[SlotInput], inputs: Mapping[str, Any]) -> dict[str, Array]:
+    missing = [each.name for each in wanted if each.name not in inputs]
     if missing:
         raise ArgumentError(f"no array is given for {', '.join(missing)}")
+    arrays = {each.name: np.asarray(inputs[each.name]) for each in wanted}
+    for each in wanted:
+        shape = arrays[each.name].shape
+        if shape != each.shape:
+            raise SlotError(
+                f"{each.name} has shape {each.shape}, and an array of {shape} was given"
+            )
+    return arrays
 
 
 def run_vectors(

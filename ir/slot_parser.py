@@ -202,8 +202,9 @@ class _Parser:
 
     def _gather(self) -> Gather:
         name = self._name()
-        reads = name != "ones"
         self.expect("{")
+        # `ones{3<-0}` reads a tensor of that name
+        reads = name != "ones" or self.tokens[min(self.at + 1, len(self.tokens) - 1)][0] == "<-"
         boxes: list[Box] = []
         while not self._accept("}"):
             if boxes:

@@ -7,9 +7,12 @@ values are known to have the same scale before the primes are.
 
 from __future__ import annotations
 
+import cmath
 import math
 from dataclasses import dataclass
 from typing import TypeAlias
+
+import numpy as np
 
 from .errors import EinloomError, LevelError, SlotError
 from .slots import (
@@ -80,6 +83,8 @@ def trace(program: SlotProgram) -> tuple[State, ...]:
 def _check_form(program: SlotProgram) -> None:
     if program.slots < 1 or program.slots & (program.slots - 1):
         raise SlotError(f"the number of slots is a power of two, not {program.slots}")
+    if program.levels < 0:
+        raise LevelError(f"{program.name} has {program.levels} levels")
     ends: tuple[SlotInput | SlotOutput, ...] = (*program.inputs, *program.outputs)
     names = [each.name for each in ends]
     for name in names:
@@ -94,6 +99,11 @@ def _check_form(program: SlotProgram) -> None:
                 f"{each.name} has vectors of {layout.slots} slots, the program of {program.slots}"
             )
         layout.table()
+    for given in program.inputs:
+        if given.layout is not None and given.layout.shape != given.shape:
+            raise SlotError(
+                f"{given.name} has shape {given.shape}, but its layout is of {given.layout.shape}"
+            )
     for output in program.outputs:
         if len(output.values) != output.layout.vectors:
             raise SlotError(
@@ -106,9 +116,13 @@ def _check_form(program: SlotProgram) -> None:
 
 
 def _check_plain(number: int, plain: PlainVector, sizes: dict[str, int], slots: int) -> None:
+    if not cmath.isfinite(plain.value):
+        raise SlotError(f"plain {number} is not finite", passed=(str(plain),))
     for factor in plain.factors:
         if factor.tensor is not None and factor.tensor not in sizes:
             raise SlotError(f"plain {number} reads {factor.tensor}, which is no plaintext input")
+        if any(count < 1 for box in factor.boxes for count, _, _ in box.steps):
+            raise SlotError(f"plain {number} has a box without slots", passed=(str(plain),))
         for box in factor.boxes:
             low, high = _range(box.slot, [(count, stride) for count, stride, _ in box.steps])
             first, last = _range(box.element, [(count, step) for count, _, step in box.steps])
@@ -122,6 +136,9 @@ def _check_plain(number: int, plain: PlainVector, sizes: dict[str, int], slots: 
                     f"of the {sizes[factor.tensor]} of {factor.tensor}",
                     passed=(str(plain),),
                 )
+        filled = [box.places()[0] for box in factor.boxes]
+        if filled and len(np.unique(np.concatenate(filled))) < sum(map(len, filled)):
+            raise SlotError(f"plain {number} fills a slot twice", passed=(str(plain),))
 
 
 def _range(start: int, steps: list[tuple[int, int]]) -> tuple[int, int]:

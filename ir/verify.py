@@ -100,7 +100,7 @@ def verify(cascade: Cascade) -> Cascade:
         if name not in arity or name in inputs:
             _fail(f"the output {name} is not defined by an Einsum", cascade.span)
     if len(set(cascade.outputs)) < len(cascade.outputs):
-        _fail("an output is named twice", cascade.span)
+        _fail("an output is named twice", cascade.span, "leave one out: an output is given once")
     return cascade
 
 
@@ -122,7 +122,11 @@ def _verify_ranks(cascade: Cascade) -> set[str]:
         if rank.name in ranks:
             _fail(f"rank {rank.name} is declared twice", rank.span)
         if isinstance(rank.shape, int) and rank.shape < 0:
-            _fail(f"rank {rank.name} has the negative extent {rank.shape}", rank.span)
+            _fail(
+                f"rank {rank.name} has the negative extent {rank.shape}",
+                rank.span,
+                "an extent is 0 or more",
+            )
         if isinstance(rank.shape, int) and rank.shape not in _SIGNED:
             _fail(f"the extent of rank {rank.name} does not fit in 64 bits", rank.span)
         ranks.add(rank.name)
@@ -330,7 +334,12 @@ def _verify_expr(expr: Expr, bound: set[str], arity: dict[str, int], ranks: set[
             # A reduction's variable means nothing outside it, so it must not be bound there too.
             for variable in node.variables:
                 if variable in inside:
-                    _fail(f"{variable} is reduced, and bound outside as well", node.span)
+                    _fail(
+                        f"{variable} is reduced, and bound outside as well",
+                        node.span,
+                        "take a second variable over the same rank: "
+                        f"`ranks N = {variable.upper()}`, and n here",
+                    )
             inside = inside.union(node.variables)
         else:
             _verify_literal(node, None)

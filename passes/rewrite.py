@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import reduce
 from typing import ClassVar, TypeAlias
 
 from ..ir.cascade import Cascade
@@ -19,8 +20,9 @@ from ..ir.einsum import (
 )
 from ..ir.einsum import Law as OperatorLaw
 from ..ir.errors import PassError
-from ..ir.operators import laws_of
+from ..ir.operators import is_chain, laws_of
 from ..ir.ranks import RankExpr
+from ..ir.source import Span
 from .base import Pass
 from .scope import Scope
 from .scope import needed_for as needed_for
@@ -33,12 +35,19 @@ def has_law(op: Op, *laws: OperatorLaw) -> bool:
     return op not in PLACES and laws_of(op) >= set(laws)
 
 
+def joined(op: Op, args: Sequence[Expr], span: Span | None = None) -> Expr:
+    """`a op b op ...`: one Map where the operator is a chain, else Maps of two, from the left."""
+    if len(args) > 1 and is_chain(op):
+        return Map(op, tuple(args), span=span)
+    return reduce(lambda left, right: Map(op, (left, right), span=span), args)
+
+
 def product(
     whole: Einsum, output: Access, factors: tuple[Expr, ...], summed: tuple[str, ...]
 ) -> Einsum:
     """A product of these factors over the semiring of `whole`, with no dtype said."""
     ring, span = whole.ring, whole.span
-    body: Expr = factors[0] if len(factors) == 1 else Map(ring.mul, factors, span=span)
+    body = joined(ring.mul, factors, span)
     expr = Reduce(ring.add, summed, body, span=span) if summed else body
     return Einsum(output, expr, whole.semiring, span=span)
 

@@ -151,6 +151,15 @@ def test_a_result_that_no_memory_holds(backend: str, extent: int) -> None:
     assert isinstance(caught.value, el.EinloomError)
 
 
+def test_extents_that_the_definition_cannot_hold() -> None:
+    text = "cascade f(A[I]: f64) -> Y {{\n  ranks N = {}, K = N*N\n  Y[n] = n + A[0]\n}}"
+    with pytest.raises(el.EinloomError, match="extent of rank K does not fit in 64 bits"):
+        el.evaluate(text.format(2**33), A=[1.0])
+    with pytest.raises(el.EinloomError, match="no memory for the tensors of f") as caught:
+        el.evaluate(text.format(2**50).replace(", K = N*N", ""), A=[1.0])
+    assert isinstance(caught.value, MemoryError)
+
+
 def test_a_failed_call_writes_nothing() -> None:
     out = np.full((2, 4), 7.0)
     for bad in (np.ones((4, 4)), np.ones((3, 5)), np.array([["a"] * 4] * 3)):

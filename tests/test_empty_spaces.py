@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from typing import Any
 
 import numpy as np
 import pytest
@@ -48,3 +49,24 @@ def test_an_empty_sum_beside_one_that_shares_a_rank(backend: str, shape: tuple[i
     text = "cascade f(A[J]: f64, B[J,K]: f64) -> Y { Y[] = (sum[j] A[j]) + sum[j,k] B[j,k] }"
     arrays = [np.ones(shape[0]), np.ones(shape)]
     assert el.compile(text, backend=backend)(*arrays) == shape[0] * (1 + shape[1])
+
+
+@pytest.mark.parametrize("backend", ["llvm", "numpy"])
+@pytest.mark.parametrize(
+    "einsum",
+    [
+        "Y[n] = B[n,X[0]]",
+        "Y[n,t] = B[n,X[t]]",
+        "Y[t] = max[n] B[n,X[t]]",
+        "Y[t] = max[n] C[X[t],n]",
+        "Y = B[n,X[0]]",
+    ],
+)
+def test_nothing_is_out_of_range_where_nothing_is_read(backend: str, einsum: str) -> None:
+    text = f"cascade f(B[N,S]: f64, C[S,N]: f64, X[T]: i64) -> Y {{ {einsum} }}"
+    arrays: dict[str, Any] = {"B": np.zeros((0, 3)), "C": np.zeros((3, 0)), "X": np.array([7])}
+    expected = el.evaluate(text, **arrays)
+    assert np.array_equal(el.compile(text, backend=backend)(**arrays), expected)
+    arrays |= {"B": np.zeros((2, 3)), "C": np.zeros((3, 2))}
+    with pytest.raises(el.EinloomError, match=r"read|out of range"):
+        el.compile(text, backend=backend)(**arrays)

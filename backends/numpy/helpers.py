@@ -41,20 +41,21 @@ def gather(array, indices, fill=None, scope=()):
     """array[indices], for integer arrays that broadcast together.
 
     Outside of the array stands `fill`; without one, to reach there is an IndexError. `scope` has
-    the extents of the loops around: if one is 0, nothing is read.
+    the extents of the loops around: if one is 0, or one of the result, nothing is read.
     """
     indices = [np.asarray(index) for index in indices]
+    shape = np.broadcast_shapes(*(index.shape for index in indices))
+    shape += array.shape[len(indices) :]
+    nothing = 0 in scope or 0 in shape
     inside, places = np.True_, []
     for index, extent in zip(indices, array.shape):
         valid = (index >= 0) & (index < extent)
-        if fill is None and 0 not in scope and not valid.all():
+        if fill is None and not nothing and not valid.all():
             reach = f"{index.min()}..{index.max()}"
             raise IndexError(f"an axis of extent {extent} is read at {reach}")
         inside = inside & valid
         places.append(np.where(valid, index, 0))
     if array.size == 0:
-        shape = np.broadcast_shapes(*(index.shape for index in indices))
-        shape += array.shape[len(indices) :]
         return np.full(shape, np.asarray(0 if fill is None else fill).astype(array.dtype))
     found = array[tuple(places)]
     if fill is None:

@@ -27,7 +27,8 @@ def einhops(problem: Problem, slots: int) -> SlotProgram:
     """The SlotProgram of a product, by EinHops' six steps.
 
     Raises:
-        UnsupportedError: a variable is repeated or broadcast, which EinHops gets wrong in silence.
+        UnsupportedError: a variable is repeated or broadcast, which EinHops gets wrong in silence,
+            or goes over a part of an axis alone.
         SlotError: all padded variables together do not fit the slots.
     """
     terms, output = _validated(problem)  # 1
@@ -71,6 +72,15 @@ def _validated(problem: Problem) -> tuple[list[list[str]], list[str]]:
                 span=access.span,
                 passed=(f"shape: {problem.shapes[access.tensor]}",),
             )
+        shape = problem.shapes[access.tensor]
+        for v, length in zip(variables, shape, strict=True):
+            if problem.sizes[v] != length:
+                raise UnsupportedError(
+                    f"{v} goes over {problem.sizes[v]} of the {length} of {access.tensor}: "
+                    "EinHops reads whole axes",
+                    span=access.span,
+                    passed=(f"shape: {shape}",),
+                )
         terms.append(list(variables))
     output = terms.pop()
     missing = [v for v in output if not any(v in term for term in terms)]

@@ -84,7 +84,7 @@ def _stage(digits: tuple[Digit, ...], parts: tuple[tuple[int, int], ...], slots:
 @lru_cache(maxsize=4096)
 def stages(digits: tuple[Digit, ...], most: int, slots: int) -> tuple[Stage, ...] | None:
     """The stages with the fewest rotations, at most so many; None if none will do."""
-    if all(digit.source == digit.target for digit in digits):
+    if all(digit.source == digit.target or digit.extent == 1 for digit in digits):
         return ()
     if most == 0:
         return None

@@ -8,7 +8,7 @@ orders are tried, with exact and power-of-two extents; the fewest key switches w
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import permutations
 from typing import Literal as OneOf
@@ -148,13 +148,7 @@ class _Packing:
             if value is None:
                 return None
             values.append(value)
-        while len(values) > 1:
-            pairs = [values[at : at + 2] for at in range(0, len(values), 2)]
-            values = [build.mul(*pair) if len(pair) == 2 else pair[0] for pair in pairs]
-        (value,) = values
-        if plains:
-            factors = tuple(factor for plain in plains for factor in plain.factors)
-            value = build.mul_plain(value, PlainVector(factors))
+        value = _product(build, values, plains)
         kept = _variables(problem.output, problem)
         for v in self.order:
             if v not in kept:
@@ -172,7 +166,7 @@ class _Packing:
         reads = [factor for factor in problem.factors if factor.tensor == name]
         variables = _variables(reads[0], problem)
         plain = len(reads) == 1 and len(set(variables)) == len(variables)
-        if self.layout == "row-major" or not plain:
+        if self.layout == "row-major" or not plain or self._partly(reads[0]):
             return row_major(shape, self.slots)
         pieces = [Piece(problem.sizes[v], strides[v]) for v in self.order if v not in variables]
         for axis, index in enumerate(reads[0].indices):
@@ -197,12 +191,21 @@ class _Packing:
         value = moved(build, value, digits, plan)
         missing = [v for v in self.order if v not in source and sizes[v] > 1]
         repeated = len(source) < len(_variables(factor, self.problem))
-        if missing and not plan and (repeated or not layout.zero):
+        if missing and not plan and (repeated or self._partly(factor) or not layout.zero):
             at = places([(digit.extent, digit.target) for digit in digits])
             value = build.mul_plain(value, ones_at(at))
         for v in missing:
             value = _summed(build, value, -strides[v], sizes[v])
         return value
+
+    def _partly(self, factor: Access) -> bool:
+        """Whether an axis is longer than what is read of it."""
+        shape = self.problem.shapes[factor.tensor]
+        return any(
+            shape[axis] != self.problem.sizes[v]
+            for axis, index in enumerate(factor.indices)
+            for v in index.variables()
+        )
 
     def _lies(self, factor: Access, layout: Layout, strides: Mapping[str, int]) -> bool:
         """Whether a free layout has put it where it is needed."""
@@ -251,6 +254,18 @@ class _Packing:
             at = places([(digit.extent, digit.target) for digit in digits])
             value = build.mul_plain(value, ones_at(np.asarray(at)))
         return build.program([(output.tensor, layout, [value])])
+
+
+def _product(build: Builder, values: list[int], plains: Sequence[PlainVector]) -> int:
+    """A balanced tree; what is in the clear joins the first value that has no other."""
+    factors = tuple(factor for plain in plains for factor in plain.factors)
+    left: list[PlainVector] = [PlainVector(factors)] if plains else []
+    while len(values) > 1:
+        pairs = [values[at : at + 2] for at in range(0, len(values), 2)]
+        if len(pairs[-1]) == 1 and left:
+            pairs[-1] = [build.mul_plain(pairs[-1][0], left.pop())]
+        values = [build.mul(*pair) if len(pair) == 2 else pair[0] for pair in pairs]
+    return build.mul_plain(values[0], left.pop()) if left else values[0]
 
 
 def _summed(build: Builder, value: int, stride: int, extent: int) -> int:

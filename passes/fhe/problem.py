@@ -9,6 +9,7 @@ from ...ir.cascade import Cascade
 from ...ir.einsum import Access
 from ...ir.errors import ArgumentError, UnsupportedError
 from ...ir.infer import infer_sizes
+from ...ir.ranks import RankExpr
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +32,12 @@ class Problem:
         return tuple(dict.fromkeys(factor.tensor for factor in self.factors))
 
 
+def _variables(index: RankExpr | Access) -> tuple[str, ...]:
+    if isinstance(index, Access):
+        return tuple(v for inner in index.indices for v in _variables(inner))
+    return tuple(index.variables())
+
+
 def problem_of(
     cascade: Cascade, shapes: Mapping[str, Sequence[int]], secret: Collection[str] | None = None
 ) -> Problem:
@@ -40,8 +47,8 @@ def problem_of(
         secret: the inputs that are encrypted; None: all of them.
 
     Raises:
-        UnsupportedError: it is more than one product over the sum_product semiring, or nothing
-            in it is encrypted.
+        UnsupportedError: it is more than one product over the sum_product semiring, it sums over a
+            variable that no factor has, or nothing in it is encrypted.
         ArgumentError: `secret` names no input.
         RankError: the shapes do not fit.
     """
@@ -60,6 +67,14 @@ def problem_of(
         raise UnsupportedError(
             f"{einsum.name} is no product summed over sum_product", span=einsum.span
         )
+    read = {v for factor in factors for index in factor.indices for v in _variables(index)}
+    for v in einsum.reduced:
+        if v not in read:
+            raise UnsupportedError(
+                f"{einsum.name} is summed over {v}, which no factor has",
+                span=einsum.span,
+                hint=f"multiply by a plaintext input of the shape [{v.upper()}] that holds ones",
+            )
     extents = infer_sizes(cascade, shapes)
     sizes = {rank.lower(): size for rank, size in extents.items()}
     found = {name: tuple(shapes[name]) for name in names}

@@ -14,6 +14,7 @@ from ...ir.ranks import RankExpr
 from ..rewrite import (
     distinct,
     has_law,
+    joined,
     named,
     operands,
     product,
@@ -59,7 +60,7 @@ def distribute(einsum: Einsum, scope: Scope) -> tuple[Einsum, ...] | None:
             part = product(einsum, output, read, sum_order(einsum.reduced, read))
             made.append(scope.intermediate(einsum, part))
         scope.define(*made)
-        total = Map(ring.add, tuple(part.output for part in made), span=einsum.span)
+        total = joined(ring.add, [part.output for part in made], einsum.span)
         whole = Einsum(einsum.output, total, einsum.semiring, span=einsum.span)
         return *made, scope.stored(whole, scope.dtype(einsum))
     return None

@@ -21,7 +21,7 @@ from ...ir.einsum import (
     UserOperator,
     walk,
 )
-from ...ir.errors import UnsupportedError
+from ...ir.errors import PassError, UnsupportedError
 from ...ir.infer import einsum_dtype, expr_dtype, known_dtypes, otherwise_as, strong
 from ...ir.lift import lift
 from ...ir.operators import identity_of, laws_of
@@ -51,6 +51,7 @@ class Plain(Pass):
     text's own needs its `associative`.
 
     Raises:
+        PassError: the dtype of an input is not known.
         UnsupportedError: such a reduction is not associative; an operator's body grows too long.
     """
 
@@ -59,6 +60,7 @@ class Plain(Pass):
     def __call__(self, cascade: Cascade) -> Cascade:
         if not needs_plain(cascade):
             return cascade
+        _check_types(cascade)
         cascade = partitions.expand(cascade)
         writer = _Writer(cascade)
         for einsum in cascade.einsums:
@@ -75,6 +77,17 @@ def needs_plain(cascade: Cascade) -> bool:
         for node in (walk(root) if root is not None else ())
         if isinstance(node, Map | Reduce)
     )
+
+
+def _check_types(cascade: Cascade) -> None:
+    missing = [decl for decl in cascade.inputs if decl.dtype is None]
+    if missing:
+        raise PassError(
+            f"plain needs the dtypes of {', '.join(decl.name for decl in missing)}: what it stores "
+            "on the way is of the types that the whole is computed in",
+            span=missing[0].span,
+            hint=f"declare them, as in `{missing[0].name}[...]: f32`",
+        )
 
 
 def _is_own(op: Op) -> bool:

@@ -23,10 +23,11 @@ from ...ir.einsum import (
     substitute,
 )
 from ...ir.errors import PassError
+from ...ir.filters import never_true
 from ...ir.operators import identity_of
 from ...ir.ranks import RankExpr, Term, affine
 from ..base import Pass
-from ..rewrite import distinct, has_law, named, rewrite_at
+from ..rewrite import distinct, has_law, joined, named, rewrite_at
 from ..scope import Scope
 from .delta import literal_in
 
@@ -45,7 +46,8 @@ class Slice(Pass):
 
     Condition: the extent is known and no less than the number of pieces. To add: the rank is one of
     the outermost sum's, by the semiring's own operator; under a filter, that operator's identity is
-    the semiring's zero. To stack: so too, since zeros are added. Source: rule 20 (SLICE).
+    the semiring's zero. To stack: so too, since zeros are added. A piece whose filter is never true
+    is refused, as in a text. Source: rule 20 (SLICE).
 
     Options:
         tensor: the Einsum, by what it defines.
@@ -95,10 +97,10 @@ class Slice(Pass):
         made: list[Einsum] = []
         for piece, offset in self._pieces(variable, extent, scope):
             output = named(scope.fresh("T"), einsum.free)
-            cut = replace(_moved(einsum, variable, piece, offset), output=output)
+            cut = replace(self._moved(einsum, variable, piece, offset), output=output)
             made.append(scope.stored(cut, dtype.compute))
             scope.define(made[-1])
-        total = Map(einsum.ring.add, tuple(part.output for part in made), span=einsum.span)
+        total = joined(einsum.ring.add, [part.output for part in made], einsum.span)
         whole = Einsum(einsum.output, total, einsum.semiring, span=einsum.span)
         return *made, scope.stored(whole, dtype)
 
@@ -115,12 +117,12 @@ class Slice(Pass):
         for piece, offset in self._pieces(variable, extent, scope):
             free = tuple(piece if v == variable else v for v in einsum.free)
             output = named(scope.fresh("T"), free)
-            cut = replace(_moved(einsum, variable, piece, offset), output=output)
+            cut = replace(self._moved(einsum, variable, piece, offset), output=output)
             made.append(scope.stored(cut, dtype.compute))
             scope.define(made[-1])
             back = affine([Term(1, (), variable)], -offset)
             read.append(replace(output.substitute({piece: back}), fill=zero))
-        total = Map(einsum.ring.add, tuple(read), span=einsum.span)
+        total = joined(einsum.ring.add, read, einsum.span)
         whole = Einsum(einsum.output, total, einsum.semiring, span=einsum.span)
         return *made, scope.stored(whole, dtype)
 
@@ -145,15 +147,23 @@ class Slice(Pass):
             yield names[length], begin
             begin += length
 
-
-def _moved(einsum: Einsum, variable: str, piece: str, offset: int) -> Einsum:
-    """The Einsum over a piece of a rank, its left side apart."""
-    at = {variable: affine([Term(1, (), piece)], offset)}
-    where = None if einsum.where is None else substitute(einsum.where, at)
-    expr = substitute(einsum.expr, at)
-    return replace(
-        einsum, expr=rebind(expr, lambda bound: _replaced(bound, variable, (piece,))), where=where
-    )
+    def _moved(self, einsum: Einsum, variable: str, piece: str, offset: int) -> Einsum:
+        """The Einsum over a piece of a rank, its left side apart."""
+        at = {variable: affine([Term(1, (), piece)], offset)}
+        where = None if einsum.where is None else substitute(einsum.where, at)
+        if where is not None and never_true(where):
+            raise PassError(
+                f"no point of the piece of {self.tensor} from {variable} = {offset} passes its "
+                "filter",
+                span=einsum.span,
+                hint="cut it into fewer pieces",
+            )
+        expr = substitute(einsum.expr, at)
+        return replace(
+            einsum,
+            expr=rebind(expr, lambda bound: _replaced(bound, variable, (piece,))),
+            where=where,
+        )
 
 
 def _replaced(bound: tuple[str, ...], variable: str, new: tuple[str, ...]) -> tuple[str, ...]:

@@ -83,3 +83,14 @@ def test_a_rank_on_an_axis_that_is_longer(backend: str, shape: tuple[int, ...], 
     array = np.random.default_rng(0).standard_normal(shape)
     found = el.compile(text, backend=backend)(array)
     np.testing.assert_allclose(found, el.evaluate(text, L=array), rtol=1e-14)
+
+
+@pytest.mark.parametrize("backend", ["numpy", "llvm"])
+def test_a_gather_out_of_range_is_named(backend: str) -> None:
+    text = "cascade f(X[M]: f64, J[N]: i64) -> Y {\n  T[n] = X[J[n]]\n  Y[n] = T[n] * 2.0\n}"
+    f = el.compile(text, backend=backend)
+    assert f(np.arange(3.0), np.array([2, 0])).tolist() == [4, 0]
+    with pytest.raises(
+        el.EinloomError, match=r"X is read at 0\.\.9 .* extent 3\n  line:2\n.*X\[J\[n"
+    ):
+        f(np.arange(3.0), np.array([0, 9]))

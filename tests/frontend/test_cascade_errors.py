@@ -252,6 +252,7 @@ MISTAKES: dict[str, tuple[str, ...]] = {
                     "Y[i] = 1 - A[i,j] over max_plus",
                     "Y[i,j] = max[j] A[i,j]",
                     "Y = exp(A[i,j] * max[i] A[i,j])",
+                    "Y[i] = sum[j] exp(A[i,j] - max[j] A[i,j])",
                 ),
             )
         )
@@ -264,6 +265,9 @@ MISTAKES: dict[str, tuple[str, ...]] = {
             "cascade f(X[H], F[R]) -> Y {\n  Y[p] = X[p+1] * F[p+1]\n}",
             "cascade f(X[H], F[R]) -> Y {\n  ranks N = M, M = N\n  Y[n] = n\n}",
             "cascade f(X[H]) -> Y {\n  Y[p] = p\n}",
+            "cascade f(X[H]) -> Y {\n  ranks P = -1\n  Y[p] = X[0]\n}",
+            "cascade f(X[H]) -> Y {\n  ranks P = H//0\n  Y[p] = X[0]\n}",
+            "cascade f(X[H]) -> Y, Y {\n  Y[h] = X[h]\n}",
             "cascade f(X[2*H]) -> Y {\n  Y[p] = X[p]\n}",
             "cascade f(X[1]) -> Y {\n  ranks P = 3\n  Y[p] = X[p]\n}",
             *map(body, ("Y[j] = A[j,i]", "Y[v] = B[v]", "Y[i] = A[i]", "Y[i] = A[i,j,0]")),

@@ -56,6 +56,7 @@ HOSTILE = {
     "comments": "#" * 100 * MANY + "\n#" * MANY,
     "nul": body("Y[i] = A[i]\0"),
     "surrogates": body("Y[i] = A[i] \ud800"),
+    "a step past all memory": body(f"Y[0] = 1\n  Y[i+{2**62}] = A[i]"),
     "a circle of ranks": body("ranks " + ",".join(f"N{n} = N{(n + 1) % 999}" for n in range(999))),
     "operators that double": "".join(
         f"op f{n + 1}(a) = f{n}(f{n}(a))\n" if n else "op f1(a) = a + a\n" for n in range(60)

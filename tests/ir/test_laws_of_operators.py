@@ -27,6 +27,8 @@ def claimed(operator: str) -> None:
         "op both(a, b) [commutative, associative, idempotent] = a & b",
         "op plus(a: i8, b: i8) [commutative, associative, identity = 0] = a + b",
         "op plus(a: bf16, b: bf16) [commutative, associative, identity = 0] = a + b",
+        "op plus(a: f32, b) [commutative, associative, identity = 0] = a + b",
+        "op plus(a, b: i8) [commutative, associative, identity = 0, inverse = sub] = a + b",
         "op times(a: c128, b: c128) [commutative, associative, identity = 1] = a * b",
     ],
 )

@@ -98,6 +98,8 @@ def test_levels_scales_and_counts() -> None:
         ("* B{", "* C{", "no plaintext input"),
         ("input B", "input A", "two inputs"),
         ("neg %13", "rotate %7 by 1", "three parts"),
+        ("1+2:2", "1+2:0", "plain 1 fills a slot twice"),
+        ("1+2:2", "1+0:2", "plain 1 has a box without slots"),
     ],
 )
 def test_what_breaks_a_rule(old: str, new: str, message: str) -> None:
@@ -158,6 +160,46 @@ def test_boxes_hold_every_place() -> None:
         order = np.argsort(places)
         np.testing.assert_array_equal(places[order], slots)
         np.testing.assert_array_equal(np.concatenate([e for _, e in found])[order], elements)
+
+
+def test_a_tensor_may_be_called_ones() -> None:
+    text = TEXT.replace("input B", "input ones").replace("B{", "ones{")
+    program = parse_slots(text)
+    assert [factor.tensor for factor in program.plains[1].factors] == [None, "ones"]
+    assert parse_slots(str(program)) == program
+
+
+def test_what_no_text_says_is_refused() -> None:
+    program = parse_slots(TEXT)
+    (a, b) = program.inputs
+    with pytest.raises(SlotError, match="its layout is of"):
+        trace(replace(program, inputs=(replace(a, shape=(3,)), b)))
+    with pytest.raises(LevelError, match="-1 levels"):
+        trace(replace(program, levels=-1))
+    with pytest.raises(SlotError, match="plain 0 is not finite"):
+        trace(replace(program, plains=(PlainVector((), float("inf")), *program.plains[1:])))
+
+
+def test_arrays_of_another_shape_are_refused() -> None:
+    program = parse_slots(TEXT)
+    for shapes in (((4,), (4, 2)), ((5,), (2, 2))):
+        arrays = dict(zip("AB", map(np.zeros, shapes), strict=True))
+        with pytest.raises(SlotError, match="an array of"):
+            execute(program, arrays)
+
+
+def test_an_output_holds_what_its_layout_says() -> None:
+    text = """slots f in 4 levels 0 {
+  input A: [2] in 4: d0 2:1
+  %1 = rotate %0 by 1
+  output Y: [2] in 4: d0 2:1 rest any = %1
+}"""
+    a = np.array([1.0, 2.0])
+    assert execute(parse_slots(text), {"A": a})["Y"].tolist() == [2, 0]
+    with pytest.raises(SlotError, match="slot 3 of vector 0"):
+        execute(parse_slots(text.replace(" rest any", "")), {"A": a})
+    with pytest.raises(SlotError, match="slot 2 of vector 0"):
+        execute(parse_slots(text.replace("d0 2:1 rest any", "copy 2:2, d0 2:1")), {"A": a})
 
 
 def test_a_constant_is_the_same_in_every_run() -> None:

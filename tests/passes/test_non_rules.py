@@ -236,6 +236,8 @@ def test_slices_splits_and_fusions_are_refused() -> None:
         ))  # fmt: skip
     with pytest.raises(PassError, match="says what is"):
         Slice("Y", "K")(cascade("(A[K]: f64) -> Y { ranks K = 6\n Y = A[k] where k < 2 else 1 }"))
+    with pytest.raises(PassError, match="from k = 3 passes its filter"):  # no text would say so
+        Slice("Y", "K")(cascade("(A[K]: f64) -> Y { ranks K = 6\n Y = A[k] where k < 2 }"))
     with pytest.raises(PassError, match="does not divide"):
         Split("K", 4)(given)
     with pytest.raises(PassError, match="nowhere read as one"):

@@ -11,7 +11,7 @@ import pytest
 import einloom as el
 from einloom.compiler import parse
 from einloom.ir.cascade import Cascade
-from einloom.ir.errors import OperandError, RankError, UnsupportedError
+from einloom.ir.errors import OperandError, PassError, RankError, UnsupportedError
 from einloom.passes.rewrites.plain import Plain
 
 from ..support import Golden
@@ -194,6 +194,14 @@ def test_an_operator_that_grows_too_long() -> None:
     text = "\n".join([*lines, "cascade g(A[I]: f64) -> Y { Y[i] = f4(A[i]) }"])
     with pytest.raises(UnsupportedError, match="longer than"):
         Plain()(parse(text))
+
+
+@pytest.mark.parametrize("line", ["Y = argmax[m] A[m]", "Y[m] = twice(A[m])", "Y = last[m] A[m]"])
+def test_dtypes_that_are_not_known(line: str) -> None:
+    text = f"{OPS}cascade f(A[M], B[M]: f32) -> Y {{ {line} }}"
+    with pytest.raises(PassError, match="plain needs the dtypes of A"):
+        el.rewrite(text, "plain")
+    assert el.rewrite(text.replace("A[M],", "A[M]: f32,"), "plain") != parse(text)
 
 
 def test_the_parts_of_a_partition_are_an_option() -> None:

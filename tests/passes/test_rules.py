@@ -285,3 +285,33 @@ def test_adjoints_are_refused() -> None:
             Adjoint("Y", 0)(parse(f"cascade f{text}"))
     with pytest.raises(PassError, match="defines no tensor Z"):
         Adjoint("Z", 0)(parse("i->i"))
+
+
+OWN = """op most(a, b) [commutative, associative, idempotent, identity = -inf] = max(a, b)
+op plus(a, b) [commutative, associative, identity = 0, distributes_over = most] = a + b
+semiring own(most, plus, -inf, 0)
+"""
+
+
+@pytest.mark.parametrize(
+    ("line", "laws"),
+    [
+        ("Y[i] = A[i,j] * B[j] over own", ("slice{tensor=Y, rank=i, pieces=3}",)),
+        ("Y[i] = A[i,j] * B[j] over own", ("slice{tensor=Y, rank=j, pieces=4}",)),
+        (
+            "Y[i] = most[j] plus(B[j], most(plus(A[i,j], B[j]), A[i,j])) over own",
+            ("distribute", "factor"),
+        ),
+    ],
+)
+def test_operators_of_two_operands_take_no_more(line: str, laws: tuple[str, ...]) -> None:
+    """A chain `a + b + c` is one Map of the table's operators; of the text's own it is two."""
+    cascade = parse(
+        f"{OWN}cascade f(A[I,J]: f64, B[J]: f64) -> Y {{ ranks I = 3, J = 4\n {line} }}"
+    )
+    given = {"A": np.arange(12.0).reshape(3, 4) % 5, "B": np.arange(4.0)}
+    want = evaluate(cascade, given)["Y"]
+    for each in laws:
+        after = verify(law(each)(cascade))
+        assert parse(str(after)) == after
+        assert np.array_equal(evaluate(after, given)["Y"], want)

@@ -108,6 +108,19 @@ def test_broadcasting_is_refused() -> None:
         einhops(problem_of(cascade, {"A": (1, 3), "B": (2, 3)}), 64)
 
 
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("ranks K = J-1\n Y[i,k] = A[i,k]", "k goes over 4 of the 5 of A"),
+        ("ranks K = 3\n Y[i,j] = sum[k] A[i,j]", "summed over k, which no factor has"),
+    ],
+)
+def test_variables_that_do_not_fit_the_axes_are_refused(text: str, message: str) -> None:
+    cascade = parse(f"cascade f(A[I,J]) -> Y {{ {text} }}")
+    with pytest.raises(UnsupportedError, match=message):
+        einhops(problem_of(cascade, {"A": (3, 5)}), 64)
+
+
 def test_what_does_not_fit_is_refused() -> None:
     with pytest.raises(SlotError, match="64 slots are needed, and there are 32"):
         packed("ij,jk->ik", [(3, 3), (3, 3)], 32)

@@ -12,9 +12,9 @@ from collections.abc import Iterator
 from itertools import combinations
 from typing import TypeAlias
 
-from ..ir.einsum import Coordinate, Expr, Literal, Map
-from ..ir.errors import ResolveError
-from ..ir.printer import print_expr
+from .einsum import Coordinate, Expr, Literal, Map
+from .errors import ResolveError
+from .printer import print_expr
 
 #: From the name of each variable and size to what multiplies it; "" is the constant.
 _Affine: TypeAlias = dict[str, int]
@@ -32,17 +32,25 @@ def check_filter(name: str, where: Expr) -> None:
     Raises:
         ResolveError: a part of it is never true.
     """
+    parts = never_true(where)
+    if parts:
+        raise _never(name, parts)
+
+
+def never_true(where: Expr) -> list[Expr]:
+    """What of a filter no point can pass: one comparison, or two together; else nothing."""
     found: list[tuple[Expr, _Affine]] = []
     for part in _conjuncts(where):
         if part == Literal(False):
-            raise _never(name, [part])
+            return [part]
         for form in _at_least_zero(part):
             if _greatest(form) < 0:
-                raise _never(name, [part])
+                return [part]
             found.append((part, form))
     for (one, f), (other, g) in combinations(found[:_PAIRED], 2):
         if one is not other and _greatest(_plus(f, g)) < 0:
-            raise _never(name, [one, other])
+            return [one, other]
+    return []
 
 
 def _never(name: str, parts: list[Expr]) -> ResolveError:
