@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,7 @@ from einloom.arguments import extents_of
 from einloom.compiler import as_cascade, cascade_of, parse
 from einloom.ir.cascade import Cascade
 from einloom.ir.errors import ArgumentError
+from einloom.ir.ranks import Quotient, RankExpr, solvable
 from einloom.specialisation import Shape
 
 if TYPE_CHECKING:
@@ -161,7 +163,7 @@ def pack(
     slots: int,
     *,
     shapes: Sequence[Shape] | Mapping[str, Shape] | None = None,
-    secret: Sequence[str | int] | None = None,
+    secret: str | Sequence[str | int] | None = None,
     layout: Way = "row-major",
     **options: Any,
 ) -> Packed:
@@ -192,7 +194,11 @@ def pack(
 
     cascade = cascade_of(cascade, shapes=shapes, **options)
     sizes = {rank.name: rank.shape for rank in cascade.ranks if isinstance(rank.shape, int)}
-    unknown = [rank.name for rank in cascade.ranks if rank.shape is None]
+    for rank in solvable(cascade.ranks, sizes)[0]:
+        if isinstance(rank.shape, RankExpr | Quotient):
+            with suppress(ZeroDivisionError):  # then the extent is not known
+                sizes.setdefault(rank.name, max(rank.shape.value(sizes), 0))
+    unknown = [rank.name for rank in cascade.ranks if rank.name not in sizes]
     if unknown:
         raise ArgumentError(
             f"the extent of {', '.join(unknown)} is not known", hint="give the inputs' shapes"
@@ -200,6 +206,7 @@ def pack(
     known = {
         decl.name: tuple(extent.value(sizes) for extent in decl.extents) for decl in cascade.inputs
     }
+    secret = [secret] if isinstance(secret, str) else secret
     names, wanted = list(known), None if secret is None else list[str]()
     for each in secret or ():
         if isinstance(each, int) and not 0 <= each < len(names):

@@ -357,6 +357,15 @@ def test_pack_leaves_some_inputs_plain(secret: str, capsys: pytest.CaptureFixtur
     assert packed.counts == count(program)
 
 
+def test_pack_reads_declared_extents() -> None:
+    """Those that follow from others, too: then no shape of that input need be given."""
+    text = "cascade f(A[I,J], B[K]) -> Y {\n ranks K = J\n Y[i] = A[i,j] * B[j]\n}"
+    packed = el.pack(text, 64, shapes={"A": (2, 3)}, secret="A")
+    assert [each.layout is None for each in packed.program.inputs] == [False, True]
+    a, b = np.arange(6.0).reshape(2, 3), np.arange(3.0)
+    np.testing.assert_allclose(execute(packed.program, {"A": a, "B": b})["Y"], a @ b)
+
+
 # ---- run
 
 
