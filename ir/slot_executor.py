@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -28,7 +28,8 @@ def execute(
         ArgumentError: an input is missing.
     """
     trace(program)
-    values = run_vectors(program, packed_inputs(program, inputs, garbage), inputs)
+    vectors = packed_inputs(program, inputs, garbage)
+    values = run_vectors(program, vectors, plain_inputs(program, inputs))
     return {output.name: _unpacked(output, values) for output in program.outputs}
 
 
@@ -54,25 +55,42 @@ def _unpacked(output: SlotOutput, values: list[Array]) -> Array:
 def packed_inputs(
     program: SlotProgram, inputs: Mapping[str, Any], garbage: np.random.Generator | None = None
 ) -> list[Array]:
-    """The vectors of the encrypted inputs, in order, as `execute` takes them."""
-    missing = [each.name for each in program.inputs if each.name not in inputs]
-    if missing:
-        raise ArgumentError(f"no array is given for {', '.join(missing)}")
+    """The vectors of the encrypted inputs, in order; arguments and errors as for `execute`."""
+    _given([each.name for each in program.inputs if each.layout is not None], inputs)
     vectors: list[Array] = []
     for each in program.inputs:
+        if each.layout is None:
+            continue
         given = np.asarray(inputs[each.name])
         if given.shape != each.shape:
             raise SlotError(
                 f"{each.name} has shape {each.shape}, and an array of {given.shape} was given"
             )
-        if each.layout is None:
-            continue
         packed = each.layout.pack(given, np.complex128 if given.dtype.kind == "c" else np.float64)
         if garbage is not None and not each.layout.zero:
             noise = np.asarray(garbage.uniform(-9.0, 9.0, packed.size)).reshape(packed.shape)
             packed = np.where(each.layout.table() < 0, noise, packed)
         vectors += list(packed)
     return vectors
+
+
+def plain_inputs(program: SlotProgram, inputs: Mapping[str, Any]) -> dict[str, Array]:
+    """The plaintext inputs by name; errors as for `execute`."""
+    plain = {each.name: each.shape for each in program.inputs if each.layout is None}
+    _given(plain, inputs)
+    arrays = {name: np.asarray(inputs[name]) for name in plain}
+    for name, array in arrays.items():
+        if array.shape != plain[name]:
+            raise SlotError(
+                f"{name} has shape {plain[name]}, and an array of {array.shape} was given"
+            )
+    return arrays
+
+
+def _given(names: Iterable[str], inputs: Mapping[str, Any]) -> None:
+    missing = [name for name in names if name not in inputs]
+    if missing:
+        raise ArgumentError(f"no array is given for {', '.join(missing)}")
 
 
 def run_vectors(

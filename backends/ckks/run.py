@@ -1,0 +1,276 @@
+"""A SlotProgram on an engine, operation for operation: a client's side, and a server's.
+
+client = ProgramClient(program, engine)                    # has the secret key
+server = ProgramServer(program, engine.evaluator(client.keys()))   # has none
+done = server.run(client.encrypt({"A": a}), {"B": b})      # A is encrypted, B is the server's own
+client.decrypt(done.outputs)
+
+A program of fewer slots than the engine has runs on copies of its vectors, one after another: a
+rotation of all slots then rotates each copy, as if it were alone.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+
+from ...ir.errors import ArgumentError, LevelError, SlotError
+from ...ir.layouts import Array
+from ...ir.slot_executor import packed_inputs, plain_inputs, plain_vector
+from ...ir.slot_verify import trace
+from ...ir.slots import SlotOp, SlotProgram
+from .engine import Ciphertext, Client, Engine, EvaluationKeys, Evaluator, Plaintext
+from .params import Parameters
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """What a value of a program was on an engine: never what it held."""
+
+    level: int
+    scale: float
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluated:
+    """The ciphertexts of each output, and what every value was, in the order of their numbers."""
+
+    outputs: Mapping[str, tuple[Ciphertext, ...]]
+    made: tuple[Made, ...]
+
+
+def parameters_for(
+    program: SlotProgram, *, precision: int = 20, magnitude: float = 1.0
+) -> Parameters:
+    """The smallest secure parameters with the slots and levels of a program.
+
+    Args:
+        precision: bits after the binary point that an operation's noise leaves right.
+        magnitude: the largest absolute value of any slot, on the way too.
+
+    Raises:
+        ArgumentError: no ring is large enough.
+    """
+    return Parameters.choose(
+        slots=program.slots, depth=program.levels, precision=precision, magnitude=magnitude
+    )
+
+
+def predicted(program: SlotProgram, parameters: Parameters) -> tuple[Made, ...]:
+    """What each value will be by the rules alone; each scale is exact, rounded once."""
+    scale, found = Fraction(parameters.scale), list[Made]()
+    for state in trace(program):
+        exact = scale ** state.scale[0]
+        for level, power in state.scale[1]:
+            exact *= Fraction(parameters.primes[level]) ** power
+        found.append(Made(state.level, float(exact), state.parts))
+    return tuple(found)
+
+
+class ProgramClient:
+    """Packs and encrypts the inputs of a program, decrypts and unpacks its outputs.
+
+    Args:
+        client: holds the keys to use; None: new ones are made.
+
+    Raises:
+        SlotError, LevelError: the program breaks a rule, or needs more slots or levels.
+    """
+
+    def __init__(self, program: SlotProgram, engine: Engine, client: Client | None = None) -> None:
+        trace(program)
+        _fits(program, engine.parameters)
+        self._program, self._parameters = program, engine.parameters
+        self._client = engine.client() if client is None else client
+
+    def keys(self) -> EvaluationKeys:
+        """The keys that the program needs and no others."""
+        steps = {step for op in self._program.ops for step in op.steps}
+        products = any(op.op == "relinearize" for op in self._program.ops)
+        return self._client.evaluation_keys(sorted(steps), relinearization=products)
+
+    def encrypt(self, inputs: Mapping[str, Any]) -> tuple[Ciphertext, ...]:
+        """The encrypted inputs' vectors, in order, at the program's top level.
+
+        Raises:
+            ArgumentError, SlotError: an encrypted input is missing, or has another shape.
+        """
+        copies = self._parameters.slots // self._program.slots
+        return tuple(
+            self._client.encrypt(
+                self._client.encode(np.tile(vector, copies), level=self._program.levels)
+            )
+            for vector in packed_inputs(self._program, inputs)
+        )
+
+    def decrypt(self, outputs: Mapping[str, Sequence[Ciphertext]]) -> dict[str, Array]:
+        """Each output, of its shape, c128; imaginary parts of real results are noise."""
+        return {
+            output.name: output.layout.unpack(
+                [self.slots(each)[: self._program.slots] for each in outputs[output.name]]
+            )
+            for output in self._program.outputs
+        }
+
+    def slots(self, ciphertext: Ciphertext) -> Array:
+        """All slots of the engine: copies of the program's, each with its own noise."""
+        return self._client.decrypt(ciphertext)
+
+
+class ProgramServer:
+    """Runs a program with evaluation keys alone; what it encodes the same each time it keeps.
+
+    Raises:
+        SlotError, LevelError: the program breaks a rule, or needs more slots or levels.
+    """
+
+    def __init__(self, program: SlotProgram, evaluator: Evaluator) -> None:
+        trace(program)
+        _fits(program, evaluator.parameters)
+        self._program, self.evaluator = program, evaluator
+        self._kept: dict[tuple[int, int, float], Plaintext] = {}
+        self._last = _last_uses(program)
+
+    def run(
+        self, ciphertexts: Sequence[Ciphertext], inputs: Mapping[str, Any] | None = None
+    ) -> Evaluated:
+        """The outputs' ciphertexts.
+
+        Args:
+            ciphertexts: the vectors of the encrypted inputs, as `ProgramClient.encrypt` gives them.
+            inputs: the plaintext inputs by name.
+
+        Raises:
+            ArgumentError: a plaintext input is missing, or there are more or fewer ciphertexts.
+            SlotError, LevelError: what the engine refuses, such as a plaintext factor that is 0
+                everywhere, which would give a result that is not encrypted.
+        """
+        self._check(ciphertexts)
+        given = plain_inputs(self._program, inputs or {})
+        values = dict(enumerate(ciphertexts))
+        made = [_made(each) for each in ciphertexts]
+        encoded: dict[tuple[int, int, float], Plaintext] = {}
+        for number, op in enumerate(self._program.ops):
+            plain = None
+            if op.plain is not None:
+                plain = self._plain(op, values[op.args[0]], made, given, encoded)
+            for result in self._applied(op, values, plain):
+                values[len(made)] = result
+                made.append(_made(result))
+            for value in self._last.get(number, ()):
+                values.pop(value, None)
+        outputs = {
+            output.name: tuple(values[value] for value in output.values)
+            for output in self._program.outputs
+        }
+        return Evaluated(outputs, tuple(made))
+
+    def _check(self, ciphertexts: Sequence[Ciphertext]) -> None:
+        wanted = Made(self._program.levels, self.evaluator.parameters.scale, 2)
+        if len(ciphertexts) != self._program.encrypted:
+            raise ArgumentError(
+                f"{len(ciphertexts)} ciphertexts are given, "
+                f"and the encrypted inputs are {self._program.encrypted}"
+            )
+        for number, each in enumerate(ciphertexts):
+            if _made(each) != wanted:
+                raise LevelError(
+                    f"input %{number} was encrypted for another program",
+                    passed=(str(_made(each)),),
+                    deduced=(f"wanted: {wanted}",),
+                )
+
+    def _plain(
+        self,
+        op: SlotOp,
+        factor: Ciphertext,
+        made: Sequence[Made],
+        given: Mapping[str, Array],
+        encoded: dict[tuple[int, int, float], Plaintext],
+    ) -> Plaintext:
+        """The plain vector at the level and the scale that the operation asks for."""
+        assert op.plain is not None
+        scale = factor.scale
+        if op.op == "mul_plain":
+            wanted = factor.scale if op.like is None else made[op.like].scale
+            scale = _factor_scale(factor, wanted, self.evaluator.parameters)
+        plain, key = self._program.plains[op.plain], (op.plain, factor.level, scale)
+        held = self._kept if plain.constant else encoded
+        if key not in held:
+            vector = plain_vector(plain, self._program.slots, given)
+            copies = self.evaluator.parameters.slots // self._program.slots
+            held[key] = self.evaluator.encode(
+                np.tile(vector, copies), level=factor.level, scale=scale
+            )
+        return held[key]
+
+    def _applied(
+        self, op: SlotOp, values: Mapping[int, Ciphertext], plain: Plaintext | None
+    ) -> tuple[Ciphertext, ...]:
+        do, (one, *others) = self.evaluator, [values[arg] for arg in op.args]
+        if plain is not None:
+            return ((do.add_plain if op.op == "add_plain" else do.multiply_plain)(one, plain),)
+        if others:
+            if op.op == "mul" and op.args[0] == op.args[1]:
+                return (do.square(one),)
+            return ({"add": do.add, "sub": do.sub, "mul": do.multiply}[op.op](one, *others),)
+        if op.op == "rotate":
+            return do.rotate_many(one, op.steps)
+        unary = {
+            "neg": do.negate,
+            "relinearize": do.relinearize,
+            "rescale": do.rescale,
+            "mod_switch": do.mod_switch,
+        }
+        return (unary[op.op](one),)
+
+
+def _made(ciphertext: Ciphertext) -> Made:
+    return Made(ciphertext.level, ciphertext.scale, ciphertext.size)
+
+
+def _factor_scale(factor: Ciphertext, wanted: float, parameters: Parameters) -> float:
+    """The scale of a plain factor with which the product, once rescaled, has the wanted scale.
+
+    It is the prime, within a rounding: (a·q)/q is not always a, and sums need one scale.
+    """
+    prime = float(parameters.primes[factor.level])
+    about = prime if wanted == factor.scale else wanted * prime / factor.scale
+    tried = (about, math.nextafter(about, math.inf), math.nextafter(about, 0.0))
+    return next((each for each in tried if factor.scale * each / prime == wanted), about)
+
+
+def _last_uses(program: SlotProgram) -> dict[int, tuple[int, ...]]:
+    """The values that an operation is the last to read, so that they need not be held longer."""
+    last: dict[int, int] = {}
+    made = program.encrypted
+    for number, op in enumerate(program.ops):
+        last |= dict.fromkeys(range(made, made + op.results), number)  # unless it is read later
+        last |= dict.fromkeys(op.args, number)
+        made += op.results
+    for output in program.outputs:
+        for value in output.values:
+            last.pop(value, None)
+    found: dict[int, tuple[int, ...]] = {}
+    for value, number in last.items():
+        found[number] = (*found.get(number, ()), value)
+    return found
+
+
+def _fits(program: SlotProgram, parameters: Parameters) -> None:
+    if program.slots > parameters.slots:
+        raise SlotError(
+            f"{program.name} has {program.slots} slots, the engine {parameters.slots}",
+            hint="parameters_for(program) chooses large enough ones",
+        )
+    if program.levels > parameters.top_level:
+        raise LevelError(
+            f"{program.name} needs {program.levels} levels, the engine has {parameters.top_level}",
+            hint="parameters_for(program) chooses enough of them",
+        )
