@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from einloom.passes.analysis.fusion import Group
     from einloom.passes.base import Pipeline
     from einloom.passes.registry import available_passes
-    from einloom.reports import accelerator, cost, count_passes, traffic
+    from einloom.reports import accelerator, cost, count_passes, pack, traffic
     from einloom.specialisation import fallbacks
 
 __version__ = "0.1.0"
@@ -43,6 +43,7 @@ _HOMES = {
     "counterexample": "einloom.compiler",
     "evaluate": "einloom.compiler",
     "grad": "einloom.compiler",
+    "pack": "einloom.reports",
     "parse": "einloom.compiler",
     "rewrite": "einloom.compiler",
     "traffic": "einloom.reports",
@@ -87,6 +88,7 @@ __all__ = [
     "grad",
     "operator",
     "ops",
+    "pack",
     "parse",
     "partition",
     "ranks",

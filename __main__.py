@@ -1,4 +1,4 @@
-"""The command line: `einloom {compile, run, show, passes, rewrite, cache}`."""
+"""The command line: `einloom {compile, run, show, passes, rewrite, pack, cache}`."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ examples:
   einloom run 'ij,jk->ik' a.npy b.npy -o c.npy
   einloom passes attention.ein --rank M --svg > passes.svg
   einloom rewrite 'ij,jk,kl->il' -p order --dtypes f32 --report
+  einloom pack 'ij,jk->ik' --shapes 4x4,4x4 --slots 8192 --secret 0
 """
 
 
@@ -114,6 +115,24 @@ def _parser() -> argparse.ArgumentParser:
         "--check", action="store_true", help="compare the values, on random and extreme inputs"
     )
     command.set_defaults(command=commands.rewrite)
+
+    command = subparsers.add_parser(
+        "pack", parents=[text], help="pack a product into the slots of encrypted vectors"
+    )
+    command.add_argument("--slots", type=int, required=True, help="of a ciphertext: half its ring")
+    command.add_argument(
+        "--secret",
+        metavar="0,1",
+        help="the inputs that are encrypted, or A,B by name; default: all",
+    )
+    command.add_argument(
+        "--layout",
+        default="row-major",
+        metavar="NAME",
+        help="row-major (the default), free or einhops",
+    )
+    command.add_argument("--program", action="store_true", help="print the SlotProgram instead")
+    command.set_defaults(command=commands.pack)
 
     command = subparsers.add_parser("cache", help="the compiled objects that are kept on disk")
     command.add_argument("action", choices=("info", "clear"))

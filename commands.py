@@ -132,6 +132,25 @@ def rewrite(options: argparse.Namespace) -> None:
         print("\n# the same values, before and after, on every input that was tried")
 
 
+def pack(options: argparse.Namespace) -> None:
+    """Prints how a product is packed into encrypted slots: layouts, pictures, counts, plans."""
+    from einloom.reports import pack as packed
+
+    secret = options.secret
+    if secret is not None:
+        entries = [entry.strip() for entry in secret.split(",")]
+        secret = [int(entry) if entry.isdecimal() else entry for entry in entries]
+    found = packed(
+        _what(options.what),
+        options.slots,
+        shapes=_shapes(options.shapes),
+        secret=secret,
+        layout=options.layout,
+        **{k: v for k in ("semiring", "notation", "name") if (v := getattr(options, k))},
+    )
+    print(found.program if options.program else found)
+
+
 def cache(options: argparse.Namespace) -> None:
     """Prints what is kept on disk, or removes it."""
     from einloom.backends.llvm.cache import current

@@ -1,14 +1,16 @@
-"""What can be said of a Cascade before it runs: its cost, its passes, its traffic, its time."""
+"""What can be said of a Cascade before it runs: cost, passes, traffic, time, packing in slots."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from einloom.arguments import extents_of
-from einloom.compiler import as_cascade, parse
+from einloom.compiler import as_cascade, cascade_of, parse
 from einloom.ir.cascade import Cascade
+from einloom.ir.errors import ArgumentError
+from einloom.specialisation import Shape
 
 if TYPE_CHECKING:
     from einloom.frontend.trace import Traced
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
     from einloom.passes.analysis.pass_report import PassReport
     from einloom.passes.analysis.traffic import Schedule
     from einloom.passes.analysis.traffic_report import TrafficReport
+    from einloom.passes.fhe.choice import Packed, Way
 
 
 def cost(cascade: str | Cascade, /, **shapes: Any) -> CostReport:
@@ -150,3 +153,57 @@ def accelerator(
     from einloom.passes.analysis.accelerator.library import load
 
     return load(parse, file).survey(designs, workloads, lengths)
+
+
+def pack(
+    cascade: str | Cascade | Traced,
+    /,
+    slots: int,
+    *,
+    shapes: Sequence[Shape] | Mapping[str, Shape] | None = None,
+    secret: Sequence[str | int] | None = None,
+    layout: Way = "row-major",
+    **options: Any,
+) -> Packed:
+    """How an einsum is packed into the slots of encrypted vectors, and what that costs.
+
+    Args:
+        cascade: a Cascade of one product, its text, subscripts, or a traced function.
+        slots: the slots of a ciphertext, a power of two.
+        shapes: of the inputs, in order or by name; not needed for extents that are declared.
+        secret: the inputs that are encrypted, by name or position; None: all of them.
+        layout: "row-major": encrypted inputs and outputs are row-major and compact; "free": they
+            lie where they are needed; "einhops": everything as EinHops does it.
+        **options: notation, semiring and name, as `compile` takes them.
+
+    Returns:
+        A Packed: `print` it, or take its `program`, a SlotProgram, and its `counts`.
+
+    Raises:
+        ArgumentError: an extent is not known, or there is no such input or layout.
+        SlotError: the product does not fit the slots, or those are no power of two.
+        UnsupportedError: it is more than one product, or has an index that is no variable.
+
+    >>> pack("ij->ji", 64, shapes=[(8, 8)], layout="free").counts.rotations
+    0
+    """
+    from einloom.passes.fhe.choice import choose
+    from einloom.passes.fhe.problem import problem_of
+
+    cascade = cascade_of(cascade, shapes=shapes, **options)
+    sizes = {rank.name: rank.shape for rank in cascade.ranks if isinstance(rank.shape, int)}
+    unknown = [rank.name for rank in cascade.ranks if rank.shape is None]
+    if unknown:
+        raise ArgumentError(
+            f"the extent of {', '.join(unknown)} is not known", hint="give the inputs' shapes"
+        )
+    known = {
+        decl.name: tuple(extent.value(sizes) for extent in decl.extents) for decl in cascade.inputs
+    }
+    names, wanted = list(known), None if secret is None else list[str]()
+    for each in secret or ():
+        if isinstance(each, int) and not 0 <= each < len(names):
+            raise ArgumentError(f"there is no input {each}", deduced=(f"inputs: {names}",))
+        if wanted is not None:
+            wanted.append(names[each] if isinstance(each, int) else each)
+    return choose(problem_of(cascade, known, wanted), slots, layout)

@@ -59,6 +59,14 @@ class SlotCounts:
         """The steps of which a rotation key is needed."""
         return tuple(step for step, _ in self.rotations_by_step)
 
+    @property
+    def summary(self) -> str:
+        """What distinguishes plans, on one line."""
+        return (
+            f"{self.key_switches} key switches, {self.pt_mults} pt, {self.ct_mults} ct, "
+            f"{self.levels} levels, cost {self.cost:.1f}"
+        )
+
     def key_bytes(self, degree: int, special: int = 1) -> int:
         """Bytes of the rotation keys and the relinearisation key, as SEAL keeps them.
 

@@ -15,6 +15,9 @@ import pytest
 
 import einloom as el
 from einloom.__main__ import main
+from einloom.ir.slot_counts import count
+from einloom.ir.slot_executor import execute
+from einloom.ir.slot_parser import parse_slots
 
 from .support import ROOT
 
@@ -316,6 +319,44 @@ def test_rewrite_checks_values(capsys: pytest.CaptureFixture[str]) -> None:
     assert "infinite values: " in capsys.readouterr().err
 
 
+# ---- pack
+
+
+TRANSPOSE = ["pack", "ij->ji", "--shapes", "128x128", "--slots", "16384"]
+
+
+def test_pack_prints_layouts_counts_and_plans(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(TRANSPOSE) == 0
+    said = capsys.readouterr().out
+    assert "input A: [128,128] in 16384: d0 128:128, d1 128:1\n" in said
+    assert " 0,0  0,1  0,2 " in said
+    assert "output Y: [128,128] in 16384: d0 128:128, d1 128:1" in said
+    assert "rotations         16 " in said
+    chosen, rejected = said.split("not chosen:\n")
+    assert "i,j exact: 16 key switches, 46 pt, 0 ct, 2 levels" in chosen
+    assert "  EinHops: 254 key switches, 256 pt, 0 ct, 2 levels" in rejected
+    assert "i,j exact" not in rejected
+
+
+def test_pack_goes_by_the_layout(capsys: pytest.CaptureFixture[str]) -> None:
+    for layout, rotations in (("free", 0), ("einhops", 254)):
+        assert main([*TRANSPOSE, "--layout", layout]) == 0
+        assert f"rotations         {rotations} " in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("secret", ["1", "B", " B "])
+def test_pack_leaves_some_inputs_plain(secret: str, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["pack", MATMUL, "--shapes", "A=2x3,B=3x4", "--slots", "64", "--secret", secret]
+    assert main([*arguments, "--program"]) == 0
+    program = parse_slots(capsys.readouterr().out)
+    assert [each.layout is None for each in program.inputs] == [True, False]
+    a, b = np.arange(6.0).reshape(2, 3), np.arange(12.0).reshape(3, 4)
+    np.testing.assert_allclose(execute(program, {"A": a, "B": b})["Y"], a @ b)
+    packed = el.pack(MATMUL, 64, shapes=[(2, 3), (3, 4)], secret=["B"])
+    assert packed.program == program
+    assert packed.counts == count(program)
+
+
 # ---- run
 
 
@@ -434,6 +475,15 @@ def test_a_failed_run_leaves_the_old_output(
         (["passes", MATMUL, "--shapes", "2x3"], "2 inputs"),
         (["passes", MATMUL, "--shapes", "A=2x3,Q=3x4"], "Q"),
         (["passes", "cascade f(X[I]) -> Y { Y[i] = }"], "^"),
+        (["pack", MATMUL, "--slots", "64"], "I, J, K"),
+        (["pack", MATMUL, "--slots", "63", "--shapes", "2x3,3x4"], "63"),
+        (["pack", MATMUL, "--slots", "0", "--shapes", "2x3,3x4"], "power of two"),
+        (["pack", MATMUL, "--slots", "16", "--shapes", "2x3,3x4"], "24 points"),
+        (["pack", MATMUL, "--slots", "64", "--shapes", "2x3"], "2 inputs"),
+        (["pack", MATMUL, "--slots", "64", "--shapes", "2x3,3x4", "--secret", "2"], "no input 2"),
+        (["pack", MATMUL, "--slots", "64", "--shapes", "2x3,3x4", "--secret", "Q"], "Q"),
+        (["pack", MATMUL, "--slots", "64", "--shapes", "2x3,3x4", "--layout", "x"], "einhops"),
+        (["pack", SOFTMAX, "--slots", "64", "--shapes", "2x3"], "Einsums"),
         (["rewrite", MATMUL, "-p", "sort"], "sort"),
         (["rewrite", "missing.ein", "-p", "order"], "missing.ein"),
         (["rewrite", "ij,jk,kl->il", "-p", "order"], "dtypes"),

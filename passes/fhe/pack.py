@@ -40,11 +40,7 @@ class Plan:
     counts: SlotCounts
 
     def __str__(self) -> str:
-        c = self.counts
-        return (
-            f"{','.join(self.order) or '()'} {self.padding}: {c.key_switches} key switches, "
-            f"{c.pt_mults} pt, {c.ct_mults} ct, {c.levels} levels, cost {c.cost:.1f}"
-        )
+        return f"{','.join(self.order) or '()'} {self.padding}: {self.counts.summary}"
 
 
 def plans(

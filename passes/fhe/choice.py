@@ -1,0 +1,89 @@
+"""The packing that was chosen for a product, what it costs, and those that were not chosen."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal as OneOf
+from typing import TypeAlias
+
+from ...ir.errors import ArgumentError, SlotError, UnsupportedError
+from ...ir.slot_counts import SlotCounts, count
+from ...ir.slots import SlotProgram
+from .einhops import einhops
+from .pack import plans
+from .problem import Problem
+
+Way: TypeAlias = OneOf["row-major", "free", "einhops"]
+WAYS: tuple[Way, ...] = ("row-major", "free", "einhops")
+#: How many of the plans that were not chosen are printed, and how many lines of slots.
+_LISTED, _ROWS = 5, 4
+
+
+@dataclass(frozen=True, slots=True)
+class Packed:
+    """A program on encrypted slots and its counts; `rejected` has a line on each other plan.
+
+    `print` it: the layouts, which element is in which slot, the counts, the plans not taken.
+    """
+
+    chosen: str
+    program: SlotProgram
+    counts: SlotCounts
+    rejected: tuple[str, ...]
+
+    def __str__(self) -> str:
+        program = self.program
+        lines = [f"{program.name} in {program.slots} slots, {self.chosen}", ""]
+        for each in program.inputs:
+            lines.append(f"input {each}")
+            if each.layout is not None:
+                lines += _indented(each.layout.picture(rows=_ROWS))
+        for output in program.outputs:
+            lines.append(f"output {output.name}: {output.layout}")
+            lines += _indented(output.layout.picture(rows=_ROWS))
+        lines += ["", str(self.counts)]
+        keys = ", ".join(map(str, self.counts.rotation_keys)) or "none"
+        lines += [f"steps with a key: {keys}"]
+        if self.rejected:
+            lines += ["", "not chosen:", *(f"  {line}" for line in self.rejected[:_LISTED])]
+            more = len(self.rejected) - _LISTED
+            if more > 0:
+                lines.append(f"  and {more} more")
+        return "\n".join(lines)
+
+
+def choose(problem: Problem, slots: int, way: Way = "row-major") -> Packed:
+    """The best packing of a product for inputs laid out that way.
+
+    Raises:
+        ArgumentError: there is no such way.
+        SlotError: the number of slots is not a power of two; nothing fits them.
+        UnsupportedError: the product has what no packing takes.
+    """
+    if way not in WAYS:
+        raise ArgumentError(f"there is no layout {way!r}", hint=f"one of {', '.join(WAYS)}")
+    if slots < 1 or slots & (slots - 1):
+        raise SlotError(f"the number of slots is a power of two, not {slots}")
+    if way == "einhops":
+        program = einhops(problem, slots)
+        return Packed("by EinHops", program, count(program), ())
+    best, *others = plans(problem, slots, way)
+    seen: set[object] = {best.program, (best.order, best.padding)}
+    rejected = [*_measure(problem, slots)]
+    for plan in others:  # the best of each order and padding, if it is another program
+        if seen.isdisjoint({plan.program, (plan.order, plan.padding)}):
+            rejected.append(str(plan))
+        seen |= {plan.program, (plan.order, plan.padding)}
+    return Packed(f"{way}, order {best}", best.program, best.counts, tuple(rejected))
+
+
+def _measure(problem: Problem, slots: int) -> tuple[str, ...]:
+    """What EinHops' packing would cost, if it has one."""
+    try:
+        return (f"EinHops: {count(einhops(problem, slots)).summary}",)
+    except (SlotError, UnsupportedError):
+        return ()
+
+
+def _indented(text: str) -> list[str]:
+    return [f"  {line}" for line in text.split("\n")]
