@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import math
 import re
-from typing import NoReturn
 
 from .dtypes import DTYPES, DType
-from .errors import ParseError
 from .loop_nodes import (
     ONE,
     Apply,
@@ -32,7 +30,7 @@ from .loops import ArrayAxis, Buffer, Check, LoopProgram, Nest, Scratch, Size, S
 from .operators import OPERATORS
 from .operators import Number as Scalar
 from .ranks import Quotient, RankExpr, Term
-from .source import Source, Span
+from .tokens import TokenReader
 
 _NAME = r"[^\W\d][\w']*(?:\.[^\W\d][\w']*)*"
 _TOKEN = re.compile(
@@ -50,54 +48,12 @@ def parse_loops(text: str) -> LoopProgram:
     return _Parser(text).program()
 
 
-class _Parser:
+class _Parser(TokenReader):
     def __init__(self, text: str) -> None:
-        self.source = Source(text)
-        self.tokens: list[tuple[str, int]] = []
-        self.at = 0
+        super().__init__(text, _TOKEN)
         self.dtypes: dict[str, DType] = {}  # of buffers, and of registers under %name
-        position = 0
-        while True:
-            found = _TOKEN.match(text, position)
-            if found is None:
-                rest = text[position:]
-                start = position + len(rest) - len(rest.lstrip())
-                self._fail_at(start, "is not part of the notation")
-            token = found.group(found.lastgroup or "end")
-            self.tokens.append((token, found.end() - len(token)))
-            if found.lastgroup == "end":
-                return
-            position = found.end()
 
     # ---- tokens
-
-    def _fail_at(self, position: int, message: str) -> NoReturn:
-        text = self.source.text
-        word = text[position : position + 20].split("\n")[0].split(" ")[0] or "the end"
-        raise ParseError(
-            f"{word!r} {message}", span=Span(self.source, position, position + max(len(word), 1))
-        )
-
-    def _fail(self, message: str) -> NoReturn:
-        self._fail_at(self.tokens[self.at][1], message)
-
-    def _peek(self, ahead: int = 0) -> str:
-        return self.tokens[min(self.at + ahead, len(self.tokens) - 1)][0]
-
-    def _next(self) -> str:
-        token = self._peek()
-        self.at = min(self.at + 1, len(self.tokens) - 1)
-        return token
-
-    def _accept(self, token: str) -> bool:
-        if self._peek() == token:
-            self._next()
-            return True
-        return False
-
-    def _expect(self, token: str) -> None:
-        if not self._accept(token):
-            self._fail(f"stands where {token!r} should")
 
     def _name(self) -> str:
         if not re.fullmatch(_NAME, self._peek()):
@@ -151,7 +107,7 @@ class _Parser:
         found: list[RankExpr] = []
         while not self._accept(close):
             if found:
-                self._expect(",")
+                self.expect(",")
             found.append(self._index())
         return tuple(found)
 
@@ -166,13 +122,13 @@ class _Parser:
         name = self._name()
         if self._accept("["):
             return self._load(name)
-        self._expect("(")
+        self.expect("(")
         value: Value
         if name == "index":
             value = Index(self._index())
         elif name == "bitcast":
             dtype = self._dtype()
-            self._expect(",")
+            self.expect(",")
             value = Convert(self._value(), dtype, bitcast=True)
         elif name in DTYPES:
             number = self._scalar()
@@ -187,7 +143,7 @@ class _Parser:
             value = Apply(name, tuple(args))
         else:
             self._fail(f"follows {name}, which is neither a dtype nor an operator")
-        self._expect(")")
+        self.expect(")")
         return value
 
     def _scalar(self) -> Scalar | None:
@@ -208,11 +164,11 @@ class _Parser:
         if word in ("true", "false"):
             return word == "true"
         if word == "complex":
-            self._expect("(")
+            self.expect("(")
             real = self._scalar()
-            self._expect(",")
+            self.expect(",")
             imaginary = self._scalar()
-            self._expect(")")
+            self.expect(")")
             if not isinstance(real, float) or not isinstance(imaginary, float):
                 self._fail("follows a part of a complex number that is no float")
             return complex(real, imaginary)
@@ -236,7 +192,7 @@ class _Parser:
                 fill = found
                 continue
             if indices:
-                self._expect(",")
+                self.expect(",")
             indices.append(self._value() if self._accept("@") else self._index())
             if self._accept("of"):
                 extents.append(self._index())
@@ -247,7 +203,7 @@ class _Parser:
     # ---- statements
 
     def _block(self) -> tuple[Statement, ...]:
-        self._expect("{")
+        self.expect("{")
         body: list[Statement] = []
         while not self._accept("}"):
             body.append(self._statement())
@@ -259,7 +215,7 @@ class _Parser:
         name = self._name()
         if self._accept("["):
             indices = self._index_list("]")
-            self._expect("=")
+            self.expect("=")
             return Store(name, indices, self._value())
         if name == "for":
             loops = [self._loop()]
@@ -272,9 +228,9 @@ class _Parser:
             return If(test, then, self._block() if self._accept("else") else ())
         if name == "collapse":
             outer = self._name()
-            self._expect("into")
+            self.expect("into")
             inner = self._name()
-            self._expect("where")
+            self.expect("where")
             steps = [(self._name(), self._integer(), self._integer())]
             while self._accept(","):
                 steps.append((self._name(), self._integer(), self._integer()))
@@ -282,14 +238,14 @@ class _Parser:
         return self._fail(f"follows {name}, which begins no statement")
 
     def _register_statement(self) -> Statement:
-        self._expect("%")
+        self.expect("%")
         register = self._name()
         if self._accept(":"):
             dtype = self._dtype()
-            self._expect("begins")
+            self.expect("begins")
             op = self._name()
             over = self._names() if self._accept("over") else ()
-            self._expect("else")
+            self.expect("else")
             empty = self._value()
             if not isinstance(empty, Number):
                 self._fail("follows what is no number")
@@ -300,15 +256,15 @@ class _Parser:
             self.dtypes.setdefault("%" + register, value.dtype)
             return Assign(register, value)
         op = self._name()
-        self._expect("=")
+        self.expect("=")
         value = self._value()
         return Fold(register, op, value, self._value() if self._accept("where") else None)
 
     def _loop(self) -> Loop:
         variable = self._name()
-        self._expect("in")
+        self.expect("in")
         start = self._index()
-        self._expect("..")
+        self.expect("..")
         stop = self._index()
         bounds: list[RankExpr] = []
         if self._accept("below"):
@@ -326,9 +282,9 @@ class _Parser:
     # ---- the program
 
     def program(self) -> LoopProgram:
-        self._expect("loops")
+        self.expect("loops")
         name = self._name()
-        self._expect("{")
+        self.expect("{")
         sizes: list[Size] = []
         arrays: dict[str, list[Buffer]] = {"input": [], "output": []}
         scratch: list[Scratch] = []
@@ -338,7 +294,7 @@ class _Parser:
             word = self._name()
             if word == "size":
                 size = self._name()
-                self._expect("=")
+                self.expect("=")
                 sizes.append(Size(size, self._source()))
             elif word in arrays:
                 arrays[word].append(self._array())
@@ -346,9 +302,9 @@ class _Parser:
                 scratch.append(self._scratch())
             elif word == "check":
                 for mark in ("0", "<="):
-                    self._expect(mark)
+                    self.expect(mark)
                 index = self._index()
-                self._expect("<")
+                self.expect("<")
                 extent = self._index()
                 checks.append(Check(index, extent, self._names() if self._accept("over") else ()))
             elif word == "nest":
@@ -367,20 +323,20 @@ class _Parser:
     def _nest(self) -> Nest:
         name = self._name()
         self.dtypes = {n: d for n, d in self.dtypes.items() if not n.startswith("%")}
-        self._expect("width")
+        self.expect("width")
         return Nest(name, self._integer(), self._block())
 
     def _sweep(self) -> Sweep:
         coordinate = self._name()
-        self._expect("below")
+        self.expect("below")
         extent = self._index()
-        self._expect("{")
+        self.expect("{")
         stages: list[Nest | Sweep] = []
         while not self._accept("}"):
             if self._accept("sweep"):
                 stages.append(self._sweep())
                 continue
-            self._expect("nest")
+            self.expect("nest")
             stages.append(self._nest())
         return Sweep(coordinate, extent, tuple(stages))
 
@@ -388,35 +344,35 @@ class _Parser:
         if self._accept("("):
             dividend = self._index()
             for mark in (")", "/", "("):
-                self._expect(mark)
+                self.expect(mark)
             divisor = self._index()
             for mark in (")", "+"):
-                self._expect(mark)
+                self.expect(mark)
             return Quotient(dividend, divisor, self._index().offset)
         if self._peek(1) == "." and self._peek(2).isdecimal():
             buffer = self._name()
-            self._expect(".")
+            self.expect(".")
             return ArrayAxis(buffer, self._integer())
         return self._index()
 
     def _array(self) -> Buffer:
         name = self._name()
-        self._expect("[")
+        self.expect("[")
         extents = self._index_list("]")
-        self._expect(":")
+        self.expect(":")
         self.dtypes[name] = self._dtype()
         unit = self._integer() if self._accept("unit") else None
         return Buffer(name, extents, self.dtypes[name], unit)
 
     def _scratch(self) -> Scratch:
         name = self._name()
-        self._expect(":")
+        self.expect(":")
         self.dtypes[name] = self._dtype()
         for mark in ("strides", "("):
-            self._expect(mark)
+            self.expect(mark)
         strides = self._index_list(")")
         for mark in ("elements", "("):
-            self._expect(mark)
+            self.expect(mark)
         elements = self._index_list(")")
         padded = self._accept("padded")
         return Scratch(name, self.dtypes[name], strides, elements, padded, self._accept("split"))

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import re
-from typing import NoReturn, cast
+from typing import cast
 
-from .errors import ParseError
 from .layouts import Layout, Piece
 from .slots import (
     BINARY,
@@ -20,7 +19,7 @@ from .slots import (
     SlotOutput,
     SlotProgram,
 )
-from .source import Source, Span
+from .tokens import TokenReader
 
 _TOKEN = re.compile(
     r"[ \t]*(?:(?P<name>[^\W\d]\w*)|(?P<number>\d+(?:\.\d+)?(?:[eE][+-]?\d+)?)"
@@ -53,52 +52,11 @@ wrap=False, zero=False)
     return layout
 
 
-class _Parser:
+class _Parser(TokenReader):
     def __init__(self, text: str) -> None:
-        self.source = Source(text)
-        self.tokens: list[tuple[str, int]] = []
-        self.at = 0
-        position = 0
-        while True:
-            found = _TOKEN.match(text, position)
-            if found is None:
-                start = position + len(text[position:]) - len(text[position:].lstrip(" \t"))
-                self._fail_at(start, "is not part of the notation")
-            token = found.group(found.lastgroup or "end")
-            self.tokens.append((token, found.end() - len(token)))
-            if found.lastgroup == "end":
-                return
-            position = found.end()
+        super().__init__(text, _TOKEN)
 
     # ---- tokens
-
-    def _fail_at(self, position: int, message: str) -> NoReturn:
-        word = re.split(r"[ \n]", self.source.text[position : position + 20])[0] or "the end"
-        span = Span(self.source, position, position + max(len(word), 1))
-        raise ParseError(f"{word!r} {message}", span=span)
-
-    def _fail(self, message: str) -> NoReturn:
-        self._fail_at(self.tokens[self.at][1], message)
-
-    def _peek(self) -> str:
-        return self.tokens[self.at][0]
-
-    def _next(self) -> str:
-        token = self._peek()
-        self.at = min(self.at + 1, len(self.tokens) - 1)
-        return token
-
-    def _accept(self, token: str) -> bool:
-        if self._peek() == token:
-            self._next()
-            return True
-        return False
-
-    def expect(self, *tokens: str) -> None:
-        """Those tokens, one after another; "" is the end."""
-        for token in tokens:
-            if not self._accept(token):
-                self._fail(f"stands where {token or 'the end'!r} should")
 
     def _name(self) -> str:
         if not re.fullmatch(r"[^\W\d]\w*", self._peek()):
