@@ -191,11 +191,11 @@ def set_apart(cascade: Cascade) -> frozenset[str]:
             found |= {einsum.name for einsum in stage.einsums}
     for partition in cascade.partitions:
         parts = {part.lower() for part in partition.parts}
-        found |= {einsum.name for einsum in cascade.einsums if parts <= _bound(einsum)}
+        found |= {einsum.name for einsum in cascade.einsums if parts <= bound(einsum)}
     return frozenset(found)
 
 
-def _bound(einsum: Einsum) -> set[str]:
+def bound(einsum: Einsum) -> set[str]:
     """The variables that an Einsum binds anywhere."""
     nodes = (node for node in walk(einsum.expr) if isinstance(node, Reduce))
     return {*einsum.free, *(variable for node in nodes for variable in node.variables)}

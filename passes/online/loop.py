@@ -19,7 +19,7 @@ from ...ir.infer import expr_dtype
 from ...ir.operators import identity_of
 from ...ir.printer import print_expr
 from ..rewrite import has_law
-from ..scope import Scope
+from ..scope import Scope, bound
 from .bounds import check_bounded
 from .confirm import refuted
 from .forms import Fold, Form, NotSeparable
@@ -66,7 +66,7 @@ class Loop:
             if reads & self._later:
                 self._later.add(einsum.name)
                 continue
-            if variable in _bound(einsum) and variable not in einsum.free:
+            if variable in bound(einsum) and variable not in einsum.free:
                 if einsum.name in finished:
                     continue
                 try:
@@ -90,7 +90,7 @@ class Loop:
         return tuple(
             einsum.name
             for einsum in self.cascade.einsums
-            if self.variable in _bound(einsum) and self.variable not in einsum.free
+            if self.variable in bound(einsum) and self.variable not in einsum.free
         )
 
     # ---- what the Separator asks
@@ -225,8 +225,3 @@ class Loop:
     def deferring(self) -> list[Fold]:
         """The reductions of which something is deferred."""
         return [fold for fold in self.folds.values() if fold.deferred]
-
-
-def _bound(einsum: Einsum) -> set[str]:
-    nodes = (node for node in walk(einsum.expr) if isinstance(node, Reduce))
-    return {*einsum.free, *(v for node in nodes for v in node.variables)}
