@@ -4,56 +4,114 @@ from __future__ import annotations
 
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from typing import Literal as OneOf
 
 import numpy as np
 
 from ...ir.layouts import Array, Layout
 from ...ir.slot_verify import Scale, prime, times
-from ...ir.slots import (
-    Gather,
-    PlainVector,
-    SlotInput,
-    SlotOp,
-    SlotOutput,
-    SlotProgram,
-    boxes_of,
-)
+from ...ir.slots import Gather, PlainVector, SlotInput, SlotOp, SlotOutput, SlotProgram, boxes_of
+
+
+@dataclass(frozen=True, slots=True)
+class Sparse:
+    """Elements of a plaintext tensor (1 where it is None) at some slots, 0 elsewhere.
+
+    `slots` and `elements` are the bytes of arrays of i64: what a plan that is not taken would
+    multiply by is compared, and never written as boxes.
+    """
+
+    tensor: str | None
+    slots: bytes
+    elements: bytes
+
+    def gather(self, sketch: bool) -> Gather:
+        """The same as a SlotProgram has it, or without the slots."""
+        if sketch:
+            return Gather(self.tensor, ())
+        slots = np.frombuffer(self.slots, np.int64)
+        elements = np.frombuffer(self.elements, np.int64) if self.elements else np.zeros_like(slots)
+        return Gather(self.tensor, boxes_of(slots, elements))
+
+
+@dataclass(frozen=True, slots=True)
+class Plain:
+    """A vector that is not encrypted: a number times a product of Sparse ones."""
+
+    factors: tuple[Sparse, ...] = ()
+    value: float | complex = 1.0
+
+    def times(self, other: Plain) -> Plain:
+        return Plain(self.factors + other.factors, self.value * other.value)
+
+    def vector(self, sketch: bool = False) -> PlainVector:
+        """The same as a SlotProgram has it, or without the slots."""
+        return PlainVector(tuple(each.gather(sketch) for each in self.factors), self.value)
+
+
+def ones_at(slots: Array) -> Plain:
+    """1 at those slots, 0 elsewhere."""
+    return Plain((Sparse(None, np.unique(slots).astype(np.int64).tobytes(), b""),))
+
+
+def gathered(tensor: str, slots: Array, elements: Array) -> Plain:
+    """Those elements, in C order, of a plaintext input at those slots."""
+    order = np.argsort(slots, kind="stable")
+    at, read = (each[order].astype(np.int64).tobytes() for each in (slots, elements))
+    return Plain((Sparse(tensor, at, read),))
+
 
 #: 1 in every slot.
-_ONE = PlainVector()
+_ONE = Plain()
 
 
 class Builder:
     """Values by number, how many rescales each has behind it, and its exact scale.
 
     Relinearisation and rescaling are lazy: a product is left as it is while it is added up, and is
-    finished when it is rotated, multiplied, or given out. The primes of a scale are counted by the
-    depth at which they are dropped.
+    finished when it is rotated, multiplied, or given out: a rotation costs less a level further
+    down, by more than the rescale of each giant step costs. The primes of a scale are counted by
+    the depth at which they are dropped.
     """
 
-    def __init__(self, name: str, slots: int, inputs: Sequence[SlotInput]) -> None:
+    def __init__(self, name: str, slots: int, inputs: Sequence[SlotInput] = ()) -> None:
         self.name = name
         self.slots = slots
-        self.inputs = tuple(inputs)
-        self.ops: list[SlotOp] = []
-        self.plains: dict[PlainVector, int] = {}
-        made = sum(each.vectors for each in inputs)
-        self.depth = [0] * made
-        self.parts = [2] * made
-        self.pending = [False] * made
-        self.scale: list[Scale] = [(1, ())] * made
-        self._made: dict[SlotOp, int] = {}
+        self.inputs: dict[str, SlotInput] = {}
+        self.plains: dict[Plain, int] = {}
+        self.depth: list[int] = []
+        self.parts: list[int] = []
+        self.pending: list[bool] = []
+        self.scale: list[Scale] = []
         self._toward: int | None = None
+        self._inputs: dict[str, tuple[int, ...]] = {}
+        self._made: dict[SlotOp, int] = {}
+        for each in inputs:
+            self.input(each)
+
+    def copy(self) -> Builder:
+        """Another that has got as far, to try something with."""
+        found = Builder(self.name, self.slots)
+        found.inputs, found.plains = dict(self.inputs), dict(self.plains)
+        found.depth, found.parts = list(self.depth), list(self.parts)
+        found.pending, found.scale = list(self.pending), list(self.scale)
+        found._inputs, found._made = dict(self._inputs), dict(self._made)
+        found._toward = self._toward
+        return found
+
+    def input(self, given: SlotInput) -> tuple[int, ...]:
+        """The values of an input, none if it is plaintext; one that is there keeps its layout."""
+        if given.name not in self.inputs:
+            first = len(self.depth)
+            self.inputs[given.name] = given
+            self._inputs[given.name] = tuple(range(first, first + given.vectors))
+            self._values(given.vectors, 0, 2, False, (1, ()))
+        return self._inputs[given.name]
 
     def values_of(self, name: str) -> tuple[int, ...]:
         """The values of an encrypted input."""
-        first = 0
-        for each in self.inputs:
-            if each.name == name:
-                return tuple(range(first, first + each.vectors))
-            first += each.vectors
-        raise KeyError(name)
+        return self._inputs[name]
 
     @contextmanager
     def toward(self, like: int | None) -> Generator[None]:
@@ -91,7 +149,7 @@ class Builder:
         op = SlotOp("neg", (value,))
         return self._emit(op, self.depth[value], self.parts[value], self.pending[value])
 
-    def add_plain(self, value: int, plain: PlainVector) -> int:
+    def add_plain(self, value: int, plain: Plain) -> int:
         """The sum with a plain vector."""
         op = SlotOp("add_plain", (value,), plain=self._numbered(plain))
         return self._emit(op, self.depth[value], self.parts[value], self.pending[value])
@@ -101,7 +159,7 @@ class Builder:
         one, other = self._level(self.finished(one), self.finished(other))
         return self._emit(SlotOp("mul", (one, other)), self.depth[one], 3, True)
 
-    def mul_plain(self, value: int, plain: PlainVector, like: int | None = None) -> int:
+    def mul_plain(self, value: int, plain: Plain, like: int | None = None) -> int:
         """The product with a plain vector; once rescaled it has the scale of `like`."""
         value = self.finished(value)
         if like is None and self._toward is not None:
@@ -118,7 +176,7 @@ class Builder:
             return value if number in (1, 2) else self.neg(value)
         if like is not None:
             value = self.at_depth(self.finished(value), self.depth[like] - 1)
-        return self.mul_plain(value, PlainVector((), number), like)
+        return self.mul_plain(value, Plain((), number), like)
 
     def finished(self, value: int) -> int:
         """The value with two parts, rescaled."""
@@ -166,19 +224,20 @@ class Builder:
             one = self.mul_plain(self.at_depth(one, deep - 1), _ONE, other)
         return self._level(self.finished(one), other)
 
-    def _numbered(self, plain: PlainVector) -> int:
+    def _numbered(self, plain: Plain) -> int:
         return self.plains.setdefault(plain, len(self.plains))
 
     def _emit(self, op: SlotOp, depth: int, parts: int = 2, pending: bool = False) -> int:
         if op not in self._made:
             self._made[op] = len(self.depth)
-            scale = self._scale(op)
-            self.ops.append(op)
-            self.depth += [depth] * op.results
-            self.parts += [parts] * op.results
-            self.pending += [pending] * op.results
-            self.scale += [scale] * op.results
+            self._values(op.results, depth, parts, pending, self._scale(op))
         return self._made[op]
+
+    def _values(self, count: int, depth: int, parts: int, pending: bool, scale: Scale) -> None:
+        self.depth += [depth] * count
+        self.parts += [parts] * count
+        self.pending += [pending] * count
+        self.scale += [scale] * count
 
     def _scale(self, op: SlotOp) -> Scale:
         """As `slot_verify.trace` has it."""
@@ -194,20 +253,37 @@ class Builder:
 
     # ---- the program
 
-    def program(self, outputs: Sequence[tuple[str, Layout, Sequence[int]]]) -> SlotProgram:
-        """The program that gives those values, with as many levels as it uses."""
+    def program(
+        self, outputs: Sequence[tuple[str, Layout, Sequence[int]]], sketch: bool = False
+    ) -> SlotProgram:
+        """The program that gives those values, with as many levels as it uses.
+
+        Args:
+            sketch: without what its plain vectors hold, to be counted only.
+        """
+        ends = [
+            (name, layout, tuple(map(self.finished, values))) for name, layout, values in outputs
+        ]
+        # Inputs come first in a program, whenever they came here.
+        number: dict[int, int] = {}
+        for values in self._inputs.values():
+            number |= {value: len(number) + n for n, value in enumerate(values)}
+        for op, first in self._made.items():
+            number |= {first + n: len(number) + n for n in range(op.results)}
+        ops = tuple(
+            replace(
+                op,
+                args=tuple(number[arg] for arg in op.args),
+                like=None if op.like is None else number[op.like],
+            )
+            for op in self._made
+        )
         made = tuple(
-            SlotOutput(name, layout, tuple(map(self.finished, values)))
-            for name, layout, values in outputs
+            SlotOutput(name, layout, tuple(number[value] for value in values))
+            for name, layout, values in ends
         )
+        plains = tuple(plain.vector(sketch) for plain in self.plains)
         levels = max(self.depth, default=0)
-        plains = tuple(self.plains)
         return SlotProgram(
-            self.name, self.slots, levels, self.inputs, plains, tuple(self.ops), made
+            self.name, self.slots, levels, tuple(self.inputs.values()), plains, ops, made
         )
-
-
-def ones_at(slots: Array) -> PlainVector:
-    """1 at those slots, 0 elsewhere."""
-    places = np.unique(slots)
-    return PlainVector((Gather(None, boxes_of(places, np.zeros_like(places))),))

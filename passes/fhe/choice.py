@@ -68,13 +68,8 @@ def choose(problem: Problem, slots: int, way: Way = "row-major") -> Packed:
         program = einhops(problem, slots)
         return Packed("by EinHops", program, count(program), ())
     best, *others = plans(problem, slots, way)
-    seen: set[object] = {best.program, (best.order, best.padding)}
-    rejected = [*_measure(problem, slots)]
-    for plan in others:  # the best of each order and padding, if it is another program
-        if seen.isdisjoint({plan.program, (plan.order, plan.padding)}):
-            rejected.append(str(plan))
-        seen |= {plan.program, (plan.order, plan.padding)}
-    return Packed(f"{way}, order {best}", best.program, best.counts, tuple(rejected))
+    rejected = (*_measure(problem, slots), *map(str, others))
+    return Packed(f"{way}, order {best}", best.program, best.counts, rejected)
 
 
 def _measure(problem: Problem, slots: int) -> tuple[str, ...]:

@@ -7,35 +7,37 @@ tensors with different numbers, takes a level for it.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
-from typing import Literal as OneOf
 
 import numpy as np
 
-from ...ir.cascade import Cascade, fresh_name
-from ...ir.einsum import Access, Einsum, Literal, Map
+from ...ir.cascade import Cascade
 from ...ir.errors import LevelError
 from ...ir.interpreter import evaluate
-from ...ir.layouts import Array, Layout, row_major
-from ...ir.slots import Gather, PlainVector, SlotInput, SlotProgram, boxes_of
-from ..rewrite import named, without_unread
+from ...ir.layouts import Array, row_major
+from ...ir.slot_counts import count
+from ...ir.slots import SlotInput, SlotProgram
+from ..rewrite import named
 from .approximate import Approximated, Approximation
-from .builder import Builder, ones_at
+from .builder import Builder
+from .combine import combined
 from .held import Held
 from .normal import normal_form
+from .pack import Choice, contracted, depth
 from .polynomial import evaluated, plan
 from .problem import Problem
 from .series import Series
-from .single import multiplied, placed
 from .steps import Combination, Elementwise, Normal, Product, Step
+from .tensors import Stored, Tensors, elements_of
 
 #: How far a leading coefficient may be from 1 to be carried: what is stored is larger by that.
 _FAR = 2.0**10
-#: What a value is multiplied by without a plain vector.
-_FREE = (1, -1, 2, -2)
+#: How many levels a product may spend on masks besides its own, and where its result may lie.
+_MASKS = 2
+_WAYS: tuple[Choice, ...] = ("free", "row-major")
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,21 +74,13 @@ class Lowered:
         return given | made
 
 
-@dataclass(frozen=True, slots=True)
-class _Stored:
-    """A tensor is `number` times what is held."""
-
-    held: Held
-    number: complex = 1
-
-
 def lower(
     cascade: Cascade,
     shapes: Mapping[str, Sequence[int]],
     secret: Collection[str] | None = None,
     *,
     slots: int,
-    layout: OneOf["row-major", "free"] = "row-major",
+    layout: Choice = "row-major",
     approximate: Mapping[str, Approximation] | None = None,
     levels: int | None = None,
 ) -> Lowered:
@@ -95,7 +89,8 @@ def lower(
     Args:
         secret: the inputs that are encrypted; None: all of them.
         slots: of a ciphertext, a power of two.
-        layout: of the outputs: "row-major" and compact, or "free": as they come.
+        layout: "row-major": encrypted inputs and outputs are row-major and compact; "free": inputs
+            are encrypted as they are first needed, and outputs lie as they come.
         approximate: functions that CKKS has not, by their name or that of the tensor.
         levels: the most that there are; None: as many as it takes.
 
@@ -106,90 +101,108 @@ def lower(
         ArgumentError, RankError: the arguments do not fit the Cascade.
     """
     normal = normal_form(cascade, shapes, secret, approximate)
-    return _Lowering(normal, slots, layout, levels).lowered()
+    found: list[_Written] = []
+    for masks in range(_MASKS + 1):
+        for way in _WAYS:
+            with suppress(LevelError):
+                found.append(_Lowering(normal, slots, layout, levels, masks, way).written())
+    if not found:
+        _Lowering(normal, slots, layout, levels, 0, "free").written()  # raises
+    return min(found, key=lambda each: each.cost).lowered()
+
+
+@dataclass(frozen=True, slots=True)
+class _Written:
+    """What a program costs, and the program, once it is asked for."""
+
+    cost: float
+    lowered: Callable[[], Lowered]
 
 
 class _Lowering:
-    def __init__(self, normal: Normal, slots: int, layout: str, levels: int | None) -> None:
-        self._normal, self._layout, self._most = normal, layout, levels
-        inputs = [
-            SlotInput(name, normal.shapes[name], row_major(normal.shapes[name], slots))
-            for name in normal.secret
-        ]
-        self._build = Builder(normal.name, slots, inputs)
-        self._stored = {
-            each.name: _Stored(Held(each.layout, self._build.values_of(each.name)))
-            for each in inputs
-            if each.layout is not None
-        }
-        self._clear = list(normal.plain.einsums)
-        self._shapes = dict(normal.shapes)
-        self._scaled: dict[tuple[Access, complex], Access] = {}
-        self._levels: dict[str, Levels] = {}
-        self._readers = _readers(normal.steps)
-        self._hidden = {*normal.secret, *map(_made, normal.steps)}
+    """One way to write the program.
 
-    def lowered(self) -> Lowered:
-        normal, build = self._normal, self._build
+    Args:
+        masks: how many levels a product may spend on masks, if that saves rotations.
+        way: where the results of products lie: as they come, or row-major.
+    """
+
+    def __init__(
+        self,
+        normal: Normal,
+        slots: int,
+        layout: Choice,
+        levels: int | None,
+        masks: int,
+        way: Choice,
+    ) -> None:
+        self._normal, self._layout, self._most = normal, layout, levels
+        self._masks = masks
+        self._way: Choice = way
+        self._build = Builder(normal.name, slots)
+        self._tensors = Tensors(normal, self._build)
+        if layout == "row-major":
+            for name in normal.secret:
+                self._tensors.enter(name)
+        self._levels: dict[str, Levels] = {}
+        self._hidden = {*normal.secret, *map(_made, normal.steps)}
+        self._readers: dict[str, list[Step]] = {}
+        for step in normal.steps:
+            for name in _arguments(step):
+                self._readers.setdefault(name, []).append(step)
+
+    def written(self) -> _Written:
+        """The whole program."""
+        normal, build, tensors = self._normal, self._build, self._tensors
         for step in normal.steps:
             before = self._depth_of(_arguments(step))
             if isinstance(step, Product):
                 stored = self._product(step)
             elif isinstance(step, Combination):
-                stored = self._combination(step)
+                stored = combined(tensors, step, self._folds(step.output.tensor))
             else:
                 stored = self._elementwise(step)
-            self._stored[_made(step)] = stored
-            self._took(step.einsum, before, self._depth(stored.held))
-        outputs = [(name, *self._output(name)) for name in normal.outputs]
-        program = build.program(outputs)
-        read = {f.tensor for plain in program.plains for f in plain.factors if f.tensor}
-        plains = tuple(SlotInput(n, self._shapes[n], None) for n in self._shapes if n in read)
-        program = replace(program, inputs=(*program.inputs, *plains))
-        levels = tuple(self._levels.values())
-        plain = self._in_the_clear(read)
-        return Lowered(program, plain, normal.clear, levels, normal.approximated)
+            tensors.stored[_made(step)] = stored
+            self._took(step.einsum, before, tensors.depth(stored.held))
+        ends = [(name, self._output(name)) for name in normal.outputs]
+        read = {each.tensor for plain in build.plains for each in plain.factors if each.tensor}
+        for name in (name for name in tensors.shapes if name in read):
+            build.input(SlotInput(name, tensors.shapes[name], None))
+        outputs = [(name, held.layout, held.values) for name, held in ends]
+        plain, levels = tensors.clear({*read, *normal.clear}), tuple(self._levels.values())
+        cost = count(build.program(outputs, sketch=True)).cost
 
-    def _in_the_clear(self, read: Collection[str]) -> Cascade:
-        """What is computed in the clear: the outputs that are, and what the program reads."""
-        made = dict.fromkeys(einsum.name for einsum in self._clear)
-        outputs = tuple(name for name in made if name in read or name in self._normal.clear)
-        einsums = tuple(without_unread(self._clear, outputs))
-        return replace(self._normal.plain, einsums=einsums, outputs=outputs)
+        def lowered() -> Lowered:
+            program = build.program(outputs)
+            return Lowered(program, plain, normal.clear, levels, normal.approximated)
+
+        return _Written(cost, lowered)
 
     # ---- levels
 
-    def _depth(self, held: Held) -> int:
-        return max(map(self._end, held.values))
-
-    def _held(self, access: Access) -> Held:
-        return self._stored[access.tensor].held
-
-    def _end(self, value: int) -> int:
-        """The depth of a value once it is rescaled."""
-        return self._build.depth[value] + self._build.pending[value]
-
     def _depth_of(self, names: Collection[str]) -> int:
-        return max(
-            (self._depth(self._stored[n].held) for n in names if n in self._stored), default=0
-        )
+        stored = self._tensors.stored
+        return max((self._tensors.depth(stored[n].held) for n in names if n in stored), default=0)
 
     def _took(self, einsum: str, before: int, after: int) -> None:
         known = self._levels.get(einsum, Levels(einsum, before, before))
         self._levels[einsum] = Levels(einsum, known.begin, max(known.end, after))
-        if self._most is None or after <= self._most:
-            return
-        made = [
-            found.approximation for found in self._normal.approximated if found.einsum == einsum
+        if self._most is not None and after > self._most:
+            raise self._too_deep(einsum, f"it needs {after}")
+
+    def _too_deep(self, einsum: str, needs: str) -> LevelError:
+        normal = self._normal
+        degrees = [
+            each.approximation.degree for each in normal.approximated if each.einsum == einsum
         ]
-        hints = ["encrypt with more levels, in a larger ring"]
-        if made:
-            hints.insert(0, f"ask for a lower degree than {max(each.degree for each in made)}")
-        raise LevelError(
-            f"{einsum} runs out of levels: it needs {after}, and there are {self._most}",
-            span=self._normal.spans.get(einsum),
+        hint = "encrypt with more levels, in a larger ring"
+        if degrees:
+            hint = f"ask for a lower degree than {max(degrees)}, or {hint}"
+        return LevelError(
+            f"{einsum} runs out of levels: {needs}, and there are {self._most}",
+            span=normal.spans.get(einsum),
             deduced=tuple(map(str, self._levels.values())),
-            hint=", or ".join(hints),
+            hint=hint,
         )
 
     def _folds(self, name: str) -> bool:
@@ -208,54 +221,52 @@ class _Lowering:
 
     # ---- steps
 
-    def _product(self, step: Product) -> _Stored:
-        number = step.coefficient
-        held: dict[str, Held] = {}
-        for factor in step.factors:
-            if factor.tensor in self._stored:
-                number *= self._stored[factor.tensor].number
-                held[factor.tensor] = self._stored[factor.tensor].held
+    def _product(self, step: Product) -> Stored:
+        tensors, number = self._tensors, step.coefficient
+        secret = [factor.tensor for factor in step.factors if factor.tensor in self._hidden]
+        held = {name: tensors.stored[name].held for name in secret if name in tensors.stored}
+        for name in secret:
+            number *= tensors.stored[name].number if name in held else 1
         factors = list(step.factors)
-        clear = [at for at, factor in enumerate(factors) if factor.tensor not in held]
-        if clear and number != 1:
-            factors[clear[0]] = self._times(factors[clear[0]], number)
+        clear = [at for at, factor in enumerate(factors) if factor.tensor not in secret]
+        if clear:
+            factors[clear[0]] = tensors.times(factors[clear[0]], number)
             number = 1
         problem = Problem(
             step.einsum,
             tuple(factors),
             step.output,
-            self._normal.sizes,
-            self._shapes,
-            frozenset(held),
+            tensors.sizes,
+            tensors.shapes,
+            frozenset(secret),
         )
-        return _Stored(multiplied(self._build, problem, held), number)
+        made = self._contracted(problem, held)
+        for name in secret:
+            tensors.enter(name, self._build.inputs[name].layout if name not in held else None)
+        return Stored(made, number)
 
-    def _times(self, plain: Access, number: complex) -> Access:
-        """What is read of a plain tensor times a number: another one, computed in the clear."""
-        if number == 1:
-            return plain
-        key = (plain, number)
-        if key not in self._scaled:
-            variables = tuple(dict.fromkeys(plain.variables()))
-            output = named(fresh_name(plain.tensor, set(self._shapes)), variables)
-            self._shapes[output.tensor] = tuple(self._normal.sizes[v] for v in variables)
-            self._clear.append(Einsum(output, Map("mul", (Literal(number), plain))))
-            self._scaled[key] = output
-        return self._scaled[key]
+    def _contracted(self, problem: Problem, held: Mapping[str, Held]) -> Held:
+        most = depth(problem) + self._masks
+        while True:
+            try:
+                return contracted(self._build, problem, held, self._way, most)
+            except LevelError:
+                if most == depth(problem) + 2 * _MASKS:
+                    raise
+                most += 1
 
-    def _elementwise(self, step: Elementwise) -> _Stored:
-        stored = self._stored[step.argument]
+    def _elementwise(self, step: Elementwise) -> Stored:
+        stored = self._tensors.enter(step.argument)
         of = step.series.of_multiple(stored.number)
         number = self._carried(of, step.output)
         of = of.divided(number)
         layout = stored.held.layout
-        values: list[int] = []
-        keeps = layout.zero and of.interval is None
-        for at, value in enumerate(stored.held.values):
-            mask = self._mask(layout, at) if keeps else None
-            values.append(evaluated(self._build, value, of, mask))
-        held = Held(replace(layout, zero=keeps), tuple(values))
-        return _Stored(held, number)
+        zero = layout.zero and of.interval is None
+        values = tuple(
+            evaluated(self._build, value, of, elements_of(layout, at) if zero else None)
+            for at, value in enumerate(stored.held.values)
+        )
+        return Stored(Held(replace(layout, zero=zero), values), number)
 
     def _carried(self, of: Series, output: str) -> complex:
         """The number that is left to what reads a polynomial, since that saves it a level."""
@@ -263,134 +274,20 @@ class _Lowering:
         far = not 1 / _FAR <= abs(leading) <= _FAR
         if of.interval is not None or far or not self._folds(output):
             return 1
-        divided = of.divided(leading)
-        return leading if plan(divided).depth < plan(of).depth else 1
+        return leading if plan(of.divided(leading)).depth < plan(of).depth else 1
 
-    def _mask(self, layout: Layout, vector: int) -> PlainVector:
-        return ones_at(np.flatnonzero(layout.table()[vector] >= 0))
-
-    def _combination(self, step: Combination) -> _Stored:
-        build, left = self._build, list(step.output.variables())
-        sizes = self._normal.sizes
-        shape = tuple(sizes[v] for v in left)
-        terms = [(c * self._stored[a.tensor].number, a) for c, a in step.terms]
-        target = self._target(step, left, shape)
-        held: list[tuple[complex, Held]] = []
-        like: int | None = None
-        for number, access in sorted(terms, key=lambda t: -self._depth(self._held(t[1]))):
-            variables = list(access.variables())
-            own = self._held(access)
-            turned = _turned(own.layout, variables, left) if set(variables) == set(left) else None
-            if turned is not None and replace(turned, zero=True) == replace(target, zero=True):
-                own = Held(turned, own.values)
-            else:
-                with build.toward(like):
-                    own = placed(build, own, variables, target, left, sizes)
-            held.append((number, own))
-            if like is None and self._depth(own) > 0:  # what is moved comes to this scale, too
-                own = Held(own.layout, tuple(map(build.finished, own.values)))
-                held[-1], like = (number, own), own.values[0]
-        number = self._common(held, self._folds(step.output.tensor))
-        zero = all(each.layout.zero for _, each in held)
-        values = [
-            self._sum([(c / number, each.values[at]) for c, each in held])
-            for at in range(target.vectors)
-        ]
-        layout = replace(target, zero=zero)
-        if step.plain is not None:
-            plain = self._times(step.plain, 1 / number)
-            values = [
-                build.add_plain(value, self._at_elements(plain, layout, at, left))
-                for at, value in enumerate(values)
-            ]
-        if step.constant != 0:
-            constant = step.constant / number
-            masks = [self._mask(layout, at).factors if zero else () for at in range(len(values))]
-            values = [
-                build.add_plain(value, PlainVector(mask, constant))
-                for value, mask in zip(values, masks, strict=True)
-            ]
-        return _Stored(Held(layout, tuple(values)), number)
-
-    def _target(self, step: Combination, left: Sequence[str], shape: tuple[int, ...]) -> Layout:
-        """Where the deepest of those that are not broadcast lies; row-major if all are."""
-        whole = [a for _, a in step.terms if set(a.variables()) == set(left)]
-        if not whole:
-            return row_major(shape, self._build.slots)
-        deepest = max(whole, key=lambda a: self._depth(self._stored[a.tensor].held))
-        layout = self._stored[deepest.tensor].held.layout
-        return _turned(layout, list(deepest.variables()), left)
-
-    def _common(self, held: Sequence[tuple[complex, Held]], folds: bool) -> complex:
-        """The number to be carried by a sum, with the least depth and then the fewest products."""
-
-        def cost(number: complex) -> tuple[int, int]:
-            taken = [(self._depth(each), c / number not in _FREE) for c, each in held]
-            depth = max(depth + multiplied for depth, multiplied in taken)
-            more = number not in _FREE
-            return depth + (more and not folds), sum(m for _, m in taken) + more
-
-        return min((1, *(c for c, _ in held)), key=cost)
-
-    def _sum(self, terms: Sequence[tuple[complex, int]]) -> int:
-        """A sum of multiples, of the scale of one that is as deep as all of it will be."""
-        build = self._build
-        depth = max(self._end(v) + (c not in _FREE) for c, v in terms)
-        ready = sorted(terms, key=lambda term: (term[0] not in _FREE, -self._end(term[1])))
-        total: int | None = None
-        for c, value in ready:
-            if c not in _FREE:
-                total = None if total is None else build.finished(total)
-                like = total if total is not None and build.depth[total] == depth else None
-                value = build.at_depth(build.finished(value), depth - 1)
-                value = build.finished(build.scaled(value, c, like))
-                c = 1
-            if total is None:
-                total = build.scaled(value, c)
-                continue
-            if abs(c) == 2:
-                value = build.add(value, value)
-            total = build.sub(total, value) if c.real < 0 else build.add(total, value)
-        assert total is not None
-        return total
-
-    def _at_elements(
-        self, access: Access, layout: Layout, vector: int, left: Sequence[str]
-    ) -> PlainVector:
-        """A plain tensor at the elements of one vector of a layout of the variables `left`."""
-        table = layout.table()[vector]
-        slots = np.flatnonzero(table >= 0)
-        held, elements = table[slots], np.zeros(len(slots), np.int64)
-        for v, extent in zip(access.variables(), self._shapes[access.tensor], strict=True):
-            axis = left.index(v)
-            coordinate = held // math.prod(layout.shape[axis + 1 :]) % layout.shape[axis]
-            elements = elements * extent + coordinate
-        return PlainVector((Gather(access.tensor, boxes_of(slots, elements)),))
-
-    def _output(self, name: str) -> tuple[Layout, tuple[int, ...]]:
-        stored, build = self._stored[name], self._build
-        held, before = stored.held, self._depth(stored.held)
+    def _output(self, name: str) -> Held:
+        build, tensors, stored = self._build, self._tensors, self._tensors.stored[name]
+        held, before = stored.held, tensors.depth(stored.held)
         if stored.number != 1:
             values = tuple(build.scaled(value, stored.number) for value in held.values)
             held = Held(held.layout, values)
-        rows = row_major(held.layout.shape, build.slots)
-        if self._layout == "row-major" and held.layout.pieces != rows.pieces:
-            axes = [f"v{axis}" for axis in range(len(held.layout.shape))]
-            sizes = dict(zip(axes, held.layout.shape, strict=True))
-            held = placed(build, held, axes, rows, axes, sizes)
-        self._took(name, before, self._depth(held))
-        return held.layout, held.values
-
-
-def _turned(layout: Layout, variables: Sequence[str], left: Sequence[str]) -> Layout:
-    """The layout of a tensor at `variables` as one of a tensor at `left`, the same in order."""
-    axes = {axis: left.index(v) for axis, v in enumerate(variables)}
-    pieces = tuple(
-        replace(piece, steps=tuple((axes[axis], step) for axis, step in piece.steps))
-        for piece in layout.pieces
-    )
-    shape = tuple(layout.shape[variables.index(v)] for v in left)
-    return replace(layout, shape=shape, pieces=pieces)
+        if self._layout == "row-major":
+            variables = tuple(f"v{axis}" for axis in range(len(held.layout.shape)))
+            rows = row_major(held.layout.shape, build.slots, zero=False)
+            held = tensors.brought(held, named(name, variables), variables, rows, 0)
+        self._took(name, before, tensors.depth(held))
+        return held
 
 
 def _made(step: Step) -> str:
@@ -403,11 +300,3 @@ def _arguments(step: Step) -> list[str]:
     if isinstance(step, Combination):
         return [access.tensor for _, access in step.terms]
     return [step.argument]
-
-
-def _readers(steps: Sequence[Step]) -> dict[str, list[Step]]:
-    found: dict[str, list[Step]] = {}
-    for step in steps:
-        for name in _arguments(step):
-            found.setdefault(name, []).append(step)
-    return found

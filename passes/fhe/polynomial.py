@@ -18,8 +18,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import reduce
 
-from ...ir.slots import PlainVector
-from .builder import Builder
+from .builder import Builder, Plain
 from .series import Series
 
 
@@ -165,9 +164,7 @@ class _Search:
         return Split(at, high, found[0]), splits + found[1], read | found[2]
 
 
-def evaluated(
-    build: Builder, value: int, series: Series, constant: PlainVector | None = None
-) -> int:
+def evaluated(build: Builder, value: int, series: Series, constant: Plain | None = None) -> int:
     """The series of each slot of a value.
 
     Args:
@@ -177,16 +174,14 @@ def evaluated(
     if series.interval is not None:
         factor, summand = series.step
         value = build.finished(build.scaled(value, factor)) if factor != 1 else value
-        value = build.add_plain(value, PlainVector((), summand)) if summand else value
+        value = build.add_plain(value, Plain((), summand)) if summand else value
     return _Writer(build, value, chosen, constant).root()
 
 
 class _Writer:
     """Writes a plan down; the constant at the end of the outermost rest is kept apart."""
 
-    def __init__(
-        self, build: Builder, value: int, chosen: Plan, constant: PlainVector | None
-    ) -> None:
+    def __init__(self, build: Builder, value: int, chosen: Plan, constant: Plain | None) -> None:
         self._build, self._plan, self._constant = build, chosen, constant
         self._basis = {1: build.finished(value)}
 
@@ -197,9 +192,9 @@ class _Writer:
     def _plus(self, value: int, constant: complex, outermost: bool = False) -> int:
         if constant == 0:
             return value
-        plain = PlainVector((), constant)
+        plain = Plain((), constant)
         if outermost and self._constant is not None:
-            plain = PlainVector(self._constant.factors, constant)
+            plain = Plain(self._constant.factors, constant)
         return self._build.add_plain(value, plain)
 
     def _b(self, n: int) -> int:
@@ -211,7 +206,7 @@ class _Writer:
             if self._plan.chebyshev:  # T_(a+b) = 2 T_a T_b - T_(a-b)
                 product = build.add(product, product)
                 if high == low:
-                    product = build.add_plain(build.finished(product), PlainVector((), -1.0))
+                    product = build.add_plain(build.finished(product), Plain((), -1.0))
                 else:
                     product = build.sub(build.finished(product), self._b(high - low))
             self._basis[n] = build.finished(product)
@@ -243,7 +238,7 @@ class _Writer:
             like = max((value for value, _ in terms), key=lambda value: build.depth[value])
             deepest = build.depth[like]
             parts = [
-                build.mul_plain(build.at_depth(value, deepest), PlainVector((), c), like)
+                build.mul_plain(build.at_depth(value, deepest), Plain((), c), like)
                 for value, c in terms
             ]
         else:
