@@ -85,6 +85,7 @@ class Builder:
         self.pending: list[bool] = []
         self.scale: list[Scale] = []
         self._toward: int | None = None
+        self._number: complex = 1
         self._inputs: dict[str, tuple[int, ...]] = {}
         self._made: dict[SlotOp, int] = {}
         for each in inputs:
@@ -97,7 +98,7 @@ class Builder:
         found.depth, found.parts = list(self.depth), list(self.parts)
         found.pending, found.scale = list(self.pending), list(self.scale)
         found._inputs, found._made = dict(self._inputs), dict(self._made)
-        found._toward = self._toward
+        found._toward, found._number = self._toward, self._number
         return found
 
     def input(self, given: SlotInput) -> tuple[int, ...]:
@@ -114,13 +115,27 @@ class Builder:
         return self._inputs[name]
 
     @contextmanager
-    def toward(self, like: int | None) -> Generator[None]:
-        """Inside, products with plain vectors that end at the depth of `like` get its scale."""
-        before, self._toward = self._toward, like
+    def toward(self, like: int | None, number: complex = 1) -> Generator[None]:
+        """Inside, plain vectors that are multiplied are so by a number, too.
+
+        Products with them that end at the depth of `like` get its scale.
+        """
+        before = self._toward, self._number
+        self._toward, self._number = like, number
         try:
             yield
         finally:
-            self._toward = before
+            self._toward, self._number = before
+
+    def once(self, first: int, values: Sequence[int]) -> bool:
+        """Whether each value is a sum of what was there before `first` times one plain vector."""
+        products: dict[int, set[int]] = {}
+        for op, made in self._made.items():
+            if made >= first:
+                found = {n for arg in op.args for n in products.get(arg, {0})}
+                found = {n + (op.op == "mul_plain") for n in found}
+                products |= dict.fromkeys(range(made, made + op.results), found)
+        return all(products.get(value) == {1} for value in values)
 
     # ---- operations
 
@@ -162,6 +177,8 @@ class Builder:
     def mul_plain(self, value: int, plain: Plain, like: int | None = None) -> int:
         """The product with a plain vector; once rescaled it has the scale of `like`."""
         value = self.finished(value)
+        if self._number != 1:
+            plain = replace(plain, value=plain.value * self._number)
         if like is None and self._toward is not None:
             like = self._toward if self.depth[self._toward] == self.depth[value] + 1 else None
         if like is not None and self.scale[like] == self.scale[value]:

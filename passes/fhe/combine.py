@@ -15,13 +15,10 @@ import numpy as np
 
 from ...ir.einsum import Access
 from ...ir.layouts import Layout, Piece, row_major
-from .builder import Builder, Plain, gathered
+from .builder import Plain, gathered
 from .held import Held
 from .steps import Combination
-from .tensors import Stored, Tensors, elements_of, turned
-
-#: What a value is multiplied by without a plain vector.
-FREE = (1, -1, 2, -2)
+from .tensors import FREE, Place, Stored, Tensors, elements_of, turned
 
 
 def combined(tensors: Tensors, step: Combination, folds: bool) -> Stored:
@@ -30,15 +27,32 @@ def combined(tensors: Tensors, step: Combination, folds: bool) -> Stored:
     Args:
         folds: whether all that reads it takes a number in for nothing.
     """
-    build, left = tensors.build, tuple(step.output.variables())
+    left = tuple(step.output.variables())
     target = _target(tensors, step, left)
-    terms = _brought(tensors, step, left, target)
-    number = _common(tensors, terms, folds)
-    values = [
-        _sum(build, [(c / number, each.values[at]) for c, each in terms])
-        for at in range(target.vectors)
-    ]
-    layout = replace(target, zero=all(each.layout.zero for _, each in terms))
+    for _, access in step.terms:
+        tensors.enter(access.tensor, _needed(target, left, tuple(access.variables())))
+    held, number = _best(tensors, step, target, folds)
+    return Stored(_with_plain(tensors, step, held, number), number)
+
+
+def _best(tensors: Tensors, step: Combination, target: Layout, folds: bool) -> tuple[Held, complex]:
+    """The sum over the number to be carried that takes the fewest levels, then products."""
+    numbers = [c * tensors.stored[access.tensor].number for c, access in step.terms]
+    tried: list[tuple[tuple[int, int], complex]] = []
+    for number in dict.fromkeys([1, *numbers]):
+        trial = tensors.trial()
+        held = _summed(trial, step, target, number)
+        more = number not in FREE
+        depth = trial.depth(held) + (more and not folds)
+        tried.append(((depth, len(trial.build.plains) + more), number))
+    number = min(tried, key=lambda each: each[0])[1]
+    return _summed(tensors, step, target, number), number
+
+
+def _with_plain(tensors: Tensors, step: Combination, held: Held, number: complex) -> Held:
+    """What is held and, over the number, what is plain."""
+    build, left, values = tensors.build, tuple(step.output.variables()), list(held.values)
+    layout = held.layout
     if step.plain is not None:
         plain = tensors.times(step.plain, 1 / number)
         shape = tensors.shapes[plain.tensor]
@@ -48,7 +62,7 @@ def combined(tensors: Tensors, step: Combination, folds: bool) -> Stored:
         for at, value in enumerate(values):
             factors = elements_of(layout, at).factors if layout.zero else ()
             values[at] = build.add_plain(value, Plain(factors, step.constant / number))
-    return Stored(Held(layout, tuple(values)), number)
+    return Held(layout, tuple(values))
 
 
 # ---- where it is done
@@ -68,27 +82,25 @@ def _target(tensors: Tensors, step: Combination, left: Sequence[str]) -> Layout:
     return turned(lies, tuple(access.variables()), left)
 
 
-def _brought(
-    tensors: Tensors, step: Combination, left: Sequence[str], target: Layout
-) -> list[tuple[complex, Held]]:
-    """Each term there, the deepest first, whose scale those that are moved take on."""
-    build = tensors.build
-    for _, access in step.terms:
-        tensors.enter(access.tensor, _needed(target, left, tuple(access.variables())))
-    stored = [(c, access, tensors.stored[access.tensor]) for c, access in step.terms]
+def _summed(tensors: Tensors, step: Combination, target: Layout, number: complex) -> Held:
+    """The sum over a number: the deepest first, whose scale those that are moved take on."""
+    build, left = tensors.build, tuple(step.output.variables())
+    stored = [(c / number, access, tensors.stored[access.tensor]) for c, access in step.terms]
     stored.sort(key=lambda term: -tensors.depth(term[2].held))
     deepest = tensors.depth(stored[0][2].held)
     found: list[tuple[complex, Held]] = []
     like: int | None = None
     for c, access, each in stored:
-        slack = deepest - tensors.depth(each.held)
-        with build.toward(like):
-            held = tensors.brought(each.held, access, left, target, slack)
+        place = Place(deepest - tensors.depth(each.held), like, c * each.number)
+        held, rest = tensors.brought(each.held, access, left, target, place)
         if like is None and tensors.depth(held) > 0 and len(stored) > 1:
             held = Held(held.layout, tuple(map(build.finished, held.values)))
             like = held.values[0]
-        found.append((c * each.number, held))
-    return found
+        found.append((rest, held))
+    values = tuple(
+        _sum(tensors, [(c, each.values[at]) for c, each in found]) for at in range(target.vectors)
+    )
+    return Held(replace(target, zero=all(each.layout.zero for _, each in found)), values)
 
 
 def _needed(target: Layout, left: Sequence[str], variables: Sequence[str]) -> Layout | None:
@@ -104,27 +116,9 @@ def _needed(target: Layout, left: Sequence[str], variables: Sequence[str]) -> La
     return Layout(target.slots, shape, pieces, target.offset)
 
 
-# ---- numbers, and the sum
-
-
-def _common(tensors: Tensors, terms: Sequence[tuple[complex, Held]], folds: bool) -> complex:
-    """The number to be carried by a sum, with the least depth and then the fewest products."""
-
-    def cost(number: complex) -> tuple[int, int]:
-        taken = [(tensors.depth(each), c / number not in FREE) for c, each in terms]
-        depth = max(depth + multiplied for depth, multiplied in taken)
-        more = number not in FREE
-        return depth + (more and not folds), sum(m for _, m in taken) + more
-
-    return min((1, *(c for c, _ in terms)), key=cost)
-
-
-def _sum(build: Builder, terms: Sequence[tuple[complex, int]]) -> int:
+def _sum(tensors: Tensors, terms: Sequence[tuple[complex, int]]) -> int:
     """A sum of multiples, of the scale of one that is as deep as all of it will be."""
-
-    def end(value: int) -> int:
-        return build.depth[value] + build.pending[value]
-
+    build, end = tensors.build, tensors.end
     depth = max(end(v) + (c not in FREE) for c, v in terms)
     ready = sorted(terms, key=lambda term: (term[0] not in FREE, -end(term[1])))
     total: int | None = None

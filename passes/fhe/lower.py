@@ -31,7 +31,7 @@ from .polynomial import evaluated, plan
 from .problem import Problem
 from .series import Series
 from .steps import Combination, Elementwise, Normal, Product, Step
-from .tensors import Stored, Tensors, elements_of
+from .tensors import Place, Stored, Tensors, elements_of
 
 #: How far a leading coefficient may be from 1 to be carried: what is stored is larger by that.
 _FAR = 2.0**10
@@ -278,14 +278,15 @@ class _Lowering:
 
     def _output(self, name: str) -> Held:
         build, tensors, stored = self._build, self._tensors, self._tensors.stored[name]
-        held, before = stored.held, tensors.depth(stored.held)
-        if stored.number != 1:
-            values = tuple(build.scaled(value, stored.number) for value in held.values)
-            held = Held(held.layout, values)
+        held, number, before = stored.held, stored.number, tensors.depth(stored.held)
         if self._layout == "row-major":
             variables = tuple(f"v{axis}" for axis in range(len(held.layout.shape)))
             rows = row_major(held.layout.shape, build.slots, zero=False)
-            held = tensors.brought(held, named(name, variables), variables, rows, 0)
+            access = named(name, variables)
+            held, number = tensors.brought(held, access, variables, rows, Place(number=number))
+        if number != 1:
+            values = tuple(build.scaled(value, number) for value in held.values)
+            held = Held(held.layout, values)
         self._took(name, before, tensors.depth(held))
         return held
 

@@ -16,7 +16,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import reduce
+from functools import lru_cache, reduce
 
 from .builder import Builder, Plain
 from .series import Series
@@ -80,6 +80,7 @@ def closed(wanted: frozenset[int], chebyshev: bool) -> frozenset[int]:
     return made
 
 
+@lru_cache(maxsize=256)
 def plan(series: Series) -> Plan:
     """The plan of the least depth, and of those that are tried one of the fewest products.
 

@@ -6,6 +6,7 @@ An encrypted tensor is a number times what is held.
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from copy import copy
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -22,6 +23,8 @@ from .held import Held
 from .space import Space
 from .steps import Normal
 
+#: What a value is multiplied by without a plain vector.
+FREE = (1, -1, 2, -2)
 #: The most levels that a tensor may take to be brought somewhere.
 _MOST = 2
 
@@ -34,6 +37,19 @@ class Stored:
     number: complex = 1
 
 
+@dataclass(frozen=True, slots=True)
+class Place:
+    """How a tensor is brought somewhere.
+
+    It may take `slack` levels for nothing, get the scale of `like`, and is to be multiplied by
+    `number`.
+    """
+
+    slack: int = 0
+    like: int | None = None
+    number: complex = 1
+
+
 class Tensors:
     """What is there so far, by name."""
 
@@ -43,6 +59,12 @@ class Tensors:
         self.stored: dict[str, Stored] = {}
         self._plain, self._clear = normal.plain, list(normal.plain.einsums)
         self._scaled: dict[tuple[Access, complex], Access] = {}
+
+    def trial(self) -> Tensors:
+        """The same with another program, that is thrown away."""
+        found = copy(self)
+        found.build = self.build.copy()
+        return found
 
     def depth(self, held: Held) -> int:
         """How many levels below the inputs it will be, once it is rescaled."""
@@ -63,33 +85,45 @@ class Tensors:
         return self.stored[name]
 
     def brought(
-        self, held: Held, access: Access, left: Sequence[str], target: Layout, slack: int
-    ) -> Held:
+        self, held: Held, access: Access, left: Sequence[str], target: Layout, place: Place
+    ) -> tuple[Held, complex]:
         """A tensor where one at the variables `left` lies, copied along those that it has not.
 
-        Args:
-            slack: the levels that it may take for nothing.
+        Gives the number that it is still to be multiplied by, 1 if masks have taken that in.
 
         Raises:
             SlotError: two levels are not enough.
         """
-        variables = tuple(access.variables())
+        variables, number = tuple(access.variables()), place.number
         if set(variables) == set(left):
             lies = turned(held.layout, variables, left)
             if replace(lies, zero=True) == replace(target, zero=True):
-                return Held(lies, held.values)
+                return Held(lies, held.values), number
         space = Space(tuple(left), target, "")
-        shape = held.layout.shape
         sizes = dict(zip(left, target.shape, strict=True))
-        for most in (min(max(slack, 1), _MOST), _MOST):
-            values = spread(self.build, held, access, space, shape, sizes, most)
-            if values is not None:
-                return Held(replace(target, zero=False), tuple(values))
-        raise SlotError(
-            f"{access.tensor} cannot be brought to where it is added",
-            span=access.span,
-            passed=(str(held.layout), str(target)),
-        )
+
+        def write(build: Builder, number: complex) -> list[int] | None:
+            with build.toward(place.like, number):
+                for most in (min(max(place.slack, 1), _MOST), _MOST):
+                    shape = held.layout.shape
+                    values = spread(build, held, access, space, shape, sizes, most)
+                    if values is not None:
+                        return values
+            return None
+
+        if number not in FREE:
+            trial = self.build.copy()
+            first = len(trial.depth)
+            values = write(trial, 1)
+            number = 1 if values is not None and trial.once(first, values) else number
+        values = write(self.build, place.number if number == 1 else 1)
+        if values is None:
+            raise SlotError(
+                f"{access.tensor} cannot be brought to where it is added",
+                span=access.span,
+                passed=(str(held.layout), str(target)),
+            )
+        return Held(replace(target, zero=False), tuple(values)), number
 
     # ---- in the clear
 
