@@ -219,6 +219,25 @@ class _Lowering:
                     return False
         return True
 
+    def _wanted(self, name: str) -> complex | None:
+        """The number that spares all that reads a tensor a product, if there is one.
+
+        A Chebyshev series takes a level to bring its interval to a width of 2, unless the tensor
+        is stored over half the interval's width.
+        """
+        found: set[complex | None] = set()
+        for step in self._readers.get(name, ()):
+            if isinstance(step, Elementwise) and step.series.interval is not None:
+                low, high = step.series.interval
+                found.add((high - low) / 2)
+            elif isinstance(step, Combination):
+                wanted = self._wanted(step.output.tensor)
+                numbers = {c for c, access in step.terms if access.tensor == name}
+                found |= {wanted and wanted / c for c in numbers}
+            else:
+                found.add(None)
+        return found.pop() if len(found) == 1 and name not in self._normal.outputs else None
+
     # ---- steps
 
     def _product(self, step: Product) -> Stored:
@@ -230,8 +249,9 @@ class _Lowering:
         factors = list(step.factors)
         clear = [at for at, factor in enumerate(factors) if factor.tensor not in secret]
         if clear:
-            factors[clear[0]] = tensors.times(factors[clear[0]], number)
-            number = 1
+            wanted = self._wanted(step.output.tensor) or 1
+            factors[clear[0]] = tensors.times(factors[clear[0]], number / wanted)
+            number = wanted
         problem = Problem(
             step.einsum,
             tuple(factors),
@@ -258,7 +278,7 @@ class _Lowering:
     def _elementwise(self, step: Elementwise) -> Stored:
         stored = self._tensors.enter(step.argument)
         of = step.series.of_multiple(stored.number)
-        number = self._carried(of, step.output)
+        number = self._wanted(step.output) or self._carried(of, step.output)
         of = of.divided(number)
         layout = stored.held.layout
         zero = layout.zero and of.interval is None

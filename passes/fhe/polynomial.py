@@ -39,6 +39,8 @@ class Split:
 
 
 Node = Sum | Split
+#: How far a factor may be from 1 that is 1 but for rounding.
+_ROUNDING = 1e-12
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,7 +176,8 @@ def evaluated(build: Builder, value: int, series: Series, constant: Plain | None
     chosen = plan(series)
     if series.interval is not None:
         factor, summand = series.step
-        value = build.finished(build.scaled(value, factor)) if factor != 1 else value
+        if abs(factor - 1) > _ROUNDING:
+            value = build.finished(build.scaled(value, factor))
         value = build.add_plain(value, Plain((), summand)) if summand else value
     return _Writer(build, value, chosen, constant).root()
 
