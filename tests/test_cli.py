@@ -333,7 +333,7 @@ def test_pack_prints_layouts_counts_and_plans(capsys: pytest.CaptureFixture[str]
     assert "output Y: [128,128] in 16384: d0 128:128, d1 128:1" in said
     assert "rotations         16 " in said
     chosen, rejected = said.split("not chosen:\n")
-    assert "i,j exact: 16 key switches, 46 pt, 0 ct, 2 levels" in chosen
+    assert "j,i exact: 16 key switches, 46 pt, 0 ct, 2 levels" in chosen
     assert "  EinHops: 254 key switches, 256 pt, 0 ct, 2 levels" in rejected
     assert "  i,j exact: 30 key switches, 255 pt, 0 ct, 1 levels" in rejected
 
