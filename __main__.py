@@ -129,7 +129,10 @@ def _parser() -> argparse.ArgumentParser:
         "--layout",
         default="row-major",
         metavar="NAME",
-        help="row-major (the default), free or einhops",
+        help="of encrypted inputs and outputs: row-major (the default) or free",
+    )
+    command.add_argument(
+        "--plan", default="best", metavar="NAME", help="best (the default) or einhops"
     )
     command.add_argument("--program", action="store_true", help="print the SlotProgram instead")
     command.set_defaults(command=commands.pack)

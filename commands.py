@@ -136,16 +136,13 @@ def pack(options: argparse.Namespace) -> None:
     """Prints how a product is packed into encrypted slots: layouts, pictures, counts, plans."""
     from einloom.reports import pack as packed
 
-    secret = options.secret
-    if secret is not None:
-        entries = [entry.strip() for entry in secret.split(",")]
-        secret = [int(entry) if entry.isdecimal() else entry for entry in entries]
     found = packed(
         _what(options.what),
         options.slots,
         shapes=_shapes(options.shapes),
-        secret=secret,
+        secret=_secret(options.secret),
         layout=options.layout,
+        plan=options.plan,
         **{k: v for k in ("semiring", "notation", "name") if (v := getattr(options, k))},
     )
     print(found.program if options.program else found)
@@ -223,6 +220,14 @@ def _listed(text: str | None) -> str | list[str] | dict[str, str] | None:
     if not all(equals for _, equals, _ in pairs):
         raise ArgumentError(f"{text!r} names some inputs and not others")
     return {name.strip(): value.strip() for name, _, value in pairs}
+
+
+def _secret(text: str | None) -> list[str | int] | None:
+    """`0,1` as positions, `A,B` as names."""
+    if text is None:
+        return None
+    entries = [entry.strip() for entry in text.split(",")]
+    return [int(entry) if entry.isdecimal() else entry for entry in entries]
 
 
 def _shapes(text: str | None) -> Any:

@@ -338,9 +338,9 @@ def test_pack_prints_layouts_counts_and_plans(capsys: pytest.CaptureFixture[str]
     assert "i,j exact" not in rejected
 
 
-def test_pack_goes_by_the_layout(capsys: pytest.CaptureFixture[str]) -> None:
-    for layout, rotations in (("free", 0), ("einhops", 254)):
-        assert main([*TRANSPOSE, "--layout", layout]) == 0
+def test_pack_goes_by_layout_and_plan(capsys: pytest.CaptureFixture[str]) -> None:
+    for option, name, rotations in (("--layout", "free", 0), ("--plan", "einhops", 254)):
+        assert main([*TRANSPOSE, option, name]) == 0
         assert f"rotations         {rotations} " in capsys.readouterr().out
 
 
@@ -491,7 +491,8 @@ def test_a_failed_run_leaves_the_old_output(
         (["pack", MATMUL, "--slots", "64", "--shapes", "2x3"], "2 inputs"),
         (["pack", MATMUL, "--slots", "64", "--shapes", "2x3,3x4", "--secret", "2"], "no input 2"),
         (["pack", MATMUL, "--slots", "64", "--shapes", "2x3,3x4", "--secret", "Q"], "Q"),
-        (["pack", MATMUL, "--slots", "64", "--shapes", "2x3,3x4", "--layout", "x"], "einhops"),
+        (["pack", MATMUL, "--slots", "64", "--shapes", "2x3,3x4", "--layout", "x"], "row-major"),
+        (["pack", MATMUL, "--slots", "64", "--shapes", "2x3,3x4", "--plan", "x"], "einhops"),
         (["pack", SOFTMAX, "--slots", "64", "--shapes", "2x3"], "Einsums"),
         (["rewrite", MATMUL, "-p", "sort"], "sort"),
         (["rewrite", "missing.ein", "-p", "order"], "missing.ein"),

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal as OneOf
-from typing import TypeAlias
+from typing import TypeAlias, get_args
 
+from ...ir.cascade import Cascade
 from ...ir.errors import ArgumentError, SlotError, UnsupportedError
 from ...ir.slot_counts import SlotCounts, count
 from ...ir.slots import SlotProgram
 from .einhops import einhops
 from .pack import plans
-from .problem import Problem
+from .problem import Problem, problem_of
 
-Way: TypeAlias = OneOf["row-major", "free", "einhops"]
-WAYS: tuple[Way, ...] = ("row-major", "free", "einhops")
+LayoutName: TypeAlias = OneOf["row-major", "free"]
+LAYOUTS: tuple[LayoutName, ...] = get_args(LayoutName)
+PlanName: TypeAlias = OneOf["best", "einhops"]
+PLANS: tuple[PlanName, ...] = get_args(PlanName)
 #: How many of the plans that were not chosen are printed, and how many lines of slots.
 _LISTED, _ROWS = 5, 4
 
@@ -52,29 +56,48 @@ class Packed:
         return "\n".join(lines)
 
 
-def choose(problem: Problem, slots: int, way: Way = "row-major") -> Packed:
-    """The best packing of a product for inputs laid out that way.
+def choose(
+    cascade: Cascade,
+    shapes: Mapping[str, Sequence[int]],
+    secret: Collection[str] | None,
+    slots: int,
+    layout: LayoutName = "row-major",
+    plan: PlanName = "best",
+) -> Packed:
+    """The packing of a Cascade of one product.
+
+    Args:
+        shapes: of the inputs, by name.
+        secret: the inputs that are encrypted; None: all of them.
+        slots: of a ciphertext, a power of two.
+        layout: "row-major": encrypted inputs and outputs are row-major and compact; "free": they
+            lie where they are needed.
+        plan: "best": the cheapest of einloom's; "einhops": everything as EinHops does it.
 
     Raises:
-        ArgumentError: there is no such way.
+        ArgumentError: there is no such layout, plan or input.
         SlotError: the number of slots is not a power of two; nothing fits them.
         UnsupportedError: the product has what no packing takes.
     """
-    if way not in WAYS:
-        raise ArgumentError(f"there is no layout {way!r}", hint=f"one of {', '.join(WAYS)}")
+    for what, given, names in (("layout", layout, LAYOUTS), ("plan", plan, PLANS)):
+        if given not in names:
+            raise ArgumentError(f"there is no {what} {given!r}", hint=f"one of {', '.join(names)}")
+    if plan == "einhops" and layout != "row-major":
+        raise ArgumentError('EinHops packs row-major: plan="einhops" takes no other layout')
     if slots < 1 or slots & (slots - 1):
         raise SlotError(f"the number of slots is a power of two, not {slots}")
-    if way == "einhops":
+    problem = problem_of(cascade, shapes, secret)
+    if plan == "einhops":
         program = einhops(problem, slots)
         return Packed("by EinHops", program, count(program), ())
-    best, *others = plans(problem, slots, way)
-    seen: set[object] = {best.program, (best.order, best.padding)}
+    chosen, *others = plans(problem, slots, layout)
+    seen: set[object] = {chosen.program, (chosen.order, chosen.padding)}
     rejected = [*_measure(problem, slots)]
-    for plan in others:  # the best of each order and padding, if it is another program
-        if seen.isdisjoint({plan.program, (plan.order, plan.padding)}):
-            rejected.append(str(plan))
-        seen |= {plan.program, (plan.order, plan.padding)}
-    return Packed(f"{way}, order {best}", best.program, best.counts, tuple(rejected))
+    for other in others:  # the best of each order and padding, if it is another program
+        if seen.isdisjoint({other.program, (other.order, other.padding)}):
+            rejected.append(str(other))
+        seen |= {other.program, (other.order, other.padding)}
+    return Packed(f"{layout}, order {chosen}", chosen.program, chosen.counts, tuple(rejected))
 
 
 def _measure(problem: Problem, slots: int) -> tuple[str, ...]:
