@@ -335,7 +335,7 @@ def test_pack_prints_layouts_counts_and_plans(capsys: pytest.CaptureFixture[str]
     chosen, rejected = said.split("not chosen:\n")
     assert "i,j exact: 16 key switches, 46 pt, 0 ct, 2 levels" in chosen
     assert "  EinHops: 254 key switches, 256 pt, 0 ct, 2 levels" in rejected
-    assert "i,j exact" not in rejected
+    assert "  i,j exact: 30 key switches, 255 pt, 0 ct, 1 levels" in rejected
 
 
 def test_pack_goes_by_layout_and_plan(capsys: pytest.CaptureFixture[str]) -> None:
@@ -487,7 +487,6 @@ def test_a_failed_run_leaves_the_old_output(
         (["pack", MATMUL, "--slots", "64"], "I, J, K"),
         (["pack", MATMUL, "--slots", "63", "--shapes", "2x3,3x4"], "63"),
         (["pack", MATMUL, "--slots", "0", "--shapes", "2x3,3x4"], "power of two"),
-        (["pack", MATMUL, "--slots", "16", "--shapes", "2x3,3x4"], "24 points"),
         (["pack", MATMUL, "--slots", "64", "--shapes", "2x3"], "2 inputs"),
         (["pack", MATMUL, "--slots", "64", "--shapes", "2x3,3x4", "--secret", "2"], "no input 2"),
         (["pack", MATMUL, "--slots", "64", "--shapes", "2x3,3x4", "--secret", "Q"], "Q"),

@@ -90,14 +90,9 @@ def choose(
     if plan == "einhops":
         program = einhops(problem, slots)
         return Packed("by EinHops", program, count(program), ())
-    chosen, *others = plans(problem, slots, layout)
-    seen: set[object] = {chosen.program, (chosen.order, chosen.padding)}
-    rejected = [*_measure(problem, slots)]
-    for other in others:  # the best of each order and padding, if it is another program
-        if seen.isdisjoint({other.program, (other.order, other.padding)}):
-            rejected.append(str(other))
-        seen |= {other.program, (other.order, other.padding)}
-    return Packed(f"{layout}, order {chosen}", chosen.program, chosen.counts, tuple(rejected))
+    best, *others = plans(problem, slots, layout)
+    rejected = (*_measure(problem, slots), *map(str, others))
+    return Packed(f"{layout}, order {best}", best.program, best.counts, rejected)
 
 
 def _measure(problem: Problem, slots: int) -> tuple[str, ...]:
