@@ -272,8 +272,7 @@ class _Made:
     def steps(self) -> tuple[Step, ...]:
         """What the Cascade was as written, after each pass, and packed."""
         first = Step("parse", str(self._written), "the Cascade as written")
-        said = f"{self.packed.chosen}: {self.packed.counts.summary}"
-        last = Step("pack", str(self.packed.program), said)
+        last = Step("pack", str(self.packed.program), self.packed.chosen)
         return (first, *self._pipeline.run(self._written)[1], last)
 
     @cached_property

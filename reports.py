@@ -158,7 +158,7 @@ def accelerator(
 def pack(
     cascade: str | Cascade | Traced,
     /,
-    slots: int,
+    slots: int | None = None,
     *,
     shapes: Sequence[Shape] | Mapping[str, Shape] | None = None,
     secret: Inputs | None = None,
@@ -170,7 +170,8 @@ def pack(
 
     Args:
         cascade: a Cascade of one product, its text, subscripts, or a traced function.
-        slots: the slots of a ciphertext, a power of two.
+        slots: the slots of a ciphertext, a power of two; None: as many as the points of the
+            largest product, 16384 at most.
         shapes: of the inputs, in order or by name; not needed for extents that are declared.
         secret: the inputs that are encrypted, by name or position; None: all of them.
         layout: "row-major": encrypted inputs and outputs are row-major and compact; "free": they

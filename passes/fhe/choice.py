@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any, TypeAlias, get_args
 from typing import Literal as OneOf
-from typing import TypeAlias, get_args
 
 from ...ir.cascade import Cascade
 from ...ir.errors import ArgumentError, SlotError, UnsupportedError
@@ -34,6 +34,26 @@ class Packed:
     program: SlotProgram
     counts: SlotCounts
     rejected: tuple[str, ...]
+
+    def to_svg(self) -> str:
+        """A picture of which element lies in which slot, as SVG."""
+        from .slot_picture import draw
+
+        return draw(self.program)
+
+    def as_dict(self) -> dict[str, Any]:
+        """The plan, its counts, layouts and the program's text: what JSON takes."""
+        program = self.program
+        return {
+            "name": program.name,
+            "slots": program.slots,
+            "chosen": self.chosen,
+            "counts": self.counts.as_dict(),
+            "inputs": {each.name: each.layout and str(each.layout) for each in program.inputs},
+            "outputs": {each.name: str(each.layout) for each in program.outputs},
+            "rejected": list(self.rejected),
+            "program": str(program),
+        }
 
     def __str__(self) -> str:
         program = self.program
@@ -89,7 +109,8 @@ def choose(
     problem = problem_of(cascade, shapes, secret)
     if plan == "einhops":
         program = einhops(problem, slots)
-        return Packed("by EinHops", program, count(program), ())
+        counts = count(program)
+        return Packed(f"by EinHops: {counts.summary}", program, counts, ())
     best, *others = plans(problem, slots, layout)
     rejected = (*_measure(problem, slots), *map(str, others))
     return Packed(f"{layout}, order {best}", best.program, best.counts, rejected)
