@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import Any
 
 from .slot_verify import State, trace
 from .slots import SlotProgram
@@ -27,10 +28,11 @@ WEIGHTS: Mapping[str, float] = {
 class SlotCounts:
     """How many operations a SlotProgram has; `str` is a table of them.
 
-    `rotations` by step; `hoisted` of them share their decomposition with another; `encodes` counts
-    pairs of a plain vector and a level, `constant_encodes` those that are the same in every run;
-    `levels` is the depth, `ciphertexts` those of inputs and outputs, `cost` the total by WEIGHTS in
-    key switches of one limb, encodes that are the same in every run left out.
+    `rotations` by step; `hoisted` of them can share the decomposition that another rotation of the
+    same value pays for: all but one of each rotate. `encodes` counts pairs of a plain vector and a
+    level, `constant_encodes` those that are the same in every run; `levels` is the depth,
+    `ciphertexts` those of inputs and outputs, `cost` the total by WEIGHTS in key switches of one
+    limb, encodes that are the same in every run left out.
     """
 
     rotations_by_step: tuple[tuple[int, int], ...]
@@ -79,6 +81,13 @@ class SlotCounts:
         keys = len(self.rotation_keys) + (self.relinearizations > 0)
         return keys * 2 * limbs * (limbs + special) * degree * 8
 
+    def as_dict(self) -> dict[str, Any]:
+        """The numbers by name, rotations by step: what JSON takes."""
+        found = {each.name: getattr(self, each.name) for each in fields(self)}
+        steps = {str(step): count for step, count in found.pop("rotations_by_step")}
+        totals = {"rotations": self.rotations, "key_switches": self.key_switches}
+        return {**totals, "rotations_by_step": steps, **found}
+
     def __str__(self) -> str:
         rows = [
             ("rotations", f"{self.rotations} ({self.hoisted} hoisted)"),
@@ -114,7 +123,7 @@ def count(program: SlotProgram) -> SlotCounts:
         ops[op.op] += 1
         if op.op == "rotate":
             steps.update(op.steps)
-            hoisted += len(op.steps) if len(op.steps) > 1 else 0
+            hoisted += len(op.steps) - 1
             cost += WEIGHTS["key_switch"] * limbs * len(op.steps)
         elif op.op == "relinearize":
             cost += WEIGHTS["key_switch"] * limbs
