@@ -16,6 +16,7 @@ if TYPE_CHECKING:
         parse,
         rewrite,
     )
+    from einloom.encrypted import Encrypted
     from einloom.executable import Executable
     from einloom.expression import ContractExpression, contract_expression
     from einloom.frontend.handles import Tensor, sizes, tensors, variables
@@ -47,6 +48,7 @@ _HOMES = {
     "parse": "einloom.compiler",
     "rewrite": "einloom.compiler",
     "traffic": "einloom.reports",
+    "Encrypted": "einloom.encrypted",
     "Executable": "einloom.executable",
     "fallbacks": "einloom.specialisation",
     "Tensor": "einloom.frontend.handles",
@@ -70,6 +72,7 @@ __all__ = [
     "Cascade",
     "ContractExpression",
     "EinloomError",
+    "Encrypted",
     "Executable",
     "Group",
     "Pipeline",

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any, TypeAlias, get_args
 from typing import Literal as OneOf
-from typing import TypeAlias
 
+from ...ir.cascade import Cascade
 from ...ir.errors import ArgumentError, SlotError, UnsupportedError
 from ...ir.slot_counts import SlotCounts, count
 from ...ir.slots import SlotProgram
 from .einhops import einhops
 from .pack import plans
-from .problem import Problem
+from .problem import Problem, problem_of
 
-Way: TypeAlias = OneOf["row-major", "free", "einhops"]
-WAYS: tuple[Way, ...] = ("row-major", "free", "einhops")
+LayoutName: TypeAlias = OneOf["row-major", "free"]
+LAYOUTS: tuple[LayoutName, ...] = get_args(LayoutName)
+PlanName: TypeAlias = OneOf["best", "einhops"]
+PLANS: tuple[PlanName, ...] = get_args(PlanName)
 #: How many of the plans that were not chosen are printed, and how many lines of slots.
 _LISTED, _ROWS = 5, 4
 
@@ -30,6 +34,26 @@ class Packed:
     program: SlotProgram
     counts: SlotCounts
     rejected: tuple[str, ...]
+
+    def to_svg(self) -> str:
+        """A picture of which element lies in which slot, as SVG."""
+        from .slot_picture import draw
+
+        return draw(self.program)
+
+    def as_dict(self) -> dict[str, Any]:
+        """The plan, its counts, layouts and the program's text: what JSON takes."""
+        program = self.program
+        return {
+            "name": program.name,
+            "slots": program.slots,
+            "chosen": self.chosen,
+            "counts": self.counts.as_dict(),
+            "inputs": {each.name: each.layout and str(each.layout) for each in program.inputs},
+            "outputs": {each.name: str(each.layout) for each in program.outputs},
+            "rejected": list(self.rejected),
+            "program": str(program),
+        }
 
     def __str__(self) -> str:
         program = self.program
@@ -52,24 +76,44 @@ class Packed:
         return "\n".join(lines)
 
 
-def choose(problem: Problem, slots: int, way: Way = "row-major") -> Packed:
-    """The best packing of a product for inputs laid out that way.
+def choose(
+    cascade: Cascade,
+    shapes: Mapping[str, Sequence[int]],
+    secret: Collection[str] | None,
+    slots: int,
+    layout: LayoutName = "row-major",
+    plan: PlanName = "best",
+) -> Packed:
+    """The packing of a Cascade of one product.
+
+    Args:
+        shapes: of the inputs, by name.
+        secret: the inputs that are encrypted; None: all of them.
+        slots: of a ciphertext, a power of two.
+        layout: "row-major": encrypted inputs and outputs are row-major and compact; "free": they
+            lie where they are needed.
+        plan: "best": the cheapest of einloom's; "einhops": everything as EinHops does it.
 
     Raises:
-        ArgumentError: there is no such way.
+        ArgumentError: there is no such layout, plan or input.
         SlotError: the number of slots is not a power of two; nothing fits them.
         UnsupportedError: the product has what no packing takes.
     """
-    if way not in WAYS:
-        raise ArgumentError(f"there is no layout {way!r}", hint=f"one of {', '.join(WAYS)}")
+    for what, given, names in (("layout", layout, LAYOUTS), ("plan", plan, PLANS)):
+        if given not in names:
+            raise ArgumentError(f"there is no {what} {given!r}", hint=f"one of {', '.join(names)}")
+    if plan == "einhops" and layout != "row-major":
+        raise ArgumentError('EinHops packs row-major: plan="einhops" takes no other layout')
     if slots < 1 or slots & (slots - 1):
         raise SlotError(f"the number of slots is a power of two, not {slots}")
-    if way == "einhops":
+    problem = problem_of(cascade, shapes, secret)
+    if plan == "einhops":
         program = einhops(problem, slots)
-        return Packed("by EinHops", program, count(program), ())
-    best, *others = plans(problem, slots, way)
+        counts = count(program)
+        return Packed(f"by EinHops: {counts.summary}", program, counts, ())
+    best, *others = plans(problem, slots, layout)
     rejected = (*_measure(problem, slots), *map(str, others))
-    return Packed(f"{way}, order {best}", best.program, best.counts, rejected)
+    return Packed(f"{layout}, order {best}", best.program, best.counts, rejected)
 
 
 def _measure(problem: Problem, slots: int) -> tuple[str, ...]:
