@@ -195,7 +195,7 @@ REFUSED = [
     ("Y[i] = conj(X[i])", "conj"),
     ("Y[i] = X[i] * inf", "inf"),
     ("Y[i] = X[i] - X[i]", "does not depend"),
-    ("Y[0] = 0\n  Y[i+1] = Y[i] + X[i]", "scan"),
+    ("Y[0] = X[i]", "one coordinate"),
     ("Y[i] = W[X[i]]", "encrypted indices"),
 ]
 
