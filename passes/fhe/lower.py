@@ -104,11 +104,24 @@ def lower(
     found: list[_Written] = []
     for masks in range(_MASKS + 1):
         for way in _WAYS:
-            with suppress(LevelError):
-                found.append(_Lowering(normal, slots, layout, levels, masks, way).written())
+            found += _written(normal, slots, layout, levels, masks, way)
     if not found:
         _Lowering(normal, slots, layout, levels, 0, "free").written()  # raises
     return min(found, key=lambda each: each.cost).lowered()
+
+
+def _written(
+    normal: Normal, slots: int, layout: Choice, levels: int | None, masks: int, way: Choice
+) -> list[_Written]:
+    """The program with the scales that come, and if those take levels, with steady ones."""
+    found: list[_Written] = []
+    for steady in (False, True):
+        lowering = _Lowering(normal, slots, layout, levels, masks, way, steady)
+        with suppress(LevelError):
+            found.append(lowering.written())
+        if not lowering.forced:
+            break
+    return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,11 +148,12 @@ class _Lowering:
         levels: int | None,
         masks: int,
         way: Choice,
+        steady: bool = False,
     ) -> None:
         self._normal, self._layout, self._most = normal, layout, levels
         self._masks = masks
         self._way: Choice = way
-        self._build = Builder(normal.name, slots)
+        self._build = Builder(normal.name, slots, steady=steady)
         self._tensors = Tensors(normal, self._build)
         if layout == "row-major":
             for name in normal.secret:
@@ -151,10 +165,16 @@ class _Lowering:
             for name in _arguments(step):
                 self._readers.setdefault(name, []).append(step)
 
+    @property
+    def forced(self) -> bool:
+        """Whether scales took a level somewhere."""
+        return self._build.forced > 0
+
     def written(self) -> _Written:
         """The whole program."""
         normal, build, tensors = self._normal, self._build, self._tensors
-        for step in normal.steps:
+        steps = _products_first(normal) if build.steady else normal.steps
+        for step in steps:
             before = self._depth_of(_arguments(step))
             if isinstance(step, Product):
                 stored = self._product(step)
@@ -309,6 +329,27 @@ class _Lowering:
             held = Held(held.layout, values)
         self._took(name, before, tensors.depth(held))
         return held
+
+
+def _products_first(normal: Normal) -> list[Step]:
+    """The steps with those that multiply by something plain as late as may be.
+
+    So that the scale of what is added to such a product is known when it is made.
+    """
+    hidden = {*normal.secret, *map(_made, normal.steps)}
+    found: list[Step] = []
+    there, left = set(normal.secret), list(normal.steps)
+    while left:
+        ready = [each for each in left if there >= hidden & set(_arguments(each))]
+        late = [
+            isinstance(each, Product) and any(f.tensor not in hidden for f in each.factors)
+            for each in ready
+        ]
+        step = ready[late.index(False) if False in late else 0]
+        found.append(step)
+        left.remove(step)
+        there.add(_made(step))
+    return found
 
 
 def _made(step: Step) -> str:
