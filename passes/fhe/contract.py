@@ -179,7 +179,9 @@ class _Product:
         results = math.prod(piece.extent for piece in outer)
         vectors_ = math.prod(piece.extent for piece in space.outer)
         limbs = end.levels + 1
-        cost = end.rotations * limbs + results * limbs * sum(doublings(p.extent) for p in inner)
+        cost: float = end.rotations * limbs + results * limbs * sum(
+            doublings(p.extent) for p in inner
+        )
         limbs += masked
         switches = results * (len(encrypted) - 1) + sum(way.rotations for way in encrypted)
         cost += (limbs + 1) * (WEIGHTS["key_switch"] * switches)

@@ -64,7 +64,7 @@ def plans(
 
     Raises:
         UnsupportedError: an index is gathered, or filled with another number than 0.
-        SlotError: no plan has so few levels.
+        LevelError: no plan has so few levels.
     """
     limit = depth(problem) + 2 if most is None else most
     found: list[Plan] = []
@@ -77,7 +77,11 @@ def plans(
         if plan.counts.levels <= limit:
             found.append(plan)
     if not found:
-        raise SlotError(f"no packing of {problem.name} has {limit} levels or fewer")
+        name = problem.output.tensor
+        raise LevelError(
+            f"{name} runs out of levels: no packing of it has {limit} or fewer",
+            hint="encrypt with more levels, in a larger ring",
+        )
     return tuple(sorted(found, key=lambda plan: _score(plan.counts)))
 
 

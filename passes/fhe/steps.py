@@ -46,6 +46,13 @@ class Combination:
     constant: complex = 0
     span: Span | None = None
 
+    @property
+    def one(self) -> Access | None:
+        """The access, if it is no more than one."""
+        if len(self.terms) > 1 or self.plain is not None or self.constant != 0:
+            return None
+        return next((access for number, access in self.terms if number == 1), None)
+
     def __str__(self) -> str:
         parts = [
             print_access(access) if number == 1 else f"{number:.6g} * {print_access(access)}"
