@@ -21,9 +21,10 @@ from ...ir.infer import infer_sizes
 from ...ir.ranks import Rank
 from ..scope import without_unread
 from .approximate import Approximation, check_names
-from .expressions import Writer
+from .expressions import Expressions
 from .steps import Normal
 from .unroll import unrolled
+from .writer import Writer
 
 
 def sized(cascade: Cascade, sizes: Mapping[str, int]) -> Cascade:
@@ -97,11 +98,12 @@ def normal_form(
     cascade = unrolled(cascade, extents, depending(cascade, encrypted))
     extents |= {rank.name: rank.shape for rank in cascade.ranks if isinstance(rank.shape, int)}
     hidden = depending(cascade, encrypted)
-    writer = Writer(cascade, extents, shapes, hidden, asked)
+    writer = Writer(cascade, extents, shapes, hidden)
+    expressions = Expressions(writer, asked)
     for einsum in cascade.einsums:
         if einsum.name in hidden:
             _check(einsum)
-            writer.write(einsum)
+            expressions.write(einsum)
     spans = {einsum.name: einsum.span for einsum in cascade.einsums if einsum.name in hidden}
     plain = replace(
         cascade,
@@ -120,7 +122,7 @@ def normal_form(
         tuple(name for name in cascade.outputs if name not in hidden),
         {name.lower(): size for name, size in extents.items()},
         writer.shapes,
-        tuple(dict.fromkeys(writer.approximated)),
+        tuple(dict.fromkeys(expressions.approximated)),
         spans,
     )
 
