@@ -15,8 +15,8 @@ from ...ir.interpreter import evaluate
 from ...ir.layouts import Array
 from ...ir.slots import SlotProgram
 from .approximate import Approximated, Approximation
+from .candidates import Choice
 from .normal import normal_form
-from .pack import Choice
 from .program import Levels, Lowering, Written
 from .steps import Normal
 

@@ -18,9 +18,10 @@ from ...ir.slot_counts import count
 from ...ir.slots import SlotInput, SlotProgram
 from ..rewrite import named
 from .builder import Builder
+from .candidates import Choice
 from .combine import combined
 from .held import Held
-from .pack import Choice, contracted, depth
+from .pack import contracted, depth
 from .polynomial import evaluated, plan
 from .problem import Problem
 from .series import Series
