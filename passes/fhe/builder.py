@@ -73,9 +73,16 @@ class Builder:
     finished when it is rotated, multiplied, or given out: a rotation costs less a level further
     down, by more than the rescale of each giant step costs. The primes of a scale are counted by
     the depth at which they are dropped.
+
+    Args:
+        steady: whether values that go down levels, or are multiplied by plain vectors, get the
+            scale that products of ciphertexts have there (Kim, Papadimitriou, Polyakov, CT-RSA
+            2022), so that sums of unlike things take no level; where there are such products.
     """
 
-    def __init__(self, name: str, slots: int, inputs: Sequence[SlotInput] = ()) -> None:
+    def __init__(
+        self, name: str, slots: int, inputs: Sequence[SlotInput] = (), steady: bool = False
+    ) -> None:
         self.name = name
         self.slots = slots
         self.inputs: dict[str, SlotInput] = {}
@@ -84,6 +91,9 @@ class Builder:
         self.parts: list[int] = []
         self.pending: list[bool] = []
         self.scale: list[Scale] = []
+        self.steady = steady
+        self.forced = 0
+        self._steady: dict[int, int] = {}
         self._toward: int | None = None
         self._number: complex = 1
         self._inputs: dict[str, tuple[int, ...]] = {}
@@ -93,7 +103,8 @@ class Builder:
 
     def copy(self) -> Builder:
         """Another that has got as far, to try something with."""
-        found = Builder(self.name, self.slots)
+        found = Builder(self.name, self.slots, steady=self.steady)
+        found.forced, found._steady = self.forced, dict(self._steady)
         found.inputs, found.plains = dict(self.inputs), dict(self.plains)
         found.depth, found.parts = list(self.depth), list(self.parts)
         found.pending, found.scale = list(self.pending), list(self.scale)
@@ -137,6 +148,10 @@ class Builder:
                 products |= dict.fromkeys(range(made, made + op.results), found)
         return all(products.get(value) == {1} for value in values)
 
+    def end(self, value: int) -> int:
+        """How many levels below the inputs the value will be, once it is rescaled."""
+        return self.depth[value] + self.pending[value]
+
     # ---- operations
 
     def rotate(self, value: int, steps: Sequence[int]) -> list[int]:
@@ -172,7 +187,11 @@ class Builder:
     def mul(self, one: int, other: int) -> int:
         """The product of two ciphertexts."""
         one, other = self._level(self.finished(one), self.finished(other))
-        return self._emit(SlotOp("mul", (one, other)), self.depth[one], 3, True)
+        depth = self.depth[one]
+        value = self._emit(SlotOp("mul", (one, other)), depth, 3, True)
+        if self.steady and self.scale[one] == self.scale[other] == self._steady_scale(depth):
+            self._steady.setdefault(depth + 1, value)
+        return value
 
     def mul_plain(self, value: int, plain: Plain, like: int | None = None) -> int:
         """The product with a plain vector; once rescaled it has the scale of `like`."""
@@ -181,6 +200,8 @@ class Builder:
             plain = replace(plain, value=plain.value * self._number)
         if like is None and self._toward is not None:
             like = self._toward if self.depth[self._toward] == self.depth[value] + 1 else None
+        if like is None:
+            like = self.reference(self.depth[value] + 1)
         if like is not None and self.scale[like] == self.scale[value]:
             like = None
         op = SlotOp("mul_plain", (value,), plain=self._numbered(plain), like=like)
@@ -207,6 +228,25 @@ class Builder:
 
     def at_depth(self, value: int, depth: int) -> int:
         """The value brought down to so many levels below the inputs."""
+        like = None if self.depth[value] == depth else self.reference(depth)
+        if like is not None and not self.pending[value] and self.scale[value] != self.scale[like]:
+            return self.finished(self.mul_plain(self._down(value, depth - 1), _ONE, like))
+        return self._down(value, depth)
+
+    def reference(self, depth: int) -> int | None:
+        """A value of the steady scale of a depth, rescaled."""
+        if depth not in self._steady:
+            return None
+        self._steady[depth] = self.finished(self._steady[depth])
+        return self._steady[depth]
+
+    def _steady_scale(self, depth: int) -> Scale | None:
+        if depth == 0:
+            return (1, ())
+        like = self.reference(depth)
+        return None if like is None else self.scale[like]
+
+    def _down(self, value: int, depth: int) -> int:
         while self.depth[value] < depth:
             value = self._emit(
                 SlotOp("mod_switch", (value,)),
@@ -236,9 +276,10 @@ class Builder:
             other, one = self._alike(other, one)
             return one, other
         if self.scale[one] != self.scale[other]:
+            self.forced += self.depth[one] == self.depth[other]
             deep = max(self.depth[other], self.depth[one] + 1)
-            other = self.at_depth(other, deep)
-            one = self.mul_plain(self.at_depth(one, deep - 1), _ONE, other)
+            other = self._down(other, deep)
+            one = self.mul_plain(self._down(one, deep - 1), _ONE, other)
         return self._level(self.finished(one), other)
 
     def _numbered(self, plain: Plain) -> int:

@@ -14,10 +14,11 @@ from ...ir.slot_counts import SlotCounts, count
 from ...ir.slots import SlotProgram
 from .approximate import Approximation
 from .einhops import einhops
-from .lower import Levels, Lowered, lower
+from .lower import Lowered, lower
 from .normal import normal_form
 from .pack import plans
 from .problem import Problem, problem_of
+from .program import Levels
 from .steps import Combination, Elementwise, Normal, Product
 
 LayoutName: TypeAlias = OneOf["row-major", "free"]

@@ -118,7 +118,7 @@ def _needed(target: Layout, left: Sequence[str], variables: Sequence[str]) -> La
 
 def _sum(tensors: Tensors, terms: Sequence[tuple[complex, int]]) -> int:
     """A sum of multiples, of the scale of one that is as deep as all of it will be."""
-    build, end = tensors.build, tensors.end
+    build, end = tensors.build, tensors.build.end
     depth = max(end(v) + (c not in FREE) for c, v in terms)
     ready = sorted(terms, key=lambda term: (term[0] not in FREE, -end(term[1])))
     total: int | None = None

@@ -473,18 +473,31 @@ class _Placing:
         return tuple(found)
 
 
-def multiplied(build: Builder, values: list[int], plains: Sequence[Plain]) -> int:
-    """A balanced tree; what is in the clear joins the first value that has no other."""
+def multiplied(build: Builder, values: Sequence[int], plains: Sequence[Plain]) -> int:
+    """The two least deep first, as Huffman does; what is in the clear where it adds no level."""
     plain = plains[0] if plains else None
     for other in plains[1:]:
         plain = plain.times(other) if plain else other
-    left = [plain] if plain else []
-    while len(values) > 1:
-        pairs = [values[at : at + 2] for at in range(0, len(values), 2)]
-        if len(pairs[-1]) == 1 and left:
-            pairs[-1] = [build.mul_plain(pairs[-1][0], left.pop())]
-        values = [build.mul(*pair) if len(pair) == 2 else pair[0] for pair in pairs]
-    return build.mul_plain(values[0], left.pop()) if left else values[0]
+    left = list(values)
+    if plain is not None and len(left) > 1:
+        ends = [build.end(value) for value in left]
+        at = max(range(len(left)), key=lambda n: (-ends[n], n))
+        early = [end + (n == at) for n, end in enumerate(ends)]
+        if _depth(early) == _depth(ends):
+            left[at] = build.mul_plain(left[at], plain)
+            plain = None
+    while len(left) > 1:
+        left.sort(key=build.end)
+        left = [*left[2:], build.mul(left[0], left[1])]
+    return left[0] if plain is None else build.mul_plain(left[0], plain)
+
+
+def _depth(ends: Sequence[int]) -> int:
+    """The depth of the product of values of those depths."""
+    left = sorted(ends)
+    while len(left) > 1:
+        left = sorted([left[1] + 1, *left[2:]])
+    return left[0]
 
 
 def spread(

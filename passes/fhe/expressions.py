@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
 
-from ...ir.cascade import Cascade, fresh_name
 from ...ir.einsum import (
     Access,
     Einsum,
@@ -24,65 +23,50 @@ from ...ir.errors import UnsupportedError
 from ...ir.interpreter import evaluate_einsum
 from ...ir.operators import OPERATORS
 from ...ir.source import Span
-from ..rewrite import named
 from .approximate import Approximated, Approximation, approximable, approximated
-from .series import Series, series
-from .steps import Combination, Elementwise, Product, Step
+from .steps import Product
 from .terms import (
     Form,
     Term,
     collected,
     constant,
     distributed,
-    gathered,
     plain_product,
     scaled,
     variable_of,
 )
+from .writer import Writer
 
 #: The largest exponent of what is encrypted.
 _MOST_POWER = 1023
 
 
-class Writer:
-    """Writes the steps of one encrypted Einsum after another, and lifts what is plain in them."""
+class Expressions:
+    """Brings the right side of one encrypted Einsum after another to sums of products."""
 
-    def __init__(
-        self,
-        cascade: Cascade,
-        extents: Mapping[str, int],
-        shapes: Mapping[str, Sequence[int]],
-        hidden: Iterable[str],
-        approximate: Mapping[str, Approximation],
-    ) -> None:
-        self.steps: list[Step] = []
-        self.lifted: list[Einsum] = []
+    def __init__(self, writer: Writer, approximate: Mapping[str, Approximation]) -> None:
         self.approximated: list[Approximated] = []
-        self.shapes = {name: tuple(shape) for name, shape in shapes.items()}
-        self.shapes |= {
-            name: tuple(extent.value(extents) for extent in found)
-            for name, found in cascade.extents().items()
-        }
-        self._extents = extents
-        self._hidden = set(hidden)
-        self._approximate = approximate
-        self._names = cascade.names()
-        self._einsum = ""
-        self._span: Span | None = None
-        self._series: dict[tuple[str, Series], str] = {}
-        self._plain: dict[Expr, Access] = {}
+        self._writer, self._approximate = writer, approximate
+
+    @property
+    def _einsum(self) -> str:
+        return self._writer.einsum
+
+    @property
+    def _span(self) -> Span | None:
+        return self._writer.span
 
     def write(self, einsum: Einsum) -> None:
         """The steps of one Einsum."""
-        self._einsum, self._span = einsum.name, einsum.span
+        self._writer.begin(einsum)
         variables = einsum.free
         form = self._filtered(einsum)
         whole = einsum.output.plain
         if whole is not None and len(set(whole)) == len(whole):
-            self._define(einsum.output, form)
+            self._writer.define(einsum.output, form)
             return
-        inner = self._named(form, variables)  # a diagonal
-        self._emit(Product(self._einsum, einsum.output, (inner,), 1, self._span))
+        inner = self._writer.named(form, variables)  # a diagonal
+        self._writer.steps.append(Product(self._einsum, einsum.output, (inner,), 1, self._span))
 
     def _filtered(self, einsum: Einsum) -> Form:
         if einsum.where is None:
@@ -105,7 +89,7 @@ class Writer:
     # ---- what is encrypted, and what is not
 
     def _secret(self, expr: Expr) -> bool:
-        return any(access.tensor in self._hidden for access in accesses(expr))
+        return any(access.tensor in self._writer.hidden for access in accesses(expr))
 
     def _in_the_clear(self, expr: Expr, what: str) -> None:
         if self._secret(expr):
@@ -121,7 +105,7 @@ class Writer:
         if free_variables(expr) or any(True for _ in accesses(expr)):
             return None
         with np.errstate(all="ignore"):
-            value = evaluate_einsum(Einsum(Access("number"), expr), {}, self._extents, {})
+            value = evaluate_einsum(Einsum(Access("number"), expr), {}, self._writer.extents, {})
         found: complex = value.item() * 1.0
         if not np.isfinite(found):
             raise UnsupportedError(
@@ -140,7 +124,7 @@ class Writer:
                 return (Term(1, (), (expr,)),)
             return (Term(number),) if number != 0 else ()
         if isinstance(expr, Access):
-            if expr.tensor not in self._hidden or any(
+            if expr.tensor not in self._writer.hidden or any(
                 isinstance(index, Access) and self._secret(index) for index in expr.indices
             ):
                 raise UnsupportedError(
@@ -224,7 +208,7 @@ class Writer:
         if len(form) == 1 and variable_of(form) is not None:
             (term,) = form
             return (Term(term.coefficient**times, term.secret * times),)
-        return (Term(1, (self._named(form),) * times),)
+        return (Term(1, (self._writer.named(form),) * times),)
 
     def _largest(self, expr: Map) -> Form:
         """max(a, b) = (a + b + |a - b|) / 2."""
@@ -254,21 +238,8 @@ class Writer:
         self.approximated.append(found)
         term = form[0]
         if not (len(form) == 1 and term.linear):
-            term = Term(1, (self._named(form),))
-        return self._polynomial(term.secret[0], found.series.of_multiple(term.coefficient))
-
-    def _polynomial(self, access: Access, of: Series) -> Form:
-        """A series of an access: of all its tensor, read where the access reads."""
-        if of.degree == 0:
-            return (Term(of.coefficients[0]),) if of.coefficients[0] != 0 else ()
-        key = (access.tensor, of)
-        if key not in self._series:
-            output = self._new(self._einsum)
-            self.shapes[output] = self.shapes[access.tensor]
-            step = Elementwise(self._einsum, output, access.tensor, of, access.span or self._span)
-            self._emit(step)
-            self._series[key] = output
-        return (Term(1, (replace(access, tensor=self._series[key]),)),)
+            term = Term(1, (self._writer.named(form),))
+        return self._writer.polynomial(term.secret[0], found.series.of_multiple(term.coefficient))
 
     # ---- products and sums
 
@@ -300,7 +271,7 @@ class Writer:
         """A form of one product that is not summed."""
         if len(form) == 1 and not form[0].summed:
             return form
-        return (Term(1, (self._named(form),)),)
+        return (Term(1, (self._writer.named(form),)),)
 
     def _summed(self, form: Form, variables: Sequence[str]) -> Form:
         """The sum over variables, each term over its own."""
@@ -312,13 +283,13 @@ class Writer:
             else:
                 terms.append(term)
         for group in alike.values():  # one sum of all of them is cheaper than a sum of each
-            first = group[0] if len(group) == 1 else Term(1, (self._named(tuple(group)),))
+            first = group[0] if len(group) == 1 else Term(1, (self._writer.named(tuple(group)),))
             terms.append(first)
         return collected(self._sum(term, variables) for term in terms)
 
     def _sum(self, term: Term, variables: Sequence[str]) -> Term:
         over = [v for v in variables if v in term.free]
-        times = math.prod(self._extents[v.upper()] for v in variables if v not in term.free)
+        times = math.prod(self._writer.extents[v.upper()] for v in variables if v not in term.free)
         term = term.by(times)
         read = {v for factor in term.secret for v in free_variables(factor)}
         inner = tuple(v for v in over if v not in read)
@@ -327,144 +298,6 @@ class Writer:
             term = replace(term, plain=(whole,))
         return replace(term, summed=(*term.summed, *(v for v in over if v in read)))
 
-    # ---- steps
-
-    def _new(self, stem: str) -> str:
-        name = fresh_name(stem, self._names)
-        self._names.add(name)
-        self._hidden.add(name)
-        return name
-
-    def _emit(self, step: Step) -> None:
-        self.steps.append(step)
-
-    def _named(self, form: Form, variables: Sequence[str] | None = None) -> Access:
-        """The form as a tensor over its variables: the access itself, if it is just one."""
-        if len(form) == 1 and form[0].linear and form[0].coefficient == 1 and variables is None:
-            return form[0].secret[0]
-        if variables is None:
-            variables = tuple(dict.fromkeys(v for term in form for v in term.free))
-        output = named(self._new(self._einsum), variables)
-        self.shapes[output.tensor] = tuple(self._extents[v.upper()] for v in variables)
-        self._define(output, form)
-        return output
-
-    def _define(self, output: Access, form: Form) -> None:
-        """The steps that make a tensor of a sum of products."""
-        form = gathered(self._polynomials(form))
-        secret = [term for term in form if term.secret]
-        number = sum(term.coefficient for term in form if term.number)
-        plain = self._lifted_sum([term for term in form if term.plain and not term.secret])
-        if not secret:
-            raise UnsupportedError(
-                f"{self._einsum} does not depend on what is encrypted, whatever it reads",
-                span=self._span,
-            )
-        if len(secret) == 1 and plain is None and number == 0:
-            (term,) = secret
-            if not self._whole(term) and set(term.free) >= set(output.variables()):
-                factors, coefficient = self._factors(term)
-                self._emit(Product(self._einsum, output, factors, coefficient, self._span))
-                return
-        terms = tuple(self._access(term) for term in secret)
-        self._emit(Combination(self._einsum, output, terms, plain, number, self._span))
-
-    def _whole(self, term: Term) -> bool:
-        """Whether it is a tensor read along all of its axes, each at a variable of its own."""
-        if not term.linear:
-            return False
-        access = term.secret[0]
-        variables = access.plain
-        shape = self.shapes[access.tensor]
-        return (
-            variables is not None
-            and len(set(variables)) == len(variables)
-            and all(self._extents[v.upper()] == n for v, n in zip(variables, shape, strict=True))
-        )
-
-    def _access(self, term: Term) -> tuple[complex, Access]:
-        """A term as a number times a whole tensor."""
-        if self._whole(term):
-            return term.coefficient, term.secret[0]
-        factors, coefficient = self._factors(term)
-        output = named(self._new(self._einsum), term.free)
-        self.shapes[output.tensor] = tuple(self._extents[v.upper()] for v in term.free)
-        self._emit(Product(self._einsum, output, factors, 1, self._span))
-        return coefficient, output
-
-    def _factors(self, term: Term) -> tuple[tuple[Access, ...], complex]:
-        """The factors of a product; its number is part of what is plain, if something is."""
-        secret: list[Access] = []
-        for factor in dict.fromkeys(term.secret):
-            count = term.secret.count(factor)
-            if count > 2:
-                power = series((0.0,) * count + (1.0,), None)
-                secret += (f for t in self._polynomial(factor, power) for f in t.secret)
-            else:
-                secret += [factor] * count
-        if not term.plain:
-            return tuple(secret), term.coefficient
-        return (*secret, self._lifted(term)), 1
-
-    def _lifted(self, term: Term) -> Access:
-        """The plain part of a term as a tensor in the clear."""
-        (first, *more) = term.plain
-        if term.coefficient == 1 and not more and isinstance(first, Access) and _bare(first):
-            return first
-        return self._clear(plain_product(term), term.plain)
-
-    def _lifted_sum(self, terms: Sequence[Term]) -> Access | None:
-        if not terms:
-            return None
-        if len(terms) == 1 and not terms[0].summed:
-            return self._lifted(terms[0])
-        parts = [plain_product(term, term.summed) for term in terms]
-        return self._clear(Map("add", tuple(parts)) if len(parts) > 1 else parts[0], parts)
-
-    def _clear(self, expr: Expr, parts: Sequence[Expr]) -> Access:
-        if expr not in self._plain:
-            variables = tuple(dict.fromkeys(v for part in parts for v in free_variables(part)))
-            name = fresh_name(self._einsum, self._names)
-            self._names.add(name)
-            output = named(name, variables)
-            self.shapes[name] = tuple(self._extents[v.upper()] for v in variables)
-            self.lifted.append(Einsum(output, expr, span=self._span))
-            self._plain[expr] = output
-        return self._plain[expr]
-
-    def _polynomials(self, form: Form) -> Form:
-        """The form with its powers of one element as one polynomial of it, and its constant."""
-        groups: dict[Access, list[Term]] = {}
-        for term in form:
-            if variable_of((term,)) is not None:
-                groups.setdefault(term.secret[0], []).append(term)
-        powers = {
-            access: group
-            for access, group in groups.items()
-            if max(len(term.secret) for term in group) > 1
-        }
-        made = {term for group in powers.values() for term in group}
-        rest = [term for term in form if term not in made]
-        number = sum(term.coefficient for term in rest if term.number)
-        if len(powers) == 1:
-            rest = [term for term in rest if not term.number]
-        for access, group in powers.items():
-            coefficients: list[complex] = [0.0] * (1 + max(len(term.secret) for term in group))
-            coefficients[0] = number if len(powers) == 1 else 0.0
-            for term in group:
-                coefficients[len(term.secret)] = term.coefficient
-            rest += self._polynomial(access, series(coefficients, None))
-        return collected(rest)
-
 
 def _one_over(expr: Expr) -> Expr:
     return Map("div", (Literal(1.0), expr), span=getattr(expr, "span", None))
-
-
-def _bare(access: Access) -> bool:
-    return (
-        all(
-            not isinstance(index, Access) and index.variable is not None for index in access.indices
-        )
-        and access.fill is None
-    )

@@ -15,14 +15,16 @@ from dataclasses import replace
 
 from ...ir import partitions
 from ...ir.cascade import Cascade, fresh_name
-from ...ir.einsum import Einsum, accesses
+from ...ir.einsum import Einsum
 from ...ir.errors import ArgumentError, UnsupportedError
 from ...ir.infer import infer_sizes
 from ...ir.ranks import Rank
 from ..scope import without_unread
 from .approximate import Approximation, check_names
-from .expressions import Writer
+from .expressions import Expressions
 from .steps import Normal
+from .unroll import unrolled
+from .writer import Writer
 
 
 def sized(cascade: Cascade, sizes: Mapping[str, int]) -> Cascade:
@@ -93,12 +95,15 @@ def normal_form(
     extents = infer_sizes(cascade, shapes)
     cascade = sized(partitions.expand(cascade), extents)
     cascade = replace(cascade, einsums=tuple(without_unread(cascade.einsums, cascade.outputs)))
+    cascade = unrolled(cascade, extents, depending(cascade, encrypted))
+    extents |= {rank.name: rank.shape for rank in cascade.ranks if isinstance(rank.shape, int)}
     hidden = depending(cascade, encrypted)
-    writer = Writer(cascade, extents, shapes, hidden, asked)
+    writer = Writer(cascade, extents, shapes, hidden)
+    expressions = Expressions(writer, asked)
     for einsum in cascade.einsums:
         if einsum.name in hidden:
             _check(einsum)
-            writer.write(einsum)
+            expressions.write(einsum)
     spans = {einsum.name: einsum.span for einsum in cascade.einsums if einsum.name in hidden}
     plain = replace(
         cascade,
@@ -117,13 +122,13 @@ def normal_form(
         tuple(name for name in cascade.outputs if name not in hidden),
         {name.lower(): size for name, size in extents.items()},
         writer.shapes,
-        tuple(dict.fromkeys(writer.approximated)),
+        tuple(dict.fromkeys(expressions.approximated)),
         spans,
     )
 
 
 def _check(einsum: Einsum) -> None:
-    """An encrypted Einsum is over the real numbers, and no scan."""
+    """An encrypted Einsum is over the real numbers, and at every coordinate."""
     if einsum.ring.name not in ("sum_product", "counting"):
         raise UnsupportedError(
             f"{einsum.name} is over the semiring {einsum.ring.name}: encrypted slots are added "
@@ -137,9 +142,7 @@ def _check(einsum: Einsum) -> None:
         )
     if any(index.variable is None for index in einsum.left):
         raise UnsupportedError(
-            f"{einsum.name} is encrypted and a scan, or defined at one coordinate",
+            f"{einsum.name} is encrypted and defined at one coordinate",
             span=einsum.span,
-            hint="write its steps out, an Einsum for each",
+            hint="leave that axis out",
         )
-    if any(access.tensor == einsum.name for access in accesses(einsum.expr)):
-        raise UnsupportedError(f"{einsum.name} reads itself", span=einsum.span)

@@ -39,6 +39,8 @@ class Split:
 
 
 Node = Sum | Split
+#: How far a factor may be from 1 that is 1 but for rounding.
+_ROUNDING = 1e-12
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,7 +176,8 @@ def evaluated(build: Builder, value: int, series: Series, constant: Plain | None
     chosen = plan(series)
     if series.interval is not None:
         factor, summand = series.step
-        value = build.finished(build.scaled(value, factor)) if factor != 1 else value
+        if abs(factor - 1) > _ROUNDING:
+            value = build.finished(build.scaled(value, factor))
         value = build.add_plain(value, Plain((), summand)) if summand else value
     return _Writer(build, value, chosen, constant).root()
 
@@ -235,11 +238,15 @@ class _Writer:
         terms: Sequence[tuple[int, complex]] = [
             (self._b(n), c) for n, c in enumerate(series.coefficients) if n and c != 0
         ]
-        if like is None:  # that of the deepest, so that all of them are of one
-            like = max((value for value, _ in terms), key=lambda value: build.depth[value])
-            deepest = build.depth[like]
+        if like is None:  # one for all of them: that of products there, or of the deepest
+            deepest = max((value for value, _ in terms), key=lambda value: build.depth[value])
+            if len(terms) == 1 and terms[0][1] == 1:
+                return deepest
+            depth = build.depth[deepest]
+            like = build.reference(depth + 1)
+            like = deepest if like is None else like
             parts = [
-                build.mul_plain(build.at_depth(value, deepest), Plain((), c), like)
+                build.mul_plain(build.at_depth(value, depth), Plain((), c), like)
                 for value, c in terms
             ]
         else:

@@ -68,11 +68,7 @@ class Tensors:
 
     def depth(self, held: Held) -> int:
         """How many levels below the inputs it will be, once it is rescaled."""
-        return max(map(self.end, held.values))
-
-    def end(self, value: int) -> int:
-        """The same of a value."""
-        return self.build.depth[value] + self.build.pending[value]
+        return max(map(self.build.end, held.values))
 
     # ---- encrypted
 

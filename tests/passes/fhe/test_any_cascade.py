@@ -6,6 +6,7 @@ from contextlib import suppress
 
 import numpy as np
 from hypothesis import given
+from hypothesis import strategies as st
 
 from einloom.compiler import parse
 from einloom.ir.errors import UnsupportedError
@@ -21,8 +22,9 @@ SHAPES = {name: tuple(SIZES[v] for v in axes) for name, axes in INPUTS.items()}
 
 
 @examples(60)
-@given(samples())
-def test_the_program_computes_the_cascade(sample: Sample) -> None:
+@given(samples(), st.sampled_from([4, 8, 32]))
+def test_the_program_computes_the_cascade(sample: Sample, slots: int) -> None:
+    """In few slots a tensor takes several ciphertexts."""
     cascade = parse(sample.text)
     rng = np.random.default_rng(sample.seed)
     arrays = {name: rng.uniform(-1.5, 1.5, shape) for name, shape in SHAPES.items()}
@@ -30,7 +32,7 @@ def test_the_program_computes_the_cascade(sample: Sample) -> None:
     for layout in ("row-major", "free"):
         made: Lowered | None = None
         with suppress(UnsupportedError):  # what is encrypted may cancel
-            made = lower(cascade, SHAPES, sample.secret, slots=32, layout=layout)
+            made = lower(cascade, SHAPES, sample.secret, slots=slots, layout=layout)
         if made is None:
             return
         inputs = made.inputs(arrays)
