@@ -6,9 +6,8 @@ import json
 import pickle
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import ml_dtypes
 import numpy as np
@@ -22,6 +21,8 @@ from einloom.backends.ckks.simulator import Simulator
 from einloom.ir.errors import ArgumentError, EinloomError, OperandError, RankError, UnsupportedError
 from einloom.ir.slot_parser import parse_slots
 
+from . import encrypting
+
 RNG = np.random.default_rng(7)
 A, B, V = (RNG.uniform(-1, 1, shape) for shape in ((3, 4), (4, 2), (4,)))
 ENGINES = pytest.mark.parametrize("engine", ["simulated", "seal"])
@@ -29,8 +30,7 @@ MATVEC = "ij,j->i"
 
 
 def compiled(what: str = MATVEC, **options: Any) -> el.Encrypted:
-    made = cast("Callable[..., el.Encrypted]", el.compile)
-    return made(what, backend="ckks", **options)
+    return encrypting.compiled(what, **options)
 
 
 @ENGINES

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import BuiltinFunctionType, FunctionType, ModuleType
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,6 +20,8 @@ from einloom.backends.ckks.seal import sealapi
 from einloom.ir.errors import ArgumentError, EinloomError, OperandError, RankError
 from einloom.parties import Server
 
+from . import encrypting
+
 RNG = np.random.default_rng(3)
 A, V = RNG.uniform(-1, 1, (3, 4)), RNG.uniform(-1, 1, 4)
 ENGINES = pytest.mark.parametrize("engine", ["simulated", "seal"])
@@ -27,8 +29,7 @@ ENGINES = pytest.mark.parametrize("engine", ["simulated", "seal"])
 
 def compiled(engine: Any = "simulated", what: str = "ij,j->i", **options: Any) -> el.Encrypted:
     asked: dict[str, Any] = {"shapes": [(3, 4), (4,)], "secret": [0], **options}
-    made = cast("Callable[..., el.Encrypted]", el.compile)
-    return made(what, backend="ckks", engine=engine, **asked)
+    return encrypting.compiled(what, engine=engine, **asked)
 
 
 @ENGINES
