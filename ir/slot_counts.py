@@ -11,7 +11,8 @@ from .slot_verify import State, trace
 from .slots import SlotProgram
 
 #: Costs for one limb, a key switch being 1: from timings at N = 2^15 (OpenFHE, one thread).
-#: A rotation and a relinearisation are a key switch each; `encode` is for a whole vector.
+#: A rotation and a relinearisation are a key switch each; `encode` and `encrypt` are for a whole
+#: vector, `encrypt` with its encoding and for each limb.
 WEIGHTS: Mapping[str, float] = {
     "key_switch": 1.0,
     "mul": 0.15,
@@ -19,6 +20,7 @@ WEIGHTS: Mapping[str, float] = {
     "mul_plain": 0.006,
     "add": 0.002,
     "encode": 1.0,
+    "encrypt": 1.0,
 }
 
 

@@ -333,7 +333,7 @@ def test_pack_prints_layouts_counts_and_plans(capsys: pytest.CaptureFixture[str]
     assert "output Y: [128,128] in 16384: d0 128:128, d1 128:1" in said
     assert "rotations         16 " in said
     chosen, rejected = said.split("not chosen:\n")
-    assert "i,j exact: 16 key switches, 46 pt, 0 ct, 2 levels" in chosen
+    assert "j,i exact: 16 key switches, 46 pt, 0 ct, 2 levels" in chosen
     assert "  EinHops: 254 key switches, 256 pt, 0 ct, 2 levels" in rejected
     assert "  i,j exact: 30 key switches, 255 pt, 0 ct, 1 levels" in rejected
 
@@ -543,7 +543,7 @@ def test_a_failed_run_leaves_the_old_output(
         (["pack", MATMUL, "--slots", "64", "--shapes", "2x3,3x4", "--secret", "Q"], "Q"),
         (["pack", MATMUL, "--slots", "64", "--shapes", "2x3,3x4", "--layout", "x"], "row-major"),
         (["pack", MATMUL, "--slots", "64", "--shapes", "2x3,3x4", "--plan", "x"], "einhops"),
-        (["pack", SOFTMAX, "--slots", "64", "--shapes", "2x3"], "Einsums"),
+        (["pack", SOFTMAX, "--slots", "64", "--shapes", "2x3"], "no reduction by max"),
         (["compile", MATMUL, "--emit", "slots", "--shapes", "2x3,3x4", "--engine", "x"], "x"),
         (["compile", MATMUL, "--emit", "slots"], "shapes"),
         (["compile", MATMUL, "--emit", "slots", "--backend", "llvm"], "--backend ckks"),

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import reduce
 from itertools import islice
 from typing import TypeAlias
 
@@ -53,6 +54,8 @@ def ways(
     turned = _rotations(table, *whole)
     if turned is not None:
         found.append(_by_rotation(turned))
+    else:
+        found += _by_going_round(table, *whole)
     found += _by_copies(held, table, access, space, wanted, sizes, most)
     if len(wanted.keys) > 1 and most > 0:
         found += _by_first(held, access, space, wanted, sizes, most)
@@ -130,6 +133,33 @@ def _by_rotation(turned: _Turned) -> Way:
     return Way(0, turned.rotations, turned.clean, emit)
 
 
+def _by_going_round(table: Array, slots: Sequence[Array], elements: Sequence[Array]) -> list[Way]:
+    """Rotations of what is held once it is repeated behind itself, where there is room."""
+    size = int(np.flatnonzero((table >= 0).any(axis=0))[-1]) + 1
+    room = 1 << (table.shape[1] // size).bit_length() >> 1
+    found: list[Way] = []
+    for copies in sorted({min(2, room), room} - {0, 1}):
+        if (table == -2).any():
+            break
+        wide = reduce(np.maximum, (np.roll(table, n * size, axis=1) for n in range(copies)))
+        turned = _rotations(wide, slots, elements)
+        if turned is not None:
+            found.append(_repeated(turned, copies, size))
+            break
+    return found
+
+
+def _repeated(turned: _Turned, copies: int, size: int) -> Way:
+    then = _by_rotation(turned)
+    used = list(dict.fromkeys(vector for vector, _ in turned.vectors))
+
+    def emit(build: Builder, values: Sequence[int]) -> list[int]:
+        wide = {at: copied(build, values[at], size, copies) for at in used}
+        return then.emit(build, [wide.get(at, value) for at, value in enumerate(values)])
+
+    return Way(0, then.rotations + doublings(copies) * len(used), then.clean, emit)
+
+
 # ---- one copy of each element, then the others
 
 
@@ -192,7 +222,7 @@ def _digits(
         return None
     factors = affine(access, sizes)
     names = frozenset(v for axis, _ in factors for v in axis)
-    every = math.prod(piece.extent for piece in space.outer if space.along(piece) & names)
+    every = math.prod(piece.extent for piece in space.told_by(names))
     if every != len(wanted.keys):
         return None  # some of the vectors alone
     if any(len(axis) > 1 or constant for axis, constant in factors):

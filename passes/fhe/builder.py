@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from typing import Literal as OneOf
 
 import numpy as np
 
 from ...ir.layouts import Array, Layout
+from ...ir.slot_verify import Scale, prime, times
 from ...ir.slots import Gather, PlainVector, SlotInput, SlotOp, SlotOutput, SlotProgram, boxes_of
 
 
@@ -59,12 +62,17 @@ def gathered(tensor: str, slots: Array, elements: Array) -> Plain:
     return Plain((Sparse(tensor, at, read),))
 
 
+#: 1 in every slot.
+_ONE = Plain()
+
+
 class Builder:
-    """Values by number, and how many rescales each has behind it.
+    """Values by number, how many rescales each has behind it, and its exact scale.
 
     Relinearisation and rescaling are lazy: a product is left as it is while it is added up, and is
     finished when it is rotated, multiplied, or given out: a rotation costs less a level further
-    down, by more than the rescale of each giant step costs.
+    down, by more than the rescale of each giant step costs. The primes of a scale are counted by
+    the depth at which they are dropped.
     """
 
     def __init__(self, name: str, slots: int, inputs: Sequence[SlotInput] = ()) -> None:
@@ -75,6 +83,9 @@ class Builder:
         self.depth: list[int] = []
         self.parts: list[int] = []
         self.pending: list[bool] = []
+        self.scale: list[Scale] = []
+        self._toward: int | None = None
+        self._number: complex = 1
         self._inputs: dict[str, tuple[int, ...]] = {}
         self._made: dict[SlotOp, int] = {}
         for each in inputs:
@@ -85,8 +96,9 @@ class Builder:
         found = Builder(self.name, self.slots)
         found.inputs, found.plains = dict(self.inputs), dict(self.plains)
         found.depth, found.parts = list(self.depth), list(self.parts)
-        found.pending, found._inputs = list(self.pending), dict(self._inputs)
-        found._made = dict(self._made)
+        found.pending, found.scale = list(self.pending), list(self.scale)
+        found._inputs, found._made = dict(self._inputs), dict(self._made)
+        found._toward, found._number = self._toward, self._number
         return found
 
     def input(self, given: SlotInput) -> tuple[int, ...]:
@@ -95,12 +107,35 @@ class Builder:
             first = len(self.depth)
             self.inputs[given.name] = given
             self._inputs[given.name] = tuple(range(first, first + given.vectors))
-            self._values(given.vectors, 0, 2, False)
+            self._values(given.vectors, 0, 2, False, (1, ()))
         return self._inputs[given.name]
 
     def values_of(self, name: str) -> tuple[int, ...]:
         """The values of an encrypted input."""
         return self._inputs[name]
+
+    @contextmanager
+    def toward(self, like: int | None, number: complex = 1) -> Generator[None]:
+        """Inside, plain vectors that are multiplied are so by a number, too.
+
+        Products with them that end at the depth of `like` get its scale.
+        """
+        before = self._toward, self._number
+        self._toward, self._number = like, number
+        try:
+            yield
+        finally:
+            self._toward, self._number = before
+
+    def once(self, first: int, values: Sequence[int]) -> bool:
+        """Whether each value is a sum of what was there before `first` times one plain vector."""
+        products: dict[int, set[int]] = {}
+        for op, made in self._made.items():
+            if made >= first:
+                found = {n for arg in op.args for n in products.get(arg, {0})}
+                found = {n + (op.op == "mul_plain") for n in found}
+                products |= dict.fromkeys(range(made, made + op.results), found)
+        return all(products.get(value) == {1} for value in values)
 
     # ---- operations
 
@@ -117,25 +152,48 @@ class Builder:
         return [found[step] for step in turned]
 
     def add(self, one: int, other: int) -> int:
-        """The sum."""
-        if self.pending[one] != self.pending[other]:
-            one, other = self.finished(one), self.finished(other)
-        one, other = self._level(one, other)
-        parts = max(self.parts[one], self.parts[other])
-        return self._emit(SlotOp("add", (one, other)), self.depth[one], parts, self.pending[one])
+        """The sum; what has another scale is multiplied by 1 first, at a level that it passes."""
+        return self._sum("add", one, other)
+
+    def sub(self, one: int, other: int) -> int:
+        """The difference, as for `add`."""
+        return self._sum("sub", one, other)
+
+    def neg(self, value: int) -> int:
+        """The negative."""
+        op = SlotOp("neg", (value,))
+        return self._emit(op, self.depth[value], self.parts[value], self.pending[value])
+
+    def add_plain(self, value: int, plain: Plain) -> int:
+        """The sum with a plain vector."""
+        op = SlotOp("add_plain", (value,), plain=self._numbered(plain))
+        return self._emit(op, self.depth[value], self.parts[value], self.pending[value])
 
     def mul(self, one: int, other: int) -> int:
         """The product of two ciphertexts."""
         one, other = self._level(self.finished(one), self.finished(other))
         return self._emit(SlotOp("mul", (one, other)), self.depth[one], 3, True)
 
-    def mul_plain(self, value: int, plain: Plain) -> int:
-        """The product with a plain vector."""
+    def mul_plain(self, value: int, plain: Plain, like: int | None = None) -> int:
+        """The product with a plain vector; once rescaled it has the scale of `like`."""
         value = self.finished(value)
-        number = self.plains.setdefault(plain, len(self.plains))
-        return self._emit(
-            SlotOp("mul_plain", (value,), plain=number), self.depth[value], pending=True
-        )
+        if self._number != 1:
+            plain = replace(plain, value=plain.value * self._number)
+        if like is None and self._toward is not None:
+            like = self._toward if self.depth[self._toward] == self.depth[value] + 1 else None
+        if like is not None and self.scale[like] == self.scale[value]:
+            like = None
+        op = SlotOp("mul_plain", (value,), plain=self._numbered(plain), like=like)
+        return self._emit(op, self.depth[value], pending=True)
+
+    def scaled(self, value: int, number: complex, like: int | None = None) -> int:
+        """The value times a number, by no more than a sign or one doubling without a level."""
+        if like is None and number in (1, -1, 2, -2):
+            value = self.add(value, value) if abs(number) == 2 else value
+            return value if number in (1, 2) else self.neg(value)
+        if like is not None:
+            value = self.at_depth(self.finished(value), self.depth[like] - 1)
+        return self.mul_plain(value, Plain((), number), like)
 
     def finished(self, value: int) -> int:
         """The value with two parts, rescaled."""
@@ -162,16 +220,53 @@ class Builder:
         depth = max(self.depth[one], self.depth[other])
         return self.at_depth(one, depth), self.at_depth(other, depth)
 
+    def _sum(self, name: OneOf["add", "sub"], one: int, other: int) -> int:
+        if self._state(one) != self._state(other):
+            one, other = self._alike(self.finished(one), self.finished(other))
+        parts = max(self.parts[one], self.parts[other])
+        op = SlotOp(name, (one, other))
+        return self._emit(op, self.depth[one], parts, self.pending[one])
+
+    def _state(self, value: int) -> tuple[object, ...]:
+        return self.depth[value], self.scale[value], self.pending[value]
+
+    def _alike(self, one: int, other: int) -> tuple[int, int]:
+        """Two finished values at one depth and scale, with one level more only if they must."""
+        if self.depth[one] > self.depth[other]:
+            other, one = self._alike(other, one)
+            return one, other
+        if self.scale[one] != self.scale[other]:
+            deep = max(self.depth[other], self.depth[one] + 1)
+            other = self.at_depth(other, deep)
+            one = self.mul_plain(self.at_depth(one, deep - 1), _ONE, other)
+        return self._level(self.finished(one), other)
+
+    def _numbered(self, plain: Plain) -> int:
+        return self.plains.setdefault(plain, len(self.plains))
+
     def _emit(self, op: SlotOp, depth: int, parts: int = 2, pending: bool = False) -> int:
         if op not in self._made:
             self._made[op] = len(self.depth)
-            self._values(op.results, depth, parts, pending)
+            self._values(op.results, depth, parts, pending, self._scale(op))
         return self._made[op]
 
-    def _values(self, count: int, depth: int, parts: int, pending: bool) -> None:
+    def _values(self, count: int, depth: int, parts: int, pending: bool, scale: Scale) -> None:
         self.depth += [depth] * count
         self.parts += [parts] * count
         self.pending += [pending] * count
+        self.scale += [scale] * count
+
+    def _scale(self, op: SlotOp) -> Scale:
+        """As `slot_verify.trace` has it."""
+        first = op.args[0]
+        if op.op == "mul":
+            return times(self.scale[first], self.scale[op.args[1]])
+        if op.op == "mul_plain":
+            like = self.scale[first if op.like is None else op.like]
+            return times(like, prime(self.depth[first]))
+        if op.op == "rescale":
+            return times(self.scale[first], prime(self.depth[first], -1))
+        return self.scale[first]
 
     # ---- the program
 

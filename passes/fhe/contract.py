@@ -15,6 +15,7 @@ import numpy as np
 from ...ir.einsum import Access
 from ...ir.errors import UnsupportedError
 from ...ir.layouts import Array, Layout, Piece, row_major
+from ...ir.slot_counts import WEIGHTS
 from .align import Way, ways
 from .builder import Builder, Plain, gathered, ones_at
 from .held import Held
@@ -27,14 +28,14 @@ Key = tuple[int, ...]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Draft:
-    """A way to do a product on a space, not written yet: its key switches, roughly, and levels.
+    """A way to do a product on a space, not written yet: its levels, and its cost, roughly.
 
     `inputs` are the layouts of the encrypted inputs that it places; `emit` writes it.
     """
 
     space: Space
     levels: int
-    key_switches: int
+    cost: float
     inputs: Mapping[str, Layout]
     output: Layout
     emit: Callable[[Builder, Mapping[str, Held]], Held]
@@ -172,18 +173,27 @@ class _Product:
     def _draft(self, brought: Sequence[_Brought], masked: bool, end: _End, levels: int) -> Draft:
         space = self.space
         kept = frozenset(self.problem.output.variables())
-        outer = [piece for piece in space.outer if space.along(piece) & kept]
+        outer = space.telling(kept)
         inner = [piece for piece in space.inner if not space.along(piece) & kept]
         encrypted = [each.way for each in brought if each.way is not None]
         results = math.prod(piece.extent for piece in outer)
-        each_result = sum(doublings(piece.extent) for piece in inner) + len(encrypted) - 1
-        switches = sum(way.rotations for way in encrypted) + end.rotations + results * each_result
+        vectors_ = math.prod(piece.extent for piece in space.outer)
+        limbs = end.levels + 1
+        cost: float = end.rotations * limbs + results * limbs * sum(
+            doublings(p.extent) for p in inner
+        )
+        limbs += masked
+        switches = results * (len(encrypted) - 1) + sum(way.rotations for way in encrypted)
+        cost += (limbs + 1) * (WEIGHTS["key_switch"] * switches)
+        cost += (limbs + 1) * vectors_ * WEIGHTS["mul"] * (len(encrypted) - 1)
+        if len(encrypted) < len(brought):
+            cost += vectors_ * (WEIGHTS["encode"] + WEIGHTS["mul_plain"] * (limbs + 1))
 
         def emit(build: Builder, held: Mapping[str, Held]) -> Held:
             finds = [each.write(build, held) for each in brought]
             return end.emit(build, self._summed(build, finds, masked, outer, inner))
 
-        return Draft(space, levels, switches, dict(self.layouts), end.layout, emit)
+        return Draft(space, levels, cost, dict(self.layouts), end.layout, emit)
 
     def _summed(
         self,
@@ -228,7 +238,7 @@ class _Product:
         output, shape = problem.output, problem.shapes[problem.output.tensor]
         variables = tuple(output.variables())
         kept = frozenset(variables)
-        outer = [piece for piece in space.outer if space.along(piece) & kept]
+        outer = space.telling(kept)
         inner = [piece for piece in space.inner if space.along(piece) & kept]
         repeated = len(set(variables)) < len(variables)
         layout = self.output

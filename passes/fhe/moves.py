@@ -69,12 +69,9 @@ def one_stage(source: Array, target: Array, slots: int) -> Move:
     """The move in one stage, with the fewest rotations; more baby steps rather than giant ones."""
     shifts = source % slots - target % slots
     span = 2 * slots
-    distinct = np.unique(
-        (source // slots * (int(target.max()) // slots + 1) + target // slots) * span
-        + (shifts + slots)
-    )
-    pairs, shifts = distinct // span, distinct % span - slots
     vectors = int(target.max()) // slots + 1
+    distinct = _distinct((source // slots * vectors + target // slots) * span + (shifts + slots))
+    pairs, shifts = distinct // span, distinct % span - slots
     came, goes = pairs // vectors, pairs % vectors
     unit = int(np.gcd.reduce(shifts)) or 1
     values = np.unique(shifts)
@@ -84,7 +81,7 @@ def one_stage(source: Array, target: Array, slots: int) -> Move:
     if pairs.size > 2048:
         steps = [1 << n for n in range(1, (2 * root).bit_length())]
     tried = {1, *steps, int(values[-1] - values[0]) // unit + 1}
-    for stride in (int(step) // unit for step in np.unique(np.diff(values))[:4]):
+    for stride in (int(step) // unit for step in np.unique(np.diff(values))[:2]):
         tried |= {stride * n for n in steps if 0 < stride * n < slots}
     best: tuple[int, int] | None = None
     for babies in sorted(tried, reverse=True):
@@ -96,12 +93,20 @@ def one_stage(source: Array, target: Array, slots: int) -> Move:
     return Move((source, target), (best[1],), (best[0],))
 
 
+def _distinct(values: Array) -> Array:
+    """The different ones of numbers that are not negative, in order: by a table if it is small."""
+    last = int(values.max())
+    if last > 1 << 24:
+        return np.unique(values)
+    seen = np.zeros(last + 1, bool)
+    seen[values] = True
+    return np.flatnonzero(seen)
+
+
 def _turned(vectors: Array, steps: Array, slots: int) -> int:
     """How many rotations those steps of those vectors are."""
     steps = steps % slots
-    seen = np.zeros((int(vectors.max()) + 1) * slots, bool)
-    seen[(vectors * slots + steps)[steps != 0]] = True
-    return int(np.count_nonzero(seen))
+    return int(np.count_nonzero(_distinct(vectors * slots + steps) % slots))
 
 
 @lru_cache(maxsize=1024)
@@ -123,16 +128,19 @@ def move(digits: tuple[Digit, ...], most: int, slots: int) -> Move | None:
     if math.prod(map(len, cuts)) > 64:
         return best
     one = max(int(source.max()), int(target.max())) < slots
+    distinct = _distinct(source).size
     for cut in product(*cuts):
         for low_first in (True, False):
             between = _addresses(
                 [_between(d, c, low_first) for d, c in zip(digits, cut, strict=True)]
             )
             between = between % slots if one else between
-            used = np.unique(between // slots)
-            if between.min() < 0 or used.size <= used[-1]:
+            if between.min() < 0:
+                continue
+            used = _distinct(between // slots)
+            if used.size <= used[-1]:
                 continue  # it would take vectors that hold nothing
-            if np.unique(between).size < np.unique(source).size:
+            if _distinct(between).size < distinct:
                 continue
             first = one_stage(source, between, slots)
             if first.rotations >= best.rotations:

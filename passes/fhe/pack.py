@@ -15,7 +15,7 @@ from typing import TypeAlias
 
 from ...ir.errors import LevelError, SlotError, UnsupportedError
 from ...ir.layouts import Layout, Piece, row_major
-from ...ir.slot_counts import SlotCounts, count
+from ...ir.slot_counts import WEIGHTS, SlotCounts, count
 from ...ir.slots import SlotInput, SlotProgram
 from .builder import Builder
 from .contract import Draft, drafts
@@ -28,6 +28,8 @@ Choice: TypeAlias = OneOf["row-major", "free"]
 MOST = 5
 #: As many blocks as there is room for.
 MANY = 1 << 62
+#: Skewed spaces: blocks, with baby steps, shifted.
+_SKEWS = ((1, False, False), (MANY, False, False), (1, True, False), (1, True, True))
 #: How many drafts are written out to be counted.
 WRITTEN = 8
 
@@ -52,7 +54,7 @@ class Plan:
 def plans(
     problem: Problem, slots: int, layout: Choice = "row-major", most: int | None = None
 ) -> tuple[Plan, ...]:
-    """The plans that fit, best first: fewest key switches and ciphertexts, then least cost.
+    """The plans that fit, best first: least cost, that of encrypting the inputs included.
 
     Args:
         layout: "row-major": encrypted inputs and outputs are row-major and compact; "free": inputs
@@ -62,7 +64,7 @@ def plans(
 
     Raises:
         UnsupportedError: an index is gathered, or filled with another number than 0.
-        SlotError: no plan has so few levels.
+        LevelError: no plan has so few levels.
     """
     limit = depth(problem) + 2 if most is None else most
     found: list[Plan] = []
@@ -75,7 +77,11 @@ def plans(
         if plan.counts.levels <= limit:
             found.append(plan)
     if not found:
-        raise SlotError(f"no packing of {problem.name} has {limit} levels or fewer")
+        name = problem.output.tensor
+        raise LevelError(
+            f"{name} runs out of levels: no packing of it has {limit} or fewer",
+            hint="encrypt with more levels, in a larger ring",
+        )
     return tuple(sorted(found, key=lambda plan: _score(plan.counts)))
 
 
@@ -109,8 +115,9 @@ def contracted(
     return best.emit(build, placed)
 
 
-def _score(counts: SlotCounts) -> tuple[float, float]:
-    return counts.key_switches + counts.ciphertexts, counts.cost
+def _score(counts: SlotCounts) -> float:
+    """The cost with that of encrypting the inputs."""
+    return counts.cost + counts.ciphertexts * (counts.levels + 1) * WEIGHTS["encrypt"]
 
 
 def depth(problem: Problem) -> int:
@@ -135,13 +142,13 @@ def ranked(
     there = held or {}
     shape = problem.shapes[problem.output.tensor]
     output = row_major(shape, slots, zero=False) if layout == "row-major" else None
-    found: list[tuple[tuple[int, int, int], Draft]] = []
+    found: list[tuple[tuple[float, int], Draft]] = []
     for number, space in enumerate(_spaces(problem, slots)):
         for layouts in _inputs(problem, space, layout, there):
             fresh = sum(each.vectors for name, each in layouts.items() if name not in there)
             for draft in drafts(problem, space, layouts, output, most):
-                cost = draft.key_switches + fresh + draft.output.vectors
-                found.append(((cost, draft.levels, number), draft))
+                made = (fresh + draft.output.vectors) * (draft.levels + 1) * WEIGHTS["encrypt"]
+                found.append(((draft.cost + made, number), draft))
     found.sort(key=lambda each: each[0])
     return [draft for _, draft in found]
 
@@ -184,8 +191,9 @@ def _all_spaces(problem: Problem, slots: int) -> Iterator[Space]:
                 if not set(by) <= set(kept):
                     continue
                 root = 1 << ((sizes[around].bit_length() - 1) // 2)
-                for blocks, babies in ((1, None), (MANY, None), (1, root)):
-                    space = skewed(sizes, order, around, by, slots, blocks, babies)
+                for blocks, babies, shift in _SKEWS:
+                    steps = root if babies else None
+                    space = skewed(sizes, order, around, by, slots, blocks, steps, shift)
                     if space is not None:
                         yield space
 
@@ -220,10 +228,10 @@ def _where_needed(problem: Problem, space: Space, name: str) -> Layout | None:
     shape = problem.shapes[name]
     names = frozenset(v for axis, _ in factors for v in axis)
     number, pieces = 1, list[Piece]()
-    for piece in reversed(space.outer):
-        if space.along(piece) & names:
-            pieces.insert(0, _along(space, piece, factors, number * space.slots))
-            number *= piece.extent
+    for piece in reversed(space.told_by(names)):
+        stride = number * space.slots + piece.stride % space.slots
+        pieces.insert(0, _along(space, piece, factors, stride))
+        number *= piece.extent
     pieces += [_along(space, piece, factors, piece.stride) for piece in space.inner]
     found = Layout(space.slots, shape, tuple(pieces), wrap=space.layout.wrap)
     try:

@@ -28,8 +28,9 @@ class Problem:
 
     @property
     def inputs(self) -> tuple[str, ...]:
-        """The tensors that are read, each once."""
-        return tuple(dict.fromkeys(factor.tensor for factor in self.factors))
+        """The tensors that are read, in the order of their shapes."""
+        read = {factor.tensor for factor in self.factors}
+        return tuple(name for name in self.shapes if name in read)
 
 
 def _variables(index: RankExpr | Access) -> tuple[str, ...]:

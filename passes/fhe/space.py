@@ -1,9 +1,9 @@
 """Where the points of an iteration space lie: a Space, and what an operand must hold there.
 
 A Space is a Layout whose axes are the variables of a product. Its *inner* pieces lie in a vector,
-the *outer* ones count vectors. A piece may step along several variables at once: with `wrap`,
-`k = i + j + t` modulo K is a skewed space, as that of Halevi and Shoup (CRYPTO 2014), where a
-piece of t counts diagonals.
+the *outer* ones count vectors, and may shift what lies in them. A piece may step along several
+variables at once: with `wrap`, `k = i + j + t` modulo K is a skewed space, as that of Halevi and
+Shoup (CRYPTO 2014), where a piece of t counts diagonals.
 """
 
 from __future__ import annotations
@@ -55,6 +55,16 @@ class Space:
         """The variables that a piece steps along."""
         return frozenset(self.variables[axis] for axis, _ in piece.steps)
 
+    def told_by(self, names: frozenset[str]) -> tuple[Piece, ...]:
+        """The outer pieces that an operand of those variables depends on."""
+        return tuple(
+            piece for piece in self.outer if self.along(piece) & names or piece.stride % self.slots
+        )
+
+    def telling(self, kept: frozenset[str]) -> list[Piece]:
+        """The pieces whose vectors are not to be added up to sum over all variables but those."""
+        return [piece for piece in self.outer if self.along(piece) & kept or piece == self.giant]
+
     def points(
         self, inner: Sequence[Piece], outer: Digits, names: frozenset[str]
     ) -> tuple[Array, dict[str, Array]]:
@@ -65,6 +75,7 @@ class Space:
             outer: the vector. Points that overhang along one of `names` are left out.
         """
         slots, held = _points(self, tuple(inner))
+        slots = slots + sum(value * (piece.stride % self.slots) for piece, value in outer)
         coordinates: dict[str, Array] = {}
         inside = np.ones(slots.shape, bool)
         for axis, name in enumerate(self.variables):
@@ -132,7 +143,7 @@ def want(space: Space, access: Access, shape: Sequence[int], sizes: Mapping[str,
     """
     factors, filled = affine(access, sizes), access.fill is not None
     names = frozenset(v for axis, _ in factors for v in axis)
-    outer = tuple(piece for piece in space.outer if space.along(piece) & names)
+    outer = space.told_by(names)
     inner = tuple(piece for piece in space.inner if space.along(piece) & names)
     copies = tuple(
         (piece.extent, piece.stride) for piece in space.inner if not space.along(piece) & names
@@ -168,11 +179,12 @@ def affine(access: Access, sizes: Mapping[str, int]) -> list[tuple[dict[str, int
         raise UnsupportedError(
             f"{access.tensor} is filled with {access.fill}, not with 0", span=access.span
         )
+    ranks = {v.upper(): extent for v, extent in sizes.items()}
     found: list[tuple[dict[str, int], int]] = []
     for index in access.indices:
         if not isinstance(index, RankExpr):
             raise UnsupportedError(f"{access.tensor} is gathered", span=access.span)
-        factors, constant = index.coefficients(sizes)
+        factors, constant = index.coefficients(ranks)
         found.append(({v: step for v, step in factors.items() if step}, constant))
     return found
 
@@ -262,17 +274,22 @@ def skewed(
     slots: int,
     blocks: int = 1,
     babies: int | None = None,
+    shift: bool = False,
 ) -> Space | None:
     """`around = by[0] + by[1] + ... + t` modulo its extent; None if that gives nothing.
 
     The variables of `order` lie in it as in `ordered`; t counts vectors, of which each has up to
     `blocks` where there is room. With `babies`, t = g + b, and the last of `by`, of the same extent
-    as `around`, lies g places further, so that the operands that it does not index serve for all g.
+    as `around`, lies g places further: modulo that extent, so that the operands that it does not
+    index serve for all g; or, with `shift`, beyond it, where it is outermost and there is room.
     """
     base = ordered(sizes, order, slots, "exact")
     variables = (*order, around)
     axis, extent = len(order), sizes[around]
     steps = {variables.index(v) for v in by}
+    points = math.prod(piece.extent for piece in base.layout.pieces)
+    if points > math.prod(sizes[v] for v in order):
+        return None  # what overhangs would come round again
     if extent < 2 or any(
         piece.stride >= slots and dict(piece.steps).keys() & steps for piece in base.layout.pieces
     ):
@@ -283,23 +300,30 @@ def skewed(
     ]
     stride, giant = base.layout.vectors * slots, None
     if babies is None:
-        used = math.prod(piece.extent for piece in base.layout.pieces)
-        room = min(slots // used, blocks)
+        room = min(slots // points, blocks)
         fit = math.gcd(extent, 1 << room.bit_length() >> 1) if room > 1 else 1
         if fit == extent:
             return None  # then nothing is gained by diagonals
         if fit > 1:
-            pieces.insert(0, Piece(fit, used, ((axis, 1),)))
+            pieces.insert(0, Piece(fit, points, ((axis, 1),)))
         pieces.insert(0, Piece(extent // fit, stride, ((axis, fit),)))
     else:
-        last = variables.index(by[-1])
-        if sizes[by[-1]] != extent or extent % babies or not 1 < babies < extent:
+        last, giants = variables.index(by[-1]), extent // babies
+        if extent % babies or not 1 < babies < extent:
             return None
         pieces.insert(0, Piece(babies, stride, ((axis, 1),)))
-        giant = Piece(extent // babies, babies * stride, ((last, -babies),))
+        if shift:
+            step = points // sizes[by[-1]] * babies
+            if last != 0 or points + step * (giants - 1) > slots:
+                return None
+            giant = Piece(giants, babies * stride + step, ((axis, babies),))
+        elif sizes[by[-1]] != extent:
+            return None
+        else:
+            giant = Piece(giants, babies * stride, ((last, -babies),))
         pieces.insert(0, giant)
     label = f"{','.join(order)} {around}={'+'.join((*by, 't'))}"
-    label += "" if babies is None else f" babies {babies}"
+    label += "" if babies is None else f" babies {babies}{' shifted' if shift else ''}"
     label += " in blocks" if blocks > 1 else ""
     shape = tuple(sizes[v] for v in variables)
     return Space(variables, Layout(slots, shape, tuple(pieces), wrap=True), label, giant)
