@@ -82,6 +82,20 @@ def test_both_sides_agree_on_what_is_real() -> None:
         np.testing.assert_allclose(found, a @ v, atol=1e-4)
 
 
+@ENGINES
+def test_outputs_in_the_clear_go_along(engine: Any) -> None:
+    text = """cascade f(X[B,F], W[F]) -> N, Z {
+      Z[b] = X[b,f] * W[f]
+      N[f] = W[f] * W[f]
+    }"""
+    f = encrypting.compiled(text, engine=engine, secret="X", shapes=[(3, 4), (4,)])
+    client = f.client()
+    reply = f.server(client.keys()).run(client.encrypt(A), V)
+    n, z = client.decrypt(reply.to_bytes())
+    np.testing.assert_array_equal(n, V * V)
+    np.testing.assert_allclose(z, A @ V, atol=1e-4)
+
+
 def test_the_parameters_hold_what_the_inputs_may_be() -> None:
     """The bound on what is computed on the way is enough: nothing wraps at its edge."""
     f = compiled(magnitude=50)
