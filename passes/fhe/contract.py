@@ -28,17 +28,34 @@ Key = tuple[int, ...]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Draft:
-    """A way to do a product on a space, not written yet: its levels, and its cost, roughly.
+    """A way to do a product, not written yet: its levels and, roughly, key switches and cost.
 
     `inputs` are the layouts of the encrypted inputs that it places; `emit` writes it.
     """
 
-    space: Space
+    label: str
     levels: int
+    key_switches: int
     cost: float
     inputs: Mapping[str, Layout]
     output: Layout
     emit: Callable[[Builder, Mapping[str, Held]], Held]
+
+    def then(self, other: Draft, name: str) -> Draft:
+        """This one, and another that reads its result under that name."""
+
+        def emit(build: Builder, held: Mapping[str, Held]) -> Held:
+            return other.emit(build, {**held, name: self.emit(build, held)})
+
+        return Draft(
+            f"{name} {self.label}; {other.label}",
+            self.levels + other.levels,
+            self.key_switches + other.key_switches,
+            self.cost + other.levels * self.key_switches + other.cost,
+            {n: at for n, at in {**self.inputs, **other.inputs}.items() if n != name},
+            other.output,
+            emit,
+        )
 
 
 def drafts(
@@ -193,7 +210,8 @@ class _Product:
             finds = [each.write(build, held) for each in brought]
             return end.emit(build, self._summed(build, finds, masked, outer, inner))
 
-        return Draft(space, levels, cost, dict(self.layouts), end.layout, emit)
+        every = switches + end.rotations + results * sum(doublings(p.extent) for p in inner)
+        return Draft(space.label, levels, every, cost, dict(self.layouts), end.layout, emit)
 
     def _summed(
         self,

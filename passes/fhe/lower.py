@@ -23,10 +23,11 @@ from ...ir.slots import SlotInput, SlotProgram
 from ..rewrite import named
 from .approximate import Approximated, Approximation
 from .builder import Builder
+from .candidates import Choice
 from .combine import combined
 from .held import Held
 from .normal import normal_form
-from .pack import Choice, contracted, depth
+from .pack import contracted, depth
 from .polynomial import evaluated, plan
 from .problem import Problem
 from .series import Series

@@ -16,9 +16,9 @@ from einloom.ir.interpreter import evaluate
 from einloom.ir.slot_counts import count
 from einloom.ir.slot_executor import execute
 from einloom.passes.fhe.approximate import Approximation
+from einloom.passes.fhe.candidates import Choice
 from einloom.passes.fhe.lower import Lowered, lower
 from einloom.passes.fhe.normal import normal_form
-from einloom.passes.fhe.pack import Choice
 
 from ...support import Golden
 
