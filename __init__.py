@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from einloom.ir.errors import EinloomError
     from einloom.passes.analysis.fusion import Group
     from einloom.passes.base import Pipeline
+    from einloom.passes.fhe.approximate import Approximation
     from einloom.passes.registry import available_passes
     from einloom.reports import accelerator, cost, count_passes, pack, traffic
     from einloom.specialisation import fallbacks
@@ -64,11 +65,13 @@ _HOMES = {
     "Cascade": "einloom.ir.cascade",
     "EinloomError": "einloom.ir.errors",
     "Pipeline": "einloom.passes.base",
+    "Approximation": "einloom.passes.fhe.approximate",
     "Group": "einloom.passes.analysis.fusion",
     "available_passes": "einloom.passes.registry",
 }
 
 __all__ = [
+    "Approximation",
     "Cascade",
     "ContractExpression",
     "EinloomError",

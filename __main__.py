@@ -78,12 +78,19 @@ def _parser() -> argparse.ArgumentParser:
         "--layout", metavar="NAME", help="of encrypted inputs and outputs: row-major or free"
     )
     group.add_argument("--plan", metavar="NAME", help="best (the default) or einhops")
+    group.add_argument(
+        "--approximate",
+        metavar="TEXT",
+        help="what stands for a function, such as 'sigmoid on -8..8 degree 7'",
+    )
+    group.add_argument("--levels", type=int, help="the most that there are; default: enough")
 
     encryption = argparse.ArgumentParser(add_help=False, parents=[packing])
     group = encryption.add_argument_group("encryption, with --backend ckks")
     group.add_argument("--engine", metavar="NAME", help="simulated (the default) or seal")
     group.add_argument("--precision", type=int, metavar="BITS", help="after the binary point")
     group.add_argument("--magnitude", type=float, metavar="X", help="of the largest input")
+    group.add_argument("--bound", type=float, metavar="X", help="of what is computed on the way")
     group.add_argument("--seed", type=int, help="of the simulated noise")
     group.add_argument(
         "--insecure", action="store_true", default=None, help="small rings, for experiments"

@@ -156,7 +156,9 @@ def pack(options: argparse.Namespace) -> None:
         options.slots,
         shapes=_shapes(options.shapes),
         secret=_secret(options.secret),
-        **_given(options, "semiring", "notation", "name", "layout", "plan"),
+        **_given(
+            options, "semiring", "notation", "name", "layout", "plan", "approximate", "levels"
+        ),
     )
     if options.svg is not None:
         _write(Path(options.svg), found.to_svg().encode())
@@ -184,9 +186,7 @@ def _executable(options: argparse.Namespace, backend: str) -> Executable | Encry
     """The Executable that the arguments describe."""
     from einloom import compiler
 
-    encryption = _given(
-        options, "slots", "layout", "plan", "engine", "precision", "magnitude", "seed", "insecure"
-    )
+    encryption = _given(options, *_ENCRYPTION)
     if options.secret is not None:
         encryption["secret"] = _secret(options.secret)
     compiled: Callable[..., Executable | Encrypted] = compiler.compile
@@ -199,6 +199,13 @@ def _executable(options: argparse.Namespace, backend: str) -> Executable | Encry
         **_given(options, "semiring", "notation", "optimize", "name"),
         **encryption,
     )
+
+
+#: The options of encryption that are given as they are.
+_ENCRYPTION = (
+    *("slots", "layout", "plan", "approximate", "levels"),
+    *("engine", "precision", "magnitude", "bound", "seed", "insecure"),
+)
 
 
 def _given(options: argparse.Namespace, *names: str) -> dict[str, Any]:

@@ -115,8 +115,8 @@ def compile(
             as the parts of a partition, {"M0": 128}.
         name: what the Cascade, and so the function in saved code, is called; None: its own name,
             `einsum` for subscripts.
-        **encryption: secret, slots, layout, plan, engine, precision, magnitude, seed, insecure, for
-            "ckks" alone: `encrypted.Encryption` says what they mean, docs/ckks.md shows them.
+        **encryption: for "ckks" alone: secret, slots, layout, plan, approximate, levels, engine,
+            precision, magnitude, bound, seed, insecure. `encrypted.Encryption` says what they mean.
 
     Returns:
         An Executable: call it with arrays; look at `.cascade`, `.steps`, `.source`, `.llvm_ir`,

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from os import PathLike
 from pathlib import Path
-from typing import Any, TypeAlias, TypedDict
+from typing import Any, TypeAlias, TypedDict, cast
 
 from einloom.arguments import declared, extents_known, names_of
 from einloom.backends.ckks import store
@@ -23,11 +23,14 @@ from einloom.ir.infer import infer_sizes
 from einloom.ir.layouts import Array, padded
 from einloom.parties import Client, Keys, Server, Setting, Stored, gathered, numbers, read_keys
 from einloom.passes.base import Pipeline, Step
+from einloom.passes.fhe.approximate import Approximation, parse_approximations
 from einloom.passes.fhe.choice import LayoutName, Packed, PlanName, choose
 from einloom.specialisation import Shape
 
 #: Inputs by name or position: one, or several.
 Inputs: TypeAlias = "str | int | Sequence[str | int]"
+#: Functions and what stands for them, or the text of that.
+Approximations: TypeAlias = "Mapping[str, Approximation] | str"
 #: So many slots are taken by default where fewer do not hold all points of the largest product.
 MOST_SLOTS = 16384
 
@@ -42,6 +45,9 @@ class EncryptionOptions(TypedDict, total=False):
     engine: EngineName | Engine
     precision: int | None
     magnitude: float | None
+    bound: float | None
+    approximate: Approximations | None
+    levels: int | None
     seed: int | None
     insecure: bool
 
@@ -61,6 +67,11 @@ class Encryption:
         precision: bits after the binary point that an operation's noise leaves right; None: 20.
         magnitude: the largest absolute value of any input; larger ones are refused. None: for a
             call, what its inputs need; for a client and a server, 1.
+        bound: the largest absolute value of what is computed on the way; None: what inputs of that
+            magnitude can lead to.
+        approximate: functions that CKKS has not, as polynomials, by the function's name or the
+            tensor's: {"sigmoid": el.Approximation(-8, 8, 7)}, or "sigmoid on -8..8 degree 7".
+        levels: the most that there are; None: as many as it takes.
         seed: of the simulator's keys and noise; None: 0.
         insecure: takes the smallest ring, whatever its security: for experiments.
     """
@@ -72,17 +83,32 @@ class Encryption:
     engine: EngineName | Engine = "simulated"
     precision: int | None = None
     magnitude: float | None = None
+    bound: float | None = None
+    approximate: Approximations | None = None
+    levels: int | None = None
     seed: int | None = None
     insecure: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("slots", "precision", "seed"):
+        if not (self.slots is None or type(self.slots) is int):
+            raise OperandError(f"slots= is a power of two, not {self.slots!r}")
+        for name, least in (("precision", 1), ("levels", 0), ("seed", 0)):
             value = getattr(self, name)
-            if not (value is None or (type(value) is int and value >= (name != "seed"))):
-                raise OperandError(f"{name}= is a whole number, not {value!r}")
-        size: Any = self.magnitude
-        if not (size is None or (isinstance(size, int | float) and 0 < size < math.inf)):
-            raise OperandError(f"magnitude= is a positive number, not {size!r}")
+            if not (value is None or (type(value) is int and value >= least)):
+                raise OperandError(f"{name}= is a whole number, {least} at least, not {value!r}")
+        for name in ("magnitude", "bound"):
+            size = getattr(self, name)
+            if not (size is None or (isinstance(size, int | float) and 0 < size < math.inf)):
+                raise OperandError(f"{name}= is a positive number, not {size!r}")
+        asked: Any = self.approximate
+        if isinstance(asked, Mapping):
+            entries = cast("Mapping[Any, Any]", asked).items()
+            if all(isinstance(k, str) and isinstance(v, Approximation) for k, v in entries):
+                asked = None
+        if not (asked is None or isinstance(asked, str)):
+            raise OperandError(
+                f"approximate= is a dict of Approximations by name, or its text, not {asked!r}"
+            )
         if isinstance(self.engine, str):
             if self.engine not in ("simulated", "seal"):
                 raise ArgumentError(
@@ -93,10 +119,11 @@ class Encryption:
             return
         if not isinstance(getattr(self.engine, "parameters", None), Parameters):
             raise OperandError(f"engine= is a name or an engine, not {self.engine!r}")
-        if self.precision is not None or self.seed is not None or self.insecure:
+        asked = (self.precision, self.bound, self.seed, self.insecure or None)
+        if any(each is not None for each in asked):
             raise ArgumentError(
                 "an engine has parameters and a seed of its own",
-                hint="give precision=, seed= and insecure= with an engine's name alone",
+                hint="precision=, bound=, seed= and insecure= go with an engine's name alone",
             )
 
 
@@ -134,9 +161,12 @@ class Encrypted:
             found = self._shown = self._packed_for(self._shapes(arrays, named))
         magnitude = self.encryption.magnitude
         limit = math.inf if magnitude is None else magnitude
-        done = found.run(gathered(found.shapes, arrays, named, limit))
+        made, done = found.run(gathered(found.shapes, arrays, named, limit))
         self._report = done.report
-        outputs = tuple(done.outputs[name] for name in found.cascade.outputs)
+        outputs = tuple(
+            (done.outputs[name] if name in done.outputs else made[name])[()]
+            for name in found.cascade.outputs
+        )
         return outputs[0] if len(outputs) == 1 else outputs
 
     def client(self, secret_key: str | PathLike[str] | None = None) -> Client:
@@ -172,7 +202,7 @@ class Encrypted:
     def _packed_for(self, shapes: tuple[Shape, ...]) -> _Made:
         found = self._made.get(shapes)
         if found is None:
-            cascade = self._template(shapes, None)
+            cascade = _of_numbers(self._template(shapes, None))
             names = [decl.name for decl in cascade.inputs]
             sizes = infer_sizes(cascade, dict(zip(names, shapes, strict=True)))
             found = _Made(declared(cascade, sizes), self.pipeline, self.encryption)
@@ -251,6 +281,15 @@ class Encrypted:
         return type(self), (self._template, self.pipeline, self.encryption, shapes)
 
 
+def _of_numbers(cascade: Cascade) -> Cascade:
+    """With inputs that may be any floats: slots hold f64 or c128, whatever is declared."""
+    inputs = tuple(
+        replace(decl, dtype=None) if decl.dtype is not None and decl.dtype.is_inexact else decl
+        for decl in cascade.inputs
+    )
+    return replace(cascade, inputs=inputs)
+
+
 class _Made:
     """A Cascade packed for its shapes, and the two sides that serve calls of it."""
 
@@ -264,9 +303,7 @@ class _Made:
         }
         secret = names_of(encryption.secret, list(self.shapes), "secret")
         self.secret = list(self.shapes) if secret is None else secret
-        self.packed = pack_cascade(
-            self.cascade, self.secret, encryption.slots, encryption.layout, encryption.plan
-        )
+        self.packed = pack_cascade(self.cascade, self.secret, encryption)
         self._sides: tuple[Engine, ProgramClient, ProgramServer, float] | None = None
 
     def steps(self) -> tuple[Step, ...]:
@@ -278,15 +315,16 @@ class _Made:
     @cached_property
     def setting(self) -> Setting:
         """What a client and a server share, whatever the inputs will be."""
-        program, asked = self.packed.program, self._encryption
+        lowered, asked = self.packed.lowered, self._encryption
         secret = {name: self.shapes[name] for name in self.shapes if name in self.secret}
         plain = {name: self.shapes[name] for name in self.shapes if name not in self.secret}
-        if not isinstance(asked.engine, str):
-            limit = math.inf if asked.magnitude is None else asked.magnitude
-            return Setting(program, secret, plain, asked.engine, limit)
-        limit = 1.0 if asked.magnitude is None else float(asked.magnitude)
-        engine = self._engine(asked.engine, largest(program, limit))
-        return Setting(program, secret, plain, engine, limit)
+        engine, limit = asked.engine, math.inf if asked.magnitude is None else asked.magnitude
+        if isinstance(engine, str):
+            if asked.magnitude is None:
+                limit = 1.0 if asked.bound is None else asked.bound
+            bound = largest(lowered.program, limit) if asked.bound is None else asked.bound
+            engine = self._engine(engine, bound)
+        return Setting(lowered, secret, plain, self.cascade.outputs, engine, limit)
 
     def _engine(self, name: EngineName, magnitude: float) -> Engine:
         asked = self._encryption
@@ -298,20 +336,27 @@ class _Made:
         )
         return engine_of(name, parameters, asked.seed or 0)
 
-    def run(self, given: Mapping[str, Array]) -> Run:
-        """Both sides at once; keys are made anew only where larger values need other parameters."""
-        exact = Exact.of(self.packed.program, given)
+    def run(self, given: Mapping[str, Array]) -> tuple[Mapping[str, Array], Run]:
+        """What is computed in the clear, and both sides at once on the rest.
+
+        Keys are made anew only where larger values need other parameters.
+        """
+        lowered = self.packed.lowered
+        made = lowered.inputs(given)
+        exact = Exact.of(lowered.program, made)
         engine, client, server = self._sides_for(exact.magnitude)
         before = server.counts.copy()
-        done = server.run(client.encrypt(given), given)
+        done = server.run(client.encrypt(made), made)
         did = server.counts.since(before)
-        return exact.compared(client.decrypt(done.outputs), engine.parameters, done, did)
+        run = exact.compared(client.decrypt(done.outputs), engine.parameters, done, did)
+        approximated = {str(each): each.error for each in lowered.approximated}
+        return made, replace(run, report=replace(run.report, approximated=approximated))
 
     def _sides_for(self, magnitude: float) -> tuple[Engine, ProgramClient, ProgramServer]:
         if self._sides is not None and magnitude <= self._sides[3]:
             return self._sides[:3]
         asked, program = self._encryption, self.packed.program
-        if isinstance(asked.engine, str) and asked.magnitude is None:
+        if isinstance(asked.engine, str) and asked.magnitude is None and asked.bound is None:
             room, engine = magnitude, self._engine(asked.engine, magnitude)
         else:
             room, engine = math.inf, self.setting.engine
@@ -321,14 +366,8 @@ class _Made:
         return engine, client, server
 
 
-def pack_cascade(
-    cascade: Cascade,
-    secret: Sequence[str] | None,
-    slots: int | None,
-    layout: LayoutName,
-    plan: PlanName,
-) -> Packed:
-    """The packing of a Cascade whose extents are all declared; `Encryption` has the arguments.
+def pack_cascade(cascade: Cascade, secret: Sequence[str] | None, encryption: Encryption) -> Packed:
+    """The packing of a Cascade whose extents are all declared.
 
     Raises:
         ArgumentError: an extent is not known, or there is no such input, layout or plan.
@@ -338,9 +377,12 @@ def pack_cascade(
     shapes = {
         decl.name: tuple(extent.value(sizes) for extent in decl.extents) for decl in cascade.inputs
     }
-    if slots is None:
-        slots = _enough(cascade, sizes)
-    return choose(cascade, shapes, secret, slots, layout, plan)
+    slots = _enough(cascade, sizes) if encryption.slots is None else encryption.slots
+    asked = encryption.approximate
+    if isinstance(asked, str):
+        asked = parse_approximations(asked)
+    layout, plan, levels = encryption.layout, encryption.plan, encryption.levels
+    return choose(cascade, shapes, secret, slots, layout, plan, asked, levels)
 
 
 def _enough(cascade: Cascade, sizes: Mapping[str, int]) -> int:

@@ -6,10 +6,12 @@ What passes between them are Keys and Messages, as objects, bytes or files; noth
 from __future__ import annotations
 
 import hashlib
+import io
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import islice
 from os import PathLike
 from pathlib import Path
 from typing import Any, NoReturn, TypeAlias
@@ -24,6 +26,7 @@ from einloom.backends.ckks.run import ProgramClient, ProgramServer
 from einloom.ir.errors import ArgumentError, OperandError, RankError
 from einloom.ir.layouts import Array
 from einloom.ir.slots import SlotProgram
+from einloom.passes.fhe.lower import Lowered
 from einloom.specialisation import Shape
 
 #: Bytes, or the path of a file that holds them.
@@ -34,14 +37,20 @@ Stored: TypeAlias = "bytes | str | PathLike[str]"
 class Setting:
     """What both sides know: the program, each side's inputs with their shapes, the engine.
 
-    `limit` is how large an input may be in absolute value.
+    `outputs` are in order; `limit` is how large an input may be in absolute value.
     """
 
-    program: SlotProgram
+    lowered: Lowered
     secret: Mapping[str, Shape]
     plain: Mapping[str, Shape]
+    outputs: tuple[str, ...]
     engine: Engine
     limit: float = math.inf
+
+    @property
+    def program(self) -> SlotProgram:
+        """What is run on encrypted slots."""
+        return self.lowered.program
 
     @cached_property
     def digest(self) -> str:
@@ -84,21 +93,25 @@ class Keys:
 class Message:
     """Encrypted tensors of a program, from a client (its inputs) or from a server (its outputs).
 
-    `real`: nothing that went into them had an imaginary part.
+    `real`: nothing that went into them had an imaginary part. `clear` are outputs that depend on
+    nothing encrypted.
     """
 
     setting: Setting
     kind: str
     tensors: Mapping[str, tuple[Ciphertext, ...]]
     real: bool
+    clear: Mapping[str, Array] = field(default_factory=dict[str, Array])
 
     def to_bytes(self) -> bytes:
         """The message as bytes: `Server.run` and `Client.decrypt` read them back."""
         engine = self.setting.engine
         parts = [engine.to_bytes(each) for name in self.tensors for each in self.tensors[name]]
+        parts += map(_array_bytes, self.clear.values())
         meta = {
             "program": self.setting.digest,
             "tensors": {name: len(held) for name, held in self.tensors.items()},
+            "clear": list(self.clear),
             "real": self.real,
         }
         payload = b"".join(len(part).to_bytes(8, "little") + part for part in parts)
@@ -146,9 +159,10 @@ class Client:
         """
         received = read_message(self._setting, message, OUTPUTS)
         found = self._inner.decrypt(received.tensors)
-        outputs = [found[output.name] for output in self._setting.program.outputs]
         if received.real:
-            outputs = [np.real(output).copy() for output in outputs]
+            found = {name: np.real(output).copy() for name, output in found.items()}
+        found |= received.clear
+        outputs = [found[name][()] for name in self._setting.outputs]  # a scalar, if it is one
         return outputs[0] if len(outputs) == 1 else tuple(outputs)
 
     def save_secret_key(self, path: str | PathLike[str]) -> None:
@@ -182,12 +196,17 @@ class Server:
         """
         setting = self._setting
         received = read_message(setting, message, INPUTS)
-        given = gathered(setting.plain, arrays, named, setting.limit)
+        given = gathered(setting.plain, arrays, named)
+        made = setting.lowered.inputs(given)
+        for each in setting.program.inputs:
+            if each.layout is None:
+                within(each.name, made[each.name], setting.limit)
         sent = [each for held in received.tensors.values() for each in held]
-        done = self._inner.run(sent, given)
-        real = received.real and not any(map(np.iscomplexobj, given.values()))
+        done = self._inner.run(sent, made)
+        real = received.real and not any(map(np.iscomplexobj, made.values()))
         real &= not any(isinstance(plain.value, complex) for plain in setting.program.plains)
-        return Message(setting, OUTPUTS, done.outputs, real)
+        clear = {name: made[name] for name in setting.lowered.clear}
+        return Message(setting, OUTPUTS, done.outputs, real, clear)
 
     def __repr__(self) -> str:
         return f"<server of {self._setting.program.name}; {self._setting.label}>"
@@ -225,22 +244,45 @@ def read_message(setting: Setting, message: Message | Stored, kind: str) -> Mess
     data, source = _content(message)
     engine = setting.engine
     meta, payload = store.read(data, source, kind, engine.name, engine.parameters)
-    if meta.get("program") != setting.digest or meta.get("tensors") != wanted:
+    clear = setting.lowered.clear if kind == OUTPUTS else ()
+    said = (meta.get("program"), meta.get("tensors"), meta.get("clear"))
+    if said != (setting.digest, wanted, list(clear)):
         raise ArgumentError(
             f"{source} is of another program than {setting.program.name}",
             hint="compile the same text with the same options on both sides",
         )
-    tensors = dict[str, tuple[Ciphertext, ...]]()
-    for name, count in wanted.items():
-        held: list[Ciphertext] = []
-        for _ in range(count):
-            length = int.from_bytes(payload[:8], "little")
-            held.append(engine.ciphertext_of(payload[8 : 8 + length], source))
-            payload = payload[8 + length :]
-        tensors[name] = tuple(held)
-    if payload:
-        raise ArgumentError(f"{source} holds more than its header says")
-    return Message(setting, kind, tensors, meta.get("real") is True)
+    parts = list(_parts(payload))
+    if len(parts) != sum(wanted.values()) + len(clear):
+        raise ArgumentError(f"{source} holds other parts than its header says")
+    rest = iter(parts)
+    tensors = {
+        name: tuple(engine.ciphertext_of(part, source) for part in islice(rest, count))
+        for name, count in wanted.items()
+    }
+    arrays = {name: _array_of(next(rest)) for name in clear}
+    return Message(setting, kind, tensors, meta.get("real") is True, arrays)
+
+
+def _parts(payload: bytes) -> Iterator[bytes]:
+    """What was put one after another, each with its length before it."""
+    while payload:
+        length = int.from_bytes(payload[:8], "little")
+        yield payload[8 : 8 + length]
+        payload = payload[8 + length :]
+
+
+def _array_bytes(array: Array) -> bytes:
+    content = io.BytesIO()
+    np.save(content, array, allow_pickle=False)
+    return content.getvalue()
+
+
+def _array_of(data: bytes) -> Array:
+    try:
+        found: Array = np.load(io.BytesIO(data), allow_pickle=False)
+    except (ValueError, EOFError, OSError) as error:
+        raise ArgumentError("an output in the clear cannot be read") from error
+    return found
 
 
 def _tensors(setting: Setting, kind: str) -> dict[str, int]:
@@ -267,7 +309,7 @@ def gathered(
     named: Mapping[str, Any],
     limit: float = math.inf,
 ) -> dict[str, Array]:
-    """The arrays of those inputs, f64 or c128, checked; no message tells what they hold.
+    """The arrays of those inputs, as `numbers` gives them; no message tells what they hold.
 
     Args:
         wanted: the inputs in order, with their shapes; None: any.
@@ -301,7 +343,7 @@ def gathered(
 
 
 def numbers(name: str, value: Any) -> Array:
-    """An input as an array of f64 or c128.
+    """An input as an array of f64 or c128, or of the whole numbers that it is.
 
     Raises:
         OperandError: it holds no numbers.
@@ -313,7 +355,9 @@ def numbers(name: str, value: Any) -> Array:
         raise ArgumentError(f"the input {name} cannot be made an array: {error}") from None
     if array.dtype.kind not in "biufc" and array.dtype.name != "bfloat16":
         raise OperandError(f"the input {name} holds {array.dtype}, not numbers")
-    found: Array = array.astype(np.complex128 if np.iscomplexobj(array) else np.float64)
+    found: Array = array
+    if array.dtype.kind not in "biu":
+        found = array.astype(np.complex128 if np.iscomplexobj(array) else np.float64)
     if not np.isfinite(found).all():
         raise ArgumentError(
             f"the input {name} holds values that are NaN or infinite",
@@ -328,7 +372,16 @@ def _checked(name: str, array: Array, shape: Shape | None, limit: float) -> Arra
             f"the input {name} has the shape {array.shape}, and {shape} is compiled",
             passed=(f"{name}: {array.shape}",),
         )
-    if np.abs(array).max(initial=0.0) > limit:
+    return within(name, array, limit)
+
+
+def within(name: str, array: Array, limit: float) -> Array:
+    """The values of an input, or of what is computed in the clear, if they are not too large.
+
+    Raises:
+        ArgumentError: they are.
+    """
+    if np.abs(array * 1.0).max(initial=0.0) > limit:  # the least i8 has no absolute value
         raise ArgumentError(
             f"the input {name} holds larger values than the parameters were chosen for",
             deduced=(f"at most {limit:g} in absolute value",),

@@ -12,7 +12,7 @@ from einloom.ir.cascade import Cascade
 from einloom.specialisation import Shape
 
 if TYPE_CHECKING:
-    from einloom.encrypted import Inputs
+    from einloom.encrypted import Approximations, Inputs
     from einloom.frontend.trace import Traced
     from einloom.passes.analysis.accelerator.report import SpaceReport
     from einloom.passes.analysis.cost import CostReport
@@ -164,6 +164,8 @@ def pack(
     secret: Inputs | None = None,
     layout: LayoutName = "row-major",
     plan: PlanName = "best",
+    approximate: Approximations | None = None,
+    levels: int | None = None,
     **options: Any,
 ) -> Packed:
     """How an einsum is packed into the slots of encrypted vectors, and what that costs.
@@ -177,6 +179,7 @@ def pack(
         layout: "row-major": encrypted inputs and outputs are row-major and compact; "free": they
             lie where they are needed.
         plan: "best"; "einhops": everything as EinHops does it.
+        approximate, levels: as `compile` takes them.
         **options: notation, semiring and name, as `compile` takes them.
 
     Returns:
@@ -190,8 +193,11 @@ def pack(
     >>> pack("ij->ji", 64, shapes=[(8, 8)], layout="free").counts.rotations
     0
     """
-    from einloom.encrypted import pack_cascade
+    from einloom.encrypted import Encryption, pack_cascade
 
     cascade = cascade_of(cascade, shapes=shapes, **options)
     names = [decl.name for decl in cascade.inputs]
-    return pack_cascade(cascade, names_of(secret, names, "secret"), slots, layout, plan)
+    asked = Encryption(
+        slots=slots, layout=layout, plan=plan, approximate=approximate, levels=levels
+    )
+    return pack_cascade(cascade, names_of(secret, names, "secret"), asked)

@@ -6,9 +6,8 @@ import json
 import pickle
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import ml_dtypes
 import numpy as np
@@ -19,8 +18,17 @@ from hypothesis import strategies as st
 import einloom as el
 from einloom.backends.ckks.params import Parameters
 from einloom.backends.ckks.simulator import Simulator
-from einloom.ir.errors import ArgumentError, EinloomError, OperandError, RankError, UnsupportedError
+from einloom.ir.errors import (
+    ArgumentError,
+    EinloomError,
+    LevelError,
+    OperandError,
+    RankError,
+    UnsupportedError,
+)
 from einloom.ir.slot_parser import parse_slots
+
+from . import encrypting
 
 RNG = np.random.default_rng(7)
 A, B, V = (RNG.uniform(-1, 1, shape) for shape in ((3, 4), (4, 2), (4,)))
@@ -29,8 +37,7 @@ MATVEC = "ij,j->i"
 
 
 def compiled(what: str = MATVEC, **options: Any) -> el.Encrypted:
-    made = cast("Callable[..., el.Encrypted]", el.compile)
-    return made(what, backend="ckks", **options)
+    return encrypting.compiled(what, **options)
 
 
 @ENGINES
@@ -173,7 +180,7 @@ def test_one_seed_gives_one_result() -> None:
         ({"magnitude": -1}, OperandError, "magnitude="),
         ({"precision": 0}, OperandError, "precision="),
         ({"precision": 60}, ArgumentError, "no ring is large enough"),
-        ({"semiring": "max_plus"}, UnsupportedError, "sum_product"),
+        ({"semiring": "max_plus"}, UnsupportedError, "max_plus"),
         ({"passes": "no_such_pass"}, EinloomError, "no_such_pass"),
     ],
     ids=str,
@@ -222,6 +229,67 @@ def test_a_refusal_names_the_operand_and_tells_no_value() -> None:
             f(wrong, V)
         assert "the input A " in str(caught.value)
         assert "123" not in str(caught.value)
+
+
+LOGISTIC = """cascade logistic(X[B,F]: f32, W[F]: f32) -> P, N {
+  Z[b] = X[b,f] * W[f]
+  P[b] = sigmoid(Z[b])
+  N    = W[f] * W[f]
+}"""
+
+
+def test_a_cascade_with_an_approximation_and_a_plain_part() -> None:
+    """The error that is reported is that of encryption, and beside it that of the polynomial."""
+    x, w = RNG.uniform(-1, 1, (5, 6)), RNG.uniform(-1, 1, 6)
+    f = compiled(LOGISTIC, secret="X", approximate="sigmoid on -6..6 degree 7", layout="free")
+    p, n = f(X=x, W=w)
+    exact = 1 / (1 + np.exp(-x @ w))
+    ((said, error),) = f.report.approximated.items()
+    assert said.startswith("P: sigmoid on -6..6 degree 7")
+    assert 1e-4 < np.abs(p - exact).max() < error + f.report.errors["P"].bound < 0.05
+    assert np.isclose(n, w @ w, rtol=1e-12)  # in the clear
+    assert list(f.report.errors) == ["P"]
+    assert f.report.levels == f.packed.lowered.levels[-1].end
+    assert "sigmoid" in str(f.report)
+    asked = {"sigmoid": el.Approximation(-6, 6, 7)}
+    again = compiled(LOGISTIC, secret="X", approximate=asked, layout="free")
+    np.testing.assert_array_equal(again(x, w)[0], p)
+
+
+def test_what_stays_plain_may_be_whole_numbers() -> None:
+    """Indices of what is plain are what they are; other values become f64."""
+    text = """cascade f(X[B], T[N]: f32, J[B]: i64) -> Y {
+      P[b] = T[J[b]] / 2
+      Y[b] = X[b] * P[b]
+    }"""
+    x, t, j = RNG.uniform(-1, 1, 3), RNG.uniform(-1, 1, 4), np.array([3, 0, 3])
+    f = compiled(text, secret="X", shapes=[(3,), (4,), (3,)])
+    np.testing.assert_allclose(f(x, t, j), x * t[j] / 2, atol=1e-4)
+    client = f.client()
+    reply = f.server(client.keys()).run(client.encrypt(x), t / 4, j)
+    np.testing.assert_allclose(client.decrypt(reply), x * t[j] / 8, atol=1e-4)
+
+
+def test_too_few_levels_and_no_approximation() -> None:
+    shapes = [(5, 6), (6,)]
+    with pytest.raises(UnsupportedError, match="sigmoid"):
+        compiled(LOGISTIC, secret="X", shapes=shapes)
+    with pytest.raises(LevelError, match="P"):
+        compiled(
+            LOGISTIC, secret="X", shapes=shapes, approximate="sigmoid on -6..6 degree 7", levels=2
+        )
+    for wrong in ("sigmoid", {"sigmoid": 3}, 3, [("sigmoid", 3)]):
+        with pytest.raises(EinloomError, match="pproximation"):
+            compiled(LOGISTIC, secret="X", shapes=shapes, approximate=wrong)
+
+
+def test_a_bound_on_what_is_computed_on_the_way() -> None:
+    f = compiled("i,i->", shapes=[(64,), (64,)], magnitude=4)
+    g = compiled("i,i->", shapes=[(64,), (64,)], magnitude=4, bound=64)
+    assert g.parameters.modulus_bits(0) < f.parameters.modulus_bits(0)
+    x = RNG.uniform(-1, 1, 64)
+    np.testing.assert_allclose(g(x, x), x @ x, atol=1e-3)
+    assert isinstance(g(x, x), float)
 
 
 def test_einsum_does_not_encrypt_by_the_way() -> None:

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import BuiltinFunctionType, FunctionType, ModuleType
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,6 +20,8 @@ from einloom.backends.ckks.seal import sealapi
 from einloom.ir.errors import ArgumentError, EinloomError, OperandError, RankError
 from einloom.parties import Server
 
+from . import encrypting
+
 RNG = np.random.default_rng(3)
 A, V = RNG.uniform(-1, 1, (3, 4)), RNG.uniform(-1, 1, 4)
 ENGINES = pytest.mark.parametrize("engine", ["simulated", "seal"])
@@ -27,8 +29,7 @@ ENGINES = pytest.mark.parametrize("engine", ["simulated", "seal"])
 
 def compiled(engine: Any = "simulated", what: str = "ij,j->i", **options: Any) -> el.Encrypted:
     asked: dict[str, Any] = {"shapes": [(3, 4), (4,)], "secret": [0], **options}
-    made = cast("Callable[..., el.Encrypted]", el.compile)
-    return made(what, backend="ckks", engine=engine, **asked)
+    return encrypting.compiled(what, engine=engine, **asked)
 
 
 @ENGINES
@@ -79,6 +80,20 @@ def test_both_sides_agree_on_what_is_real() -> None:
         found = client.decrypt(reply.to_bytes())
         assert np.iscomplexobj(found) == (np.iscomplexobj(a) or np.iscomplexobj(v))
         np.testing.assert_allclose(found, a @ v, atol=1e-4)
+
+
+@ENGINES
+def test_outputs_in_the_clear_go_along(engine: Any) -> None:
+    text = """cascade f(X[B,F], W[F]) -> N, Z {
+      Z[b] = X[b,f] * W[f]
+      N[f] = W[f] * W[f]
+    }"""
+    f = encrypting.compiled(text, engine=engine, secret="X", shapes=[(3, 4), (4,)])
+    client = f.client()
+    reply = f.server(client.keys()).run(client.encrypt(A), V)
+    n, z = client.decrypt(reply.to_bytes())
+    np.testing.assert_array_equal(n, V * V)
+    np.testing.assert_allclose(z, A @ V, atol=1e-4)
 
 
 def test_the_parameters_hold_what_the_inputs_may_be() -> None:

@@ -58,7 +58,8 @@ class Report:
 
     `levels` are those used, `ciphertexts` those of encrypted inputs and outputs; `made` is the
     trace of levels, scales and sizes; `errors` by output; `seconds` an estimate of the server's
-    part by engine (timing.py), not a measurement.
+    part by engine (timing.py), not a measurement. `approximated` are functions that polynomials
+    stand for, with the largest error on their intervals: `errors` are those of encryption alone.
     """
 
     program: str
@@ -69,6 +70,7 @@ class Report:
     made: tuple[Made, ...]
     errors: Mapping[str, Error]
     seconds: Mapping[str, float]
+    approximated: Mapping[str, float] = field(default_factory=dict[str, float])
 
     @property
     def rotations(self) -> int:
@@ -102,7 +104,7 @@ class Report:
 
     @property
     def error(self) -> float:
-        """The largest error of any element of any output, in units of the values."""
+        """The largest error of any element of any output, approximations left out."""
         return max((each.largest for each in self.errors.values()), default=0.0)
 
     @property
@@ -130,6 +132,7 @@ class Report:
             "errors": {
                 name: {**asdict(error), "bound": error.bound} for name, error in self.errors.items()
             },
+            "approximated": dict(self.approximated),
             "estimated_seconds": dict(self.seconds),
         }
 
@@ -144,6 +147,7 @@ class Report:
             text = ", ".join(f"2^{math.log2(scale):.6f}" for scale in scales)
             rows.append((f"scales, level {level}", text))
         rows += [(f"error of {name}", str(error)) for name, error in self.errors.items()]
+        rows += [("approximated", text) for text in self.approximated]
         times = ", ".join(f"{engine} {value:.3g} s" for engine, value in self.seconds.items())
         rows += [("estimated time", times)]
         table = [f"{name:<17}{text}" for name, text in rows]

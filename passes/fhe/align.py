@@ -48,6 +48,14 @@ def ways(
     held: Layout, access: Access, space: Space, wanted: Want, sizes: Mapping[str, int], most: int
 ) -> dict[int, Way]:
     """The best way for each number of levels up to `most`, where there is one."""
+    repeats = _repeats(held, wanted)
+    if repeats is not None:
+        first, apart, order = repeats
+        once = ways(held, access, space, first, sizes, most)
+        return {
+            levels: _repeated_for(way, len(wanted.keys) // len(first.keys), apart, order)
+            for levels, way in once.items()
+        }
     found: list[Way] = []
     whole = wanted.whole()
     table = _table(held)
@@ -65,6 +73,74 @@ def ways(
         if fit:
             best[levels] = min(fit, key=lambda way: (way.rotations, way.levels, not way.clean))
     return best
+
+
+# ---- what is the same for each of several vectors that are held
+
+
+def _repeats(held: Layout, wanted: Want) -> tuple[Want, int, list[int]] | None:
+    """What is wanted at the first value of an outer piece, if the others differ by vectors alone.
+
+    Besides, how many vectors those are apart, and which of the wanted vectors each is, value by
+    value.
+    """
+    addresses = held.addresses()
+    for place, piece in enumerate(wanted.outer):
+        by_value: list[list[int]] = [[] for _ in range(piece.extent)]
+        for number, key in enumerate(wanted.keys):
+            by_value[key[place]].append(number)
+        first = by_value[0]
+        apart = _apart(addresses, wanted, by_value)
+        if apart:
+            return (
+                Want(
+                    wanted.outer[:place] + wanted.outer[place + 1 :],
+                    tuple(_without(wanted.keys[n], place) for n in first),
+                    tuple(wanted.slots[n] for n in first),
+                    tuple(wanted.elements[n] for n in first),
+                    wanted.copies,
+                    wanted.span,
+                ),
+                apart,
+                [number for each in by_value for number in each],
+            )
+    return None
+
+
+def _without(key: tuple[int, ...], place: int) -> tuple[int, ...]:
+    return key[:place] + key[place + 1 :]
+
+
+def _apart(addresses: Array, wanted: Want, by_value: Sequence[Sequence[int]]) -> int | None:
+    """How many vectors lie between what the values of a piece read, all else being the same."""
+    first, apart = by_value[0], 0
+    for value, numbers in enumerate(by_value[1:], 1):
+        if len(numbers) != len(first):
+            return None
+        for one, other in zip(first, numbers, strict=True):
+            here, there = wanted.elements[one], wanted.elements[other]
+            if not np.array_equal(wanted.slots[one], wanted.slots[other]):
+                return None
+            if (here < 0).any() or (there < 0).any():
+                return None
+            moved_by = np.unique(addresses[there] - addresses[here])
+            apart = apart or int(moved_by[0]) // wanted.span
+            if moved_by.size > 1 or apart < 1 or moved_by[0] != value * apart * wanted.span:
+                return None
+    return apart or None
+
+
+def _repeated_for(way: Way, times: int, apart: int, order: Sequence[int]) -> Way:
+    def emit(build: Builder, values: Sequence[int]) -> list[int]:
+        made: list[int] = []
+        for value in range(times):
+            made += way.emit(build, values[value * apart :])
+        found = [0] * len(made)
+        for number, each in zip(order, made, strict=True):
+            found[number] = each
+        return found
+
+    return Way(way.levels, times * way.rotations, way.clean, emit)
 
 
 # ---- rotations of what is held

@@ -29,13 +29,15 @@ _SKEWS = ((1, False, False), (_MANY, False, False), (1, True, False), (1, True, 
 class Candidate:
     """A space, the layouts of the encrypted factors, the vectors among them that are new.
 
-    `least` is what it costs at least, `size` how many slots a plan for it looks at.
+    `least` is what it costs at least, `likely` with copies of what is not where it is needed,
+    `size` how many slots a plan for it looks at.
     """
 
     space: Space
     layouts: Mapping[str, Layout]
     fresh: int
     least: float
+    likely: float
     size: int
 
 
@@ -52,16 +54,17 @@ def candidates(
     for space in _spaces(problem, slots):
         for kind, layouts in enumerate(_inputs(problem, space, layout, held)):
             fresh = sum(each.vectors for name, each in layouts.items() if name not in held)
-            found = _candidate(problem, space, layouts, fresh)
+            in_place = layout == "free" and kind == 0
+            found = _candidate(problem, space, layouts, fresh, in_place)
             kinds.setdefault((kind, space.layout.wrap), []).append(found)
     for number in (0, 1):  # what is free already lies where it is needed: it is quickly planned
         turns = (kinds.get((number, wrapped), []) for wrapped in (False, True))
-        turns = (sorted(each, key=lambda candidate: candidate.least) for each in turns)
+        turns = (sorted(each, key=lambda candidate: candidate.likely) for each in turns)
         yield from (each for each in chain.from_iterable(zip_longest(*turns)) if each is not None)
 
 
 def _candidate(
-    problem: Problem, space: Space, layouts: Mapping[str, Layout], fresh: int
+    problem: Problem, space: Space, layouts: Mapping[str, Layout], fresh: int, in_place: bool
 ) -> Candidate:
     kept = frozenset(problem.output.variables())
     encrypted = [factor for factor in problem.factors if factor.tensor in problem.encrypted]
@@ -72,11 +75,14 @@ def _candidate(
     least += 2 * products * WEIGHTS["mul"] * (len(encrypted) - 1) + fresh * WEIGHTS["encrypt"]
     if len(encrypted) < len(problem.factors):
         least += products * WEIGHTS["encode"]
-    size = results + sum(
-        math.prod(p.extent for p in space.told_by(frozenset(factor.variables())))
-        for factor in encrypted
-    )
-    return Candidate(space, layouts, fresh, least, size * space.slots)
+    size, likely = results, least
+    for factor in encrypted:
+        names = frozenset(factor.variables())
+        told = math.prod(piece.extent for piece in space.told_by(names))
+        copies = sum(doublings(p.extent) for p in space.inner if not space.along(p) & names)
+        size += told
+        likely += 0 if in_place else told * copies
+    return Candidate(space, layouts, fresh, least, likely, size * space.slots)
 
 
 def variables_of(problem: Problem) -> tuple[str, ...]:

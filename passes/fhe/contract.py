@@ -19,7 +19,7 @@ from ...ir.slot_counts import WEIGHTS
 from .align import Way, ways
 from .builder import Builder, Plain, gathered, ones_at
 from .held import Held
-from .moves import doublings, move, moved, one_stage, summed
+from .moves import MANY, doublings, move, moved, one_stage, summed
 from .problem import Problem
 from .space import Digit, Space, Want, affine, by_axis, by_variable, vectors, want
 
@@ -325,23 +325,76 @@ class _Placing:
 
     def end(self, most: int) -> _End | None:
         """The way with at most so many masks; None if there is none."""
-        space = self.product.space
         source, target = self._points()
-        turn = self._turn(source, target)
-        if turn is not None:
-            return _End(0, turn[0], self.layout, turn[1]) if most == 0 else None
-        if most == 0:
+        times, order = self._repeats(source, target)
+        if times > 1:
+            number = np.full(len(order), len(order), np.int64)
+            number[order[: len(order) // times]] = np.arange(len(order) // times)
+            came = number[source // self.slots]
+            here = came < len(order)
+            source = came[here] * self.slots + source[here] % self.slots
+            target = target[here]
+        way = self._way(source, target, most, times)
+        if way is None:
             return None
-        digits = self._digits() if most > 1 else None
-        plan = None if digits is None else move(digits, most, space.slots)
-        if plan is None:
-            plan = one_stage(source, target, space.slots)
-        layout = self.layout
+        layout, each = self.layout, len(order) // times
 
         def emit(build: Builder, parts: dict[Key, int]) -> Held:
-            return Held(layout, tuple(moved(build, self._values(parts), plan)))
+            values = self._values(parts)
+            found: list[int] = []
+            for begin in range(0, len(order), each):
+                found += way.emit(build, [values[n] for n in order[begin : begin + each]])
+            assert len(found) == layout.vectors
+            return Held(layout, tuple(found))
 
-        return _End(plan.levels, plan.rotations, layout, emit)
+        return _End(way.levels, times * way.rotations, layout, emit)
+
+    @property
+    def slots(self) -> int:
+        return self.product.space.slots
+
+    def _way(self, source: Array, target: Array, most: int, times: int) -> Way | None:
+        """The way to move those points with at most so many masks."""
+        turn = self._turn(source, target)
+        if turn is not None:
+            return turn if most == 0 else None
+        if most == 0:
+            return None
+        digits = self._digits() if most > 1 and times == 1 else None
+        plan = None if digits is None else move(digits, most, self.slots)
+        plan = one_stage(source, target, self.slots) if plan is None else plan
+
+        def emit(build: Builder, values: Sequence[int]) -> list[int]:
+            return moved(build, values, plan)
+
+        return Way(plan.levels, plan.rotations, True, emit)
+
+    def _repeats(self, source: Array, target: Array) -> tuple[int, list[int]]:
+        """How often the same is done to the next vectors, and those that there are, by turns."""
+        keys = list(vectors(self.outer))
+        whole = 1, list(range(len(keys)))
+        if not self.product.space.layout.wrap and source.size <= MANY:
+            return whole  # stages of a few points are better
+        came = source // self.slots
+        points = [np.flatnonzero(came == number) for number in range(len(keys))]
+        for place, piece in enumerate(self.outer):
+            by_value = [
+                [n for n, key in enumerate(keys) if key[place] == value]
+                for value in range(piece.extent)
+            ]
+            first = np.concatenate([points[n] for n in by_value[0]])
+            made = np.unique(target[first] // self.slots)
+            if not np.array_equal(made, np.arange(made.size)):
+                continue
+            others = [np.concatenate([points[n] for n in each]) for each in by_value]
+            if all(
+                each.size == first.size
+                and np.array_equal(source[each] % self.slots, source[first] % self.slots)
+                and (target[each] - target[first] == value * made.size * self.slots).all()
+                for value, each in enumerate(others)
+            ):
+                return piece.extent, [n for each in by_value for n in each]
+        return whole
 
     def _values(self, parts: Mapping[Key, int]) -> list[int]:
         found: list[int] = []
@@ -373,37 +426,33 @@ class _Placing:
             target.append(addresses[element])
         return np.concatenate(source), np.concatenate(target)
 
-    def _turn(
-        self, source: Array, target: Array
-    ) -> tuple[int, Callable[[Builder, dict[Key, int]], Held]] | None:
+    def _turn(self, source: Array, target: Array) -> Way | None:
         """Rotations and sums alone, if nothing else comes to lie where an element does."""
-        slots = self.product.space.slots
+        slots = self.slots
         if self.layout.zero or (self.repeated and self.layout.size != np.unique(target).size):
             return None
         came, goes = source // slots, target // slots
+        results = int(goes.max()) + 1
+        full = [np.unique(target[goes == number]).size for number in range(results)]
         steps: dict[tuple[int, int], int] = {}
-        pairs = came * (int(goes.max()) + 1) + goes
-        for pair in np.unique(pairs).tolist():
+        pairs = came * results + goes
+        distinct: list[int] = np.unique(pairs).tolist()
+        for pair in distinct:
             here = pairs == pair
             shifts = np.unique((source[here] - target[here]) % slots)
-            if shifts.size > 1:
-                return None
-            vectors_ = divmod(pair, int(goes.max()) + 1)
-            full = np.unique(target[goes == vectors_[1]]).size
-            if np.count_nonzero(here) < full:
-                return None  # what it holds elsewhere would be added in
-            steps[vectors_] = int(shifts[0])
+            if shifts.size > 1 or np.count_nonzero(here) < full[pair % results]:
+                return None  # or what it holds elsewhere would be added in
+            steps[divmod(pair, results)] = int(shifts[0])
         turned = len({(one, step) for (one, _), step in steps.items() if step})
 
-        def emit(build: Builder, parts: dict[Key, int]) -> Held:
-            values = self._values(parts)
+        def emit(build: Builder, values: Sequence[int]) -> list[int]:
             made: dict[int, int] = {}
             for (one, to), step in steps.items():
                 (value,) = build.rotate(values[one], [step]) if step else [values[one]]
                 made[to] = build.add(build.finished(made[to]), value) if to in made else value
-            return Held(self.layout, tuple(made[to] for to in sorted(made)))
+            return [made[to] for to in sorted(made)]
 
-        return turned, emit
+        return Way(0, turned, False, emit)
 
     def _digits(self) -> tuple[Digit, ...] | None:
         """The move variable by variable, where both layouts add up what each says."""
