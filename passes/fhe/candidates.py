@@ -75,14 +75,22 @@ def _candidate(
     least += 2 * products * WEIGHTS["mul"] * (len(encrypted) - 1) + fresh * WEIGHTS["encrypt"]
     if len(encrypted) < len(problem.factors):
         least += products * WEIGHTS["encode"]
-    size, likely = results, least
+    size, likely = results // _alike(space, kept), least
     for factor in encrypted:
         names = frozenset(factor.variables())
         told = math.prod(piece.extent for piece in space.told_by(names))
         copies = sum(doublings(p.extent) for p in space.inner if not space.along(p) & names)
-        size += told
+        size += told // _alike(space, names & kept)
         likely += 0 if in_place else told * copies
     return Candidate(space, layouts, fresh, least, likely, size * space.slots)
+
+
+def _alike(space: Space, names: frozenset[str]) -> int:
+    """How many vectors what is planned for one of them often serves."""
+    alone = [
+        piece for piece in space.outer if len(piece.steps) == 1 and space.along(piece) <= names
+    ]
+    return math.prod(piece.extent for piece in alone)
 
 
 def variables_of(problem: Problem) -> tuple[str, ...]:
