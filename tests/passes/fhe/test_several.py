@@ -104,3 +104,16 @@ def test_two_factors_first_where_that_is_cheaper() -> None:
     shapes = {"A": (8, 8, 8), "B": (8, 8), "C": (8, 8)}
     plan = plans(problem_of(parse("ilk,jk,lj->ij"), shapes), 64)[0]
     assert plan.label.startswith("(A*")
+
+
+def test_bicyclic_matrices_are_among_the_plans() -> None:
+    """Coprime extents: one ciphertext for each matrix, and nothing but rotations of them."""
+    shapes = {"A": (4, 3), "B": (3, 5)}
+    found = plans(problem_of(parse("ij,jk->ik"), shapes), 32, "free")
+    (plan,) = [each for each in found if each.label == "bicyclic"]
+    assert (plan.counts.ciphertexts, plan.counts.levels, plan.counts.pt_mults) == (3, 1, 0)
+    assert plan.counts.rotations <= 2 * (3 - 1)
+    rng = np.random.default_rng(0)
+    arrays = {name: rng.normal(size=shape) for name, shape in shapes.items()}
+    output = execute(plan.program, arrays, rng)["Y"]
+    np.testing.assert_allclose(output, arrays["A"] @ arrays["B"], atol=1e-9)
