@@ -26,7 +26,7 @@ SEVERAL = [
     ("nij,njk->nik", [(3, 4, 4), (3, 4, 4)], 16),
 ]
 #: A cascade's Einsum with its declarations, and the shapes of X and W.
-INDICES = {
+INDICES: dict[str, tuple[str, str, str, list[tuple[int, ...]]]] = {
     "convolution": ("X[N], W[R]", "", "Y[p] = X[p+r] * W[r]", [(20,), (3,)]),
     "strided": ("X[N], W[R]", "ranks P = 5", "Y[p] = X[2*p+r] * W[r]", [(12,), (3,)]),
     "reversed": ("X[N]", "", "Y[n] = X[N-1-n]", [(13,)]),
