@@ -1,5 +1,7 @@
 """The examples run as they are, from anywhere, and find what they look for."""
 
+from __future__ import annotations
+
 import subprocess
 import sys
 from pathlib import Path
@@ -8,11 +10,19 @@ import pytest
 
 from .support import ROOT
 
+FOLDER = ROOT / "examples"
+SCRIPTS = [
+    *([path.name] for path in sorted(FOLDER.glob("*.py"))),
+    ["private_scoring/client.py", "simulated"],
+    ["private_scoring/client.py", "seal"],
+]
 
-@pytest.mark.parametrize("path", sorted((ROOT / "examples").glob("*.py")), ids=lambda p: p.name)
-def test_an_example(path: Path, tmp_path: Path) -> None:
+
+@pytest.mark.parametrize("command", SCRIPTS, ids=" ".join)
+def test_an_example(command: list[str], tmp_path: Path) -> None:
+    name, *arguments = command
     done = subprocess.run(
-        [sys.executable, str(path)],
+        [sys.executable, str(FOLDER / name), *arguments],
         cwd=tmp_path,
         capture_output=True,
         text=True,
@@ -26,7 +36,7 @@ def test_an_example(path: Path, tmp_path: Path) -> None:
 
 def test_the_first_one_shows_every_step(tmp_path: Path) -> None:
     """What a newcomer sees: the Cascade, each pass, the loops, the native code, the check."""
-    path = ROOT / "examples" / "first_run.py"
+    path = FOLDER / "first_run.py"
     said = subprocess.run(
         [sys.executable, str(path)], cwd=tmp_path, capture_output=True, text=True, check=True
     ).stdout
