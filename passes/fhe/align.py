@@ -21,7 +21,7 @@ from ...ir.einsum import Access
 from ...ir.layouts import Array, Layout
 from .builder import Builder
 from .moves import Move, copied, doublings, move, moved, one_stage
-from .space import Digit, Space, Want, affine, by_axis, by_variable, places
+from .space import Digit, Space, Want, affine, by_axis, by_variable, distinct, places
 
 #: Writes the vectors that are wanted, from those that are held.
 Emit: TypeAlias = "Callable[[Builder, Sequence[int]], list[int]]"
@@ -48,14 +48,6 @@ def ways(
     held: Layout, access: Access, space: Space, wanted: Want, sizes: Mapping[str, int], most: int
 ) -> dict[int, Way]:
     """The best way for each number of levels up to `most`, where there is one."""
-    repeats = _repeats(held, wanted)
-    if repeats is not None:
-        first, apart, order = repeats
-        once = ways(held, access, space, first, sizes, most)
-        return {
-            levels: _repeated_for(way, len(wanted.keys) // len(first.keys), apart, order)
-            for levels, way in once.items()
-        }
     found: list[Way] = []
     whole = wanted.whole()
     table = _table(held)
@@ -73,74 +65,6 @@ def ways(
         if fit:
             best[levels] = min(fit, key=lambda way: (way.rotations, way.levels, not way.clean))
     return best
-
-
-# ---- what is the same for each of several vectors that are held
-
-
-def _repeats(held: Layout, wanted: Want) -> tuple[Want, int, list[int]] | None:
-    """What is wanted at the first value of an outer piece, if the others differ by vectors alone.
-
-    Besides, how many vectors those are apart, and which of the wanted vectors each is, value by
-    value.
-    """
-    addresses = held.addresses()
-    for place, piece in enumerate(wanted.outer):
-        by_value: list[list[int]] = [[] for _ in range(piece.extent)]
-        for number, key in enumerate(wanted.keys):
-            by_value[key[place]].append(number)
-        first = by_value[0]
-        apart = _apart(addresses, wanted, by_value)
-        if apart:
-            return (
-                Want(
-                    wanted.outer[:place] + wanted.outer[place + 1 :],
-                    tuple(_without(wanted.keys[n], place) for n in first),
-                    tuple(wanted.slots[n] for n in first),
-                    tuple(wanted.elements[n] for n in first),
-                    wanted.copies,
-                    wanted.span,
-                ),
-                apart,
-                [number for each in by_value for number in each],
-            )
-    return None
-
-
-def _without(key: tuple[int, ...], place: int) -> tuple[int, ...]:
-    return key[:place] + key[place + 1 :]
-
-
-def _apart(addresses: Array, wanted: Want, by_value: Sequence[Sequence[int]]) -> int | None:
-    """How many vectors lie between what the values of a piece read, all else being the same."""
-    first, apart = by_value[0], 0
-    for value, numbers in enumerate(by_value[1:], 1):
-        if len(numbers) != len(first):
-            return None
-        for one, other in zip(first, numbers, strict=True):
-            here, there = wanted.elements[one], wanted.elements[other]
-            if not np.array_equal(wanted.slots[one], wanted.slots[other]):
-                return None
-            if (here < 0).any() or (there < 0).any():
-                return None
-            moved_by = np.unique(addresses[there] - addresses[here])
-            apart = apart or int(moved_by[0]) // wanted.span
-            if moved_by.size > 1 or apart < 1 or moved_by[0] != value * apart * wanted.span:
-                return None
-    return apart or None
-
-
-def _repeated_for(way: Way, times: int, apart: int, order: Sequence[int]) -> Way:
-    def emit(build: Builder, values: Sequence[int]) -> list[int]:
-        made: list[int] = []
-        for value in range(times):
-            made += way.emit(build, values[value * apart :])
-        found = [0] * len(made)
-        for number, each in zip(order, made, strict=True):
-            found[number] = each
-        return found
-
-    return Way(way.levels, times * way.rotations, way.clean, emit)
 
 
 # ---- rotations of what is held
@@ -299,7 +223,7 @@ def _digits(
     factors = affine(access, sizes)
     names = frozenset(v for axis, _ in factors for v in axis)
     every = math.prod(piece.extent for piece in space.told_by(names))
-    if every != len(wanted.keys):
+    if every != len(wanted.keys) * wanted.times:
         return None  # some of the vectors alone
     if any(len(axis) > 1 or constant for axis, constant in factors):
         return None
@@ -309,11 +233,12 @@ def _digits(
     start, along = lies
     found = [Digit((start,), (0,))]
     for v in dict.fromkeys(v for axis, _ in factors for v in axis):
-        source = np.zeros(sizes[v], np.int64)
+        extent = sizes[v] // math.prod(p.extent for p, _ in wanted.again if v in space.along(p))
+        source = np.zeros(extent, np.int64)
         for part, (axis, _) in zip(along, factors, strict=True):
             if v in axis:
-                source += part[np.arange(sizes[v]) * axis[v]]
-        target = by_variable(space, v, wanted.outer, sizes[v])
+                source += part[np.arange(extent) * axis[v]]
+        target = by_variable(space, v, wanted.outer, extent)
         found.append(Digit(tuple(source.tolist()), tuple(target.tolist())))
     return tuple(found)
 
@@ -353,8 +278,10 @@ def _variants(plan: Move, held: Layout, wanted: Want) -> list[_Variant]:
 def _early(last: Move, levels: int, held: Layout, wanted: Want) -> tuple[Copies, Copies]:
     """The copies that there is room for before the last stage, and those that are left."""
     stop, slots = last.stops[0], wanted.span
-    if levels == 1 and not (held.zero and np.count_nonzero(held.table() >= 0) == stop.size):
-        return (), wanted.copies
+    if levels == 1:
+        rows = held.table()[distinct(stop // slots)]
+        if not held.zero or np.count_nonzero(rows >= 0) != stop.size:
+            return (), wanted.copies
     before: list[tuple[int, int]] = []
     after: list[tuple[int, int]] = []
     for extent, stride in wanted.copies:
@@ -362,7 +289,7 @@ def _early(last: Move, levels: int, held: Layout, wanted: Want) -> tuple[Copies,
         while fit < extent and extent % (2 * fit) == 0:
             wide = np.add.outer(np.arange(2 * fit) * stride, stop)
             inside = (wide // slots == stop // slots).all()
-            if not inside or np.unique(wide).size < wide.size:
+            if not inside or distinct(wide.reshape(-1)).size < wide.size:
                 break
             fit *= 2
         if fit > 1:
@@ -377,11 +304,10 @@ def _lanes(last: Move, copies: Sequence[tuple[int, int]], wanted: Want) -> list[
     """For each vector the lane of each copy that lies nearest to where its points come from."""
     source, target = last.stops
     slots = wanted.span
-    vector, shifts = target // slots, source % slots - target % slots
+    nearest = np.full(len(wanted.keys), slots)
+    np.minimum.at(nearest, target // slots, source % slots - target % slots)
     found: list[tuple[int, ...]] = []
-    for number in range(len(wanted.keys)):
-        here = shifts[vector == number]
-        left = int(here.min()) if here.size else 0
+    for left in nearest.tolist():
         lanes = [0] * len(copies)
         for at in sorted(range(len(copies)), key=lambda n: -copies[n][1]):
             extent, stride = copies[at]
@@ -435,7 +361,7 @@ def _by_first(
     sizes: Mapping[str, int],
     most: int,
 ) -> list[Way]:
-    first = Want((), ((),), wanted.slots[:1], wanted.elements[:1], wanted.copies, wanted.span)
+    first = wanted.first()
     slots, elements = wanted.whole()
     table = np.full((1, space.slots), -1, np.int64)
     table[0, slots[0]] = elements[0]

@@ -51,8 +51,8 @@ class Plain:
 
 
 def ones_at(slots: Array) -> Plain:
-    """1 at those slots, 0 elsewhere."""
-    return Plain((Sparse(None, np.unique(slots).astype(np.int64).tobytes(), b""),))
+    """1 at those slots, each given once, 0 elsewhere."""
+    return Plain((Sparse(None, np.sort(slots).astype(np.int64).tobytes(), b""),))
 
 
 def gathered(tensor: str, slots: Array, elements: Array) -> Plain:

@@ -70,7 +70,7 @@ def _candidate(
 ) -> Candidate:
     kept = frozenset(problem.output.variables())
     encrypted = [factor for factor in problem.factors if factor.tensor in problem.encrypted]
-    results = math.prod(piece.extent for piece in space.telling(kept))
+    results = math.prod(piece.extent for piece in space.told_by(kept))
     sums = sum(doublings(p.extent) for p in space.inner if not space.along(p) & kept)
     products = math.prod(piece.extent for piece in space.outer)
     least: float = results * sums + 2 * results * (len(encrypted) - 1)

@@ -19,9 +19,9 @@ from ...ir.slot_counts import WEIGHTS
 from .align import Way, ways
 from .builder import Builder, Plain, gathered, ones_at
 from .held import Held
-from .moves import MANY, doublings, move, moved, one_stage, summed
+from .moves import doublings, move, moved, one_stage, summed
 from .problem import Problem
-from .space import Digit, Space, Want, affine, by_axis, by_variable, vectors, want
+from .space import Digit, Space, Want, by_axis, by_variable, distinct, vectors, want
 
 Key = tuple[int, ...]
 
@@ -87,24 +87,33 @@ class _Brought:
         self, build: Builder, held: Mapping[str, Held]
     ) -> Callable[[Mapping[Piece, int]], int | Plain | None]:
         """Writes it; gives what finds the operand's vector for each vector of the space."""
-        number = {key: n for n, key in enumerate(self.wanted.keys)}
-        made: Sequence[int | Plain]
+        wanted, tensor = self.wanted, self.access.tensor
+        number = {key: n for n, key in enumerate(wanted.keys)}
+        made: dict[Key, Sequence[int | Plain]] = {}
         if self.way is None:
-            made = [
-                gathered(self.access.tensor, slots[elements >= 0], elements[elements >= 0])
-                for slots, elements in zip(*self.wanted.whole(), strict=True)
+            made[()] = [
+                gathered(tensor, slots[elements >= 0], elements[elements >= 0])
+                for slots, elements in zip(*wanted.whole(), strict=True)
             ]
         else:
-            values = self.way.emit(build, held[self.access.tensor].values)
-            values = [build.finished(value) for value in values]
-            depth = max(build.depth[value] for value in values)
-            made = [build.at_depth(value, depth) for value in values]
+            values = {
+                key: [build.finished(v) for v in self.way.emit(build, held[tensor].values[at:])]
+                for key, at in wanted.offsets()
+            }
+            depth = max(build.depth[value] for each in values.values() for value in each)
+            made |= {key: [build.at_depth(v, depth) for v in each] for key, each in values.items()}
 
         def find(at: Mapping[Piece, int]) -> int | Plain | None:
-            key = number.get(tuple(at[piece] for piece in self.wanted.outer))
-            return None if key is None else made[key]
+            key = number.get(tuple(at[piece] for piece in wanted.outer))
+            again = tuple(at[piece] for piece, _ in wanted.again)
+            return None if key is None else made[again][key]
 
         return find
+
+    @property
+    def rotations(self) -> int:
+        """How many it takes."""
+        return 0 if self.way is None else self.way.rotations * self.wanted.times
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -150,10 +159,10 @@ class _Product:
 
     def _operand(self, factor: Access, most: int) -> _Operand:
         problem = self.problem
-        wanted = want(self.space, factor, problem.shapes[factor.tensor], problem.sizes)
-        if factor.tensor not in problem.encrypted:
+        held = self.layouts[factor.tensor] if factor.tensor in problem.encrypted else None
+        wanted = want(self.space, factor, problem.shapes[factor.tensor], problem.sizes, held)
+        if held is None:
             return _Operand(factor, wanted, None)
-        held = self.layouts[factor.tensor]
         return _Operand(
             factor, wanted, ways(held, factor, self.space, wanted, problem.sizes, max(most, 0))
         )
@@ -190,7 +199,7 @@ class _Product:
     def _draft(self, brought: Sequence[_Brought], masked: bool, end: _End, levels: int) -> Draft:
         space = self.space
         kept = frozenset(self.problem.output.variables())
-        outer = space.telling(kept)
+        outer = list(space.told_by(kept))
         inner = [piece for piece in space.inner if not space.along(piece) & kept]
         encrypted = [each.way for each in brought if each.way is not None]
         results = math.prod(piece.extent for piece in outer)
@@ -200,7 +209,7 @@ class _Product:
             doublings(p.extent) for p in inner
         )
         limbs += masked
-        switches = results * (len(encrypted) - 1) + sum(way.rotations for way in encrypted)
+        switches = results * (len(encrypted) - 1) + sum(each.rotations for each in brought)
         cost += (limbs + 1) * (WEIGHTS["key_switch"] * switches)
         cost += (limbs + 1) * vectors_ * WEIGHTS["mul"] * (len(encrypted) - 1)
         if len(encrypted) < len(brought):
@@ -256,7 +265,7 @@ class _Product:
         output, shape = problem.output, problem.shapes[problem.output.tensor]
         variables = tuple(output.variables())
         kept = frozenset(variables)
-        outer = space.telling(kept)
+        outer = list(space.told_by(kept))
         inner = [piece for piece in space.inner if space.along(piece) & kept]
         repeated = len(set(variables)) < len(variables)
         layout = self.output
@@ -266,7 +275,7 @@ class _Product:
                 return _End(0, 0, lies, lambda build, parts: _as_is(lies, parts))
         if layout is None:
             layout = row_major(shape, space.slots, zero=False)
-        return _Placing(self, layout, outer, inner, repeated).end(most)
+        return _Placing(self, layout, repeated).end(most)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -319,48 +328,65 @@ class _Placing:
 
     product: _Product
     layout: Layout
-    outer: Sequence[Piece]
-    inner: Sequence[Piece]
     repeated: bool
 
     def end(self, most: int) -> _End | None:
         """The way with at most so many masks; None if there is none."""
-        source, target = self._points()
-        times, order = self._repeats(source, target)
-        if times > 1:
-            number = np.full(len(order), len(order), np.int64)
-            number[order[: len(order) // times]] = np.arange(len(order) // times)
-            came = number[source // self.slots]
-            here = came < len(order)
-            source = came[here] * self.slots + source[here] % self.slots
-            target = target[here]
-        way = self._way(source, target, most, times)
+        space, problem, layout = self.product.space, self.product.problem, self.layout
+        output, shape = problem.output, problem.shapes[problem.output.tensor]
+        wanted = want(space, output, shape, problem.sizes, layout)
+        source, target = self._points(wanted)
+        made = distinct(target // self.slots)
+        apart = made.size * wanted.times == layout.vectors and made[-1] == made.size - 1
+        if wanted.again and not apart:
+            wanted = want(space, output, shape, problem.sizes)
+            source, target = self._points(wanted)
+        way = self._way(wanted, source, target, most)
         if way is None:
             return None
-        layout, each = self.layout, len(order) // times
 
         def emit(build: Builder, parts: dict[Key, int]) -> Held:
-            values = self._values(parts)
-            found: list[int] = []
-            for begin in range(0, len(order), each):
-                found += way.emit(build, [values[n] for n in order[begin : begin + each]])
-            assert len(found) == layout.vectors
-            return Held(layout, tuple(found))
+            found: dict[int, int] = {}
+            for again, offset in wanted.offsets():
+                values = self._values(wanted, again, parts)
+                found |= {offset + n: v for n, v in enumerate(way.emit(build, values))}
+            return Held(layout, tuple(found[number] for number in range(layout.vectors)))
 
-        return _End(way.levels, times * way.rotations, layout, emit)
+        return _End(way.levels, wanted.times * way.rotations, layout, emit)
 
     @property
     def slots(self) -> int:
         return self.product.space.slots
 
-    def _way(self, source: Array, target: Array, most: int, times: int) -> Way | None:
+    def _values(self, wanted: Want, again: Key, parts: Mapping[Key, int]) -> list[int]:
+        """The vectors of a result at one place along what is done again."""
+        space = self.product.space
+        outer = space.told_by(frozenset(self.product.problem.output.variables()))
+        fixed = {piece: value for (piece, _), value in zip(wanted.again, again, strict=True)}
+        found: list[int] = []
+        for key in wanted.keys:
+            at = fixed | dict(zip(wanted.outer, key, strict=True))
+            value = parts.get(tuple(at[piece] for piece in outer))
+            if value is None:
+                raise UnsupportedError("a part of the output is 0 everywhere")
+            found.append(value)
+        return found
+
+    def _points(self, wanted: Want) -> tuple[Array, Array]:
+        """The addresses that each element of the output comes from, and goes to."""
+        addresses = self.layout.addresses()
+        source = [slots + number * self.slots for number, slots in enumerate(wanted.slots)]
+        target = [addresses[elements] for elements in wanted.elements]
+        return np.concatenate(source), np.concatenate(target)
+
+    def _way(self, wanted: Want, source: Array, target: Array, most: int) -> Way | None:
         """The way to move those points with at most so many masks."""
         turn = self._turn(source, target)
         if turn is not None:
             return turn if most == 0 else None
         if most == 0:
             return None
-        digits = self._digits() if most > 1 and times == 1 else None
+        digits = self._digits(wanted) if most > 1 else None
         plan = None if digits is None else move(digits, most, self.slots)
         plan = one_stage(source, target, self.slots) if plan is None else plan
 
@@ -369,77 +395,20 @@ class _Placing:
 
         return Way(plan.levels, plan.rotations, True, emit)
 
-    def _repeats(self, source: Array, target: Array) -> tuple[int, list[int]]:
-        """How often the same is done to the next vectors, and those that there are, by turns."""
-        keys = list(vectors(self.outer))
-        whole = 1, list(range(len(keys)))
-        if not self.product.space.layout.wrap and source.size <= MANY:
-            return whole  # stages of a few points are better
-        came = source // self.slots
-        points = [np.flatnonzero(came == number) for number in range(len(keys))]
-        for place, piece in enumerate(self.outer):
-            by_value = [
-                [n for n, key in enumerate(keys) if key[place] == value]
-                for value in range(piece.extent)
-            ]
-            first = np.concatenate([points[n] for n in by_value[0]])
-            made = np.unique(target[first] // self.slots)
-            if not np.array_equal(made, np.arange(made.size)):
-                continue
-            others = [np.concatenate([points[n] for n in each]) for each in by_value]
-            if all(
-                each.size == first.size
-                and np.array_equal(source[each] % self.slots, source[first] % self.slots)
-                and (target[each] - target[first] == value * made.size * self.slots).all()
-                for value, each in enumerate(others)
-            ):
-                return piece.extent, [n for each in by_value for n in each]
-        return whole
-
-    def _values(self, parts: Mapping[Key, int]) -> list[int]:
-        found: list[int] = []
-        for key in vectors(self.outer):
-            if key not in parts:
-                raise UnsupportedError("a part of the output is 0 everywhere")
-            found.append(parts[key])
-        return found
-
-    def _points(self) -> tuple[Array, Array]:
-        """The addresses that each element of the output comes from, and goes to."""
-        space, problem = self.product.space, self.product.problem
-        output, shape = problem.output, problem.shapes[problem.output.tensor]
-        kept = frozenset(output.variables())
-        addresses = self.layout.addresses()
-        source: list[Array] = []
-        target: list[Array] = []
-        for number, key in enumerate(vectors(self.outer)):
-            slots, coordinates = space.points(
-                self.inner, list(zip(self.outer, key, strict=True)), kept
-            )
-            element = np.zeros(slots.shape, np.int64)
-            for (axis, constant), extent in zip(affine(output, problem.sizes), shape, strict=True):
-                place = constant + sum(
-                    (coordinates[v] * n for v, n in axis.items()), np.zeros_like(element)
-                )
-                element = element * extent + place
-            source.append(slots + number * space.slots)
-            target.append(addresses[element])
-        return np.concatenate(source), np.concatenate(target)
-
     def _turn(self, source: Array, target: Array) -> Way | None:
         """Rotations and sums alone, if nothing else comes to lie where an element does."""
         slots = self.slots
-        if self.layout.zero or (self.repeated and self.layout.size != np.unique(target).size):
+        if self.layout.zero or (self.repeated and self.layout.size != distinct(target).size):
             return None
         came, goes = source // slots, target // slots
         results = int(goes.max()) + 1
-        full = [np.unique(target[goes == number]).size for number in range(results)]
+        full = [distinct(target[goes == number]).size for number in range(results)]
         steps: dict[tuple[int, int], int] = {}
         pairs = came * results + goes
-        distinct: list[int] = np.unique(pairs).tolist()
-        for pair in distinct:
+        every: list[int] = distinct(pairs).tolist()
+        for pair in every:
             here = pairs == pair
-            shifts = np.unique((source[here] - target[here]) % slots)
+            shifts = distinct((source[here] - target[here]) % slots)
             if shifts.size > 1 or np.count_nonzero(here) < full[pair % results]:
                 return None  # or what it holds elsewhere would be added in
             steps[divmod(pair, results)] = int(shifts[0])
@@ -454,7 +423,7 @@ class _Placing:
 
         return Way(0, turned, False, emit)
 
-    def _digits(self) -> tuple[Digit, ...] | None:
+    def _digits(self, wanted: Want) -> tuple[Digit, ...] | None:
         """The move variable by variable, where both layouts add up what each says."""
         space, problem = self.product.space, self.product.problem
         lies = by_axis(self.layout)
@@ -463,8 +432,9 @@ class _Placing:
         start, along = lies
         found = [Digit((0,), (start,))]
         for v in dict.fromkeys(problem.output.variables()):
-            extent = problem.sizes[v]
-            source = by_variable(space, v, self.outer, extent)
+            again = (piece.extent for piece, _ in wanted.again if v in space.along(piece))
+            extent = problem.sizes[v] // math.prod(again)
+            source = by_variable(space, v, wanted.outer, extent)
             target = np.zeros(extent, np.int64)
             for part, index in zip(along, problem.output.indices, strict=True):
                 if v in tuple(index.variables()):

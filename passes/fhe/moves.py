@@ -20,7 +20,7 @@ import numpy as np
 
 from ...ir.layouts import Array
 from .builder import Builder, Plain, ones_at
-from .space import Digit
+from .space import Digit, distinct
 
 #: Points beyond which not every way to cut the coordinates is tried.
 MANY = 1 << 15
@@ -71,16 +71,18 @@ def one_stage(source: Array, target: Array, slots: int) -> Move:
     shifts = source % slots - target % slots
     span = 2 * slots
     vectors = int(target.max()) // slots + 1
-    distinct = _distinct((source // slots * vectors + target // slots) * span + (shifts + slots))
-    pairs, shifts = distinct // span, distinct % span - slots
+    triples = distinct((source // slots * vectors + target // slots) * span + (shifts + slots))
+    pairs, shifts = triples // span, triples % span - slots
     came, goes = pairs // vectors, pairs % vectors
     unit = int(np.gcd.reduce(shifts)) or 1
-    values = np.unique(shifts)
+    values = distinct(shifts + slots) - slots
     root = math.isqrt(len(values)) + 1
     # Every number of baby steps where that is quick, else powers of two.
     steps = list(range(1, 2 * root + 1))
     if pairs.size > 2048:
         steps = [1 << n for n in range(1, (2 * root).bit_length())]
+    if pairs.size > MANY:
+        steps = steps[-2:]
     tried = {1, *steps, int(values[-1] - values[0]) // unit + 1}
     for stride in (int(step) // unit for step in np.unique(np.diff(values))[:2]):
         tried |= {stride * n for n in steps if 0 < stride * n < slots}
@@ -94,20 +96,10 @@ def one_stage(source: Array, target: Array, slots: int) -> Move:
     return Move((source, target), (best[1],), (best[0],))
 
 
-def _distinct(values: Array) -> Array:
-    """The different ones of numbers that are not negative, in order: by a table if it is small."""
-    last = int(values.max())
-    if last > 1 << 24:
-        return np.unique(values)
-    seen = np.zeros(last + 1, bool)
-    seen[values] = True
-    return np.flatnonzero(seen)
-
-
 def _turned(vectors: Array, steps: Array, slots: int) -> int:
     """How many rotations those steps of those vectors are."""
     steps = steps % slots
-    return int(np.count_nonzero(_distinct(vectors * slots + steps) % slots))
+    return int(np.count_nonzero(distinct(vectors * slots + steps) % slots))
 
 
 @lru_cache(maxsize=1024)
@@ -129,7 +121,7 @@ def move(digits: tuple[Digit, ...], most: int, slots: int) -> Move | None:
     if math.prod(map(len, cuts)) > 64:
         return best
     one = max(int(source.max()), int(target.max())) < slots
-    distinct = _distinct(source).size
+    points = distinct(source).size
     for cut in product(*cuts):
         for low_first in (True, False):
             between = _addresses(
@@ -138,10 +130,10 @@ def move(digits: tuple[Digit, ...], most: int, slots: int) -> Move | None:
             between = between % slots if one else between
             if between.min() < 0:
                 continue
-            used = _distinct(between // slots)
+            used = distinct(between // slots)
             if used.size <= used[-1]:
                 continue  # it would take vectors that hold nothing
-            if _distinct(between).size < distinct:
+            if distinct(between).size < points:
                 continue
             first = one_stage(source, between, slots)
             if first.rotations >= best.rotations:

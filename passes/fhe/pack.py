@@ -24,7 +24,7 @@ from .problem import Problem
 #: How many drafts are written out to be counted.
 WRITTEN = 8
 #: Slots that plans look at before no more candidates are tried.
-ENOUGH = 1 << 25
+ENOUGH = 1 << 24
 #: What a draft may cost, whatever the best one costs, to be written.
 _FAR = 100.0
 #: How many pairs of factors are tried to be multiplied first, and drafts of each.
