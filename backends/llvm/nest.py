@@ -16,6 +16,7 @@ from ...ir.loop_nodes import (
     Assign,
     Begin,
     Collapse,
+    Contract,
     Fold,
     If,
     Loop,
@@ -28,6 +29,7 @@ from ...ir.loops import Nest
 from ...ir.ranks import RankExpr
 from .access import Accesses
 from .builder import Builder, OpenLoop, Phi, Scope
+from .contract import Contraction
 from .index import OdometerVariable, SerialVariable, Tables, TileVariable
 from .odometer import Odometer
 from .simd import Simd, Vec, element, typed
@@ -94,6 +96,9 @@ class NestWriter:
                 self._wrote({statement.buffer})
             elif isinstance(statement, If):
                 self._if(statement)
+            elif isinstance(statement, Contract):
+                Contraction(self.values, statement).write()
+                self._wrote({statement.buffer})
             else:
                 self._collapse(statement)
 
