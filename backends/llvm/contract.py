@@ -8,7 +8,9 @@ transposition", SIAM J. Sci. Comput. 40(1), 2018), so one code serves all shapes
     for each coordinate of the batch
       for each block of columns, for each piece of the depth      the columns' operand is packed
         for each block of rows                                    the rows' operand is packed
-          for each tile of columns, for each tile of rows         the micro-kernel
+          for each tile of rows, for each tile of columns         the micro-kernel
+
+A tile of rows stays in the level-1 cache while the block of columns comes by, from level 2.
 
 A micro-kernel's tile lies in the output as whole vectors, or is copied there from a tile on the
 stack: at the edges, and where a vector of columns is not consecutive.
@@ -17,6 +19,7 @@ stack: at the edges, and where a vector of columns is not consecutive.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 
 from ...ir.dtypes import DType
@@ -28,7 +31,10 @@ from .simd import Place, Vec, element, typed
 from .values import Values, neutral
 
 #: How many steps of the depth the micro-kernel's loop makes at a time, if each is short.
-_UNROLLED = 4
+_UNROLLED = 2
+
+#: How many steps of the depth ahead the panel of columns is fetched.
+_AHEAD = 8
 
 
 class Contraction:
@@ -101,12 +107,12 @@ class Contraction:
         m = b.minimum(tall, b.sub(self.count_m, part.counter))
         rows.write(part.counter, m, piece.counter, k)
         kernel = partial(self._kernel, columns, rows, piece, k)
-        across = b.begin_loop(n, str(self.width))
-        left = b.add(block.counter, across.counter), b.sub(n, across.counter)
         down = b.begin_loop(m, str(self.height))
         top = b.add(part.counter, down.counter), b.sub(m, down.counter)
+        across = b.begin_loop(n, str(self.width))
+        left = b.add(block.counter, across.counter), b.sub(n, across.counter)
         kernel(across, down, left, top)
-        for loop in (down, across, part, piece, block):
+        for loop in (across, down, part, piece, block):
             b.end_loop(loop)
 
     def _rounded(self, length: str, operand: Operand, mode: str) -> str:
@@ -149,10 +155,12 @@ class Contraction:
             here = str(v * self.lanes * dtype.itemsize)
             steps.append(b.here(f"select i1 {whole}, i64 {there}, i64 {here}"))
         places = [[b.gep(start, step) for step in steps] for start in starts]
+        start = self._begin()
+        totals = [[start] * self.vectors for _ in range(self.height)]
+        totals = self._summed(totals, columns, rows, depth, across, down)
         aside = b.here(f"or i1 {whole}, {first}")
         self._unless(aside, lambda: self._copy_tile(left, top, out=False))
-        totals = self._begun(first, places)
-        totals = self._summed(totals, columns, rows, depth, across, down)
+        totals = self._with_earlier(first, totals, places)
         for line, found in zip(places, totals, strict=True):
             for pointer, total in zip(line, found, strict=True):
                 self.simd.store(Place(pointer, 1), total)
@@ -184,28 +192,43 @@ class Contraction:
         write()
         b.branch(test, then, b.end_arm(), ())
 
-    def _begun(self, first: str, places: list[list[str]]) -> list[list[Vec]]:
-        """The accumulators: what leaves all else unchanged, or the sums so far."""
+    def _begin(self) -> Vec:
+        """What an accumulator begins with: it leaves all else unchanged."""
         b, contract = self.b, self.contract
         start = self.simd.constant(neutral(contract.op, self.dtype), self.dtype)
         if contract.empty != Number(neutral(contract.op, self.dtype), self.dtype):
             none = b.compare("eq", self.count_k, "0")
             empty = self.simd.constant(contract.empty.value, self.dtype)
             start = self.simd.choose(none, empty, start)
-        start = self.simd.splat(start, self.lanes)
+        return self.simd.splat(start, self.lanes)
+
+    def _with_earlier(
+        self, first: str, totals: list[list[Vec]], places: list[list[str]]
+    ) -> list[list[Vec]]:
+        """The accumulators, and what earlier pieces of the depth came to, if there were any."""
+        b, contract = self.b, self.contract
         b.begin_arm()
         then = b.end_arm()
         b.begin_arm()
-        before = [[self._read(p, self.dtype, self.lanes) for p in line] for line in places]
+        sums = [
+            self.values.arithmetic.apply(
+                contract.op, (self._read(place, self.dtype, self.lanes), total)
+            )
+            for line, found in zip(places, totals, strict=True)
+            for place, total in zip(line, found, strict=True)
+        ]
         otherwise = b.end_arm()
         type = typed(element(self.dtype), self.lanes)
-        flat = [part for line in before for value in line for part in value.parts]
-        parts = len(start.parts)
-        rows = [(type, start.parts[n % parts], part) for n, part in enumerate(flat)]
-        merged = iter(b.branch(first, then, otherwise, rows))
+        flat = [total for line in totals for total in line]
+        pairs = [
+            p
+            for old, new in zip(flat, sums, strict=True)
+            for p in zip(old.parts, new.parts, strict=True)
+        ]
+        merged = iter(b.branch(first, then, otherwise, [(type, *pair) for pair in pairs]))
         return [
-            [Vec(self.dtype, tuple(next(merged) for _ in range(parts)), self.lanes) for _ in line]
-            for line in places
+            [replace(total, parts=tuple(next(merged) for _ in total.parts)) for total in line]
+            for line in totals
         ]
 
     def _read(self, pointer: str, dtype: DType, lanes: int, split: bool = False) -> Vec:
@@ -246,6 +269,8 @@ class Contraction:
                 start = b.gep(start, b.mul(origin, step))
                 pointers.append(b.gep(start, b.offset(loop, step)))
             for n in range(count):
+                self._fetch(pointers[0], n + _AHEAD)
+            for n in range(count):
                 found = self._step(found, pointers, n, columns.operand, rows.operand)
             flat = [phi for line in phis for value in line for phi in value]
             ends = [part for line in found for value in line for part in value.parts]
@@ -260,6 +285,14 @@ class Contraction:
                 for line in phis
             ]
         return totals
+
+    def _fetch(self, panel: str, number: int) -> None:
+        """Brings a later step of the panel near: it comes from the level-2 cache."""
+        size = self.contract.columns.value.dtype.itemsize
+        rest = (("i32", "0"), ("i32", "3"), ("i32", "1"))
+        for v in range(self.vectors):
+            place = self.b.gep(panel, str((number * self.width + v * self.lanes) * size))
+            self.simd.effect("llvm.prefetch.p0", ("ptr", place), *rest)
 
     def _step(
         self,

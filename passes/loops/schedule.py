@@ -30,9 +30,9 @@ class Limits:
     shared: int = 256 << 10  # what every block of rows may read all of: part of a level-2 cache
     unpacked: int = 96 << 10  # the largest columns' operand that is read as it lies
     few_rows: int = 24  # below this many rows packing the columns' operand does not pay
-    tall: int = 252  # rows of a block
-    deep: int = 384  # and steps of its depth: the block is a part of a level-2 cache
-    wide: int = 64  # tiles of columns in a block
+    tall: int = 126  # rows of a block,
+    deep: int = 384  # steps of its depth,
+    wide: int = 24  # and tiles of columns: together most of a level-2 cache
     depth: int = 32  # what the depth of a block is a multiple of
 
 
