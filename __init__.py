@@ -16,6 +16,7 @@ if TYPE_CHECKING:
         parse,
         rewrite,
     )
+    from einloom.encrypted import Encrypted
     from einloom.executable import Executable
     from einloom.expression import ContractExpression, contract_expression
     from einloom.frontend.handles import Tensor, sizes, tensors, variables
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from einloom.ir.errors import EinloomError
     from einloom.passes.analysis.fusion import Group
     from einloom.passes.base import Pipeline
+    from einloom.passes.fhe.approximate import Approximation
     from einloom.passes.registry import available_passes
     from einloom.reports import accelerator, cost, count_passes, pack, traffic
     from einloom.specialisation import fallbacks
@@ -47,6 +49,7 @@ _HOMES = {
     "parse": "einloom.compiler",
     "rewrite": "einloom.compiler",
     "traffic": "einloom.reports",
+    "Encrypted": "einloom.encrypted",
     "Executable": "einloom.executable",
     "fallbacks": "einloom.specialisation",
     "Tensor": "einloom.frontend.handles",
@@ -62,14 +65,17 @@ _HOMES = {
     "Cascade": "einloom.ir.cascade",
     "EinloomError": "einloom.ir.errors",
     "Pipeline": "einloom.passes.base",
+    "Approximation": "einloom.passes.fhe.approximate",
     "Group": "einloom.passes.analysis.fusion",
     "available_passes": "einloom.passes.registry",
 }
 
 __all__ = [
+    "Approximation",
     "Cascade",
     "ContractExpression",
     "EinloomError",
+    "Encrypted",
     "Executable",
     "Group",
     "Pipeline",

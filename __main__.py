@@ -19,7 +19,8 @@ examples:
   einloom run 'ij,jk->ik' a.npy b.npy -o c.npy
   einloom passes attention.ein --rank M --svg > passes.svg
   einloom rewrite 'ij,jk,kl->il' -p order --dtypes f32 --report
-  einloom pack 'ij,jk->ik' --shapes 4x4,4x4 --slots 8192 --secret 0
+  einloom pack 'ij,jk->ik' --shapes 4x4,4x4 --slots 8192 --secret 0 --svg slots.svg
+  einloom run 'ij,j->i' a.npy v.npy --backend ckks --secret 0 --report
 """
 
 
@@ -65,8 +66,38 @@ def _parser() -> argparse.ArgumentParser:
         help="a pipeline, such as 'squeeze, diagonal, presum, order', which is the default",
     )
 
-    what = argparse.ArgumentParser(add_help=False, parents=[text, pipeline])
-    what.add_argument("--backend", choices=("llvm", "numpy"), help="default: llvm")
+    packing = argparse.ArgumentParser(add_help=False)
+    group = packing.add_argument_group("packing, for encrypted data")
+    group.add_argument("--slots", type=int, help="of a ciphertext, half its ring; default: enough")
+    group.add_argument(
+        "--secret",
+        metavar="0,1",
+        help="the inputs that are encrypted, or A,B by name; default: all",
+    )
+    group.add_argument(
+        "--layout", metavar="NAME", help="of encrypted inputs and outputs: row-major or free"
+    )
+    group.add_argument("--plan", metavar="NAME", help="best (the default) or einhops")
+    group.add_argument(
+        "--approximate",
+        metavar="TEXT",
+        help="what stands for a function, such as 'sigmoid on -8..8 degree 7'",
+    )
+    group.add_argument("--levels", type=int, help="the most that there are; default: enough")
+
+    encryption = argparse.ArgumentParser(add_help=False, parents=[packing])
+    group = encryption.add_argument_group("encryption, with --backend ckks")
+    group.add_argument("--engine", metavar="NAME", help="simulated (the default) or seal")
+    group.add_argument("--precision", type=int, metavar="BITS", help="after the binary point")
+    group.add_argument("--magnitude", type=float, metavar="X", help="of the largest input")
+    group.add_argument("--bound", type=float, metavar="X", help="of what is computed on the way")
+    group.add_argument("--seed", type=int, help="of the simulated noise")
+    group.add_argument(
+        "--insecure", action="store_true", default=None, help="small rings, for experiments"
+    )
+
+    what = argparse.ArgumentParser(add_help=False, parents=[text, pipeline, encryption])
+    what.add_argument("--backend", choices=("llvm", "numpy", "ckks"), help="default: llvm")
     what.add_argument("--optimize", metavar="NAME", help="how to order many operands")
 
     command = subparsers.add_parser("compile", parents=[what], help="write what was compiled")
@@ -85,6 +116,9 @@ def _parser() -> argparse.ArgumentParser:
         "arrays", nargs="+", metavar="ARRAY", help="x.npy, x.npz:key; A=x.npy for the input A"
     )
     command.add_argument("-o", "--output", metavar="FILE", help=".npy, or .npz by output name")
+    command.add_argument(
+        "--report", action="store_true", help="with --backend ckks: what it cost, how far off it is"
+    )
     command.set_defaults(command=commands.run)
 
     command = subparsers.add_parser(
@@ -117,21 +151,12 @@ def _parser() -> argparse.ArgumentParser:
     command.set_defaults(command=commands.rewrite)
 
     command = subparsers.add_parser(
-        "pack", parents=[text], help="pack a product into the slots of encrypted vectors"
+        "pack", parents=[text, packing], help="pack it into the slots of encrypted vectors"
     )
-    command.add_argument("--slots", type=int, required=True, help="of a ciphertext: half its ring")
-    command.add_argument(
-        "--secret",
-        metavar="0,1",
-        help="the inputs that are encrypted, or A,B by name; default: all",
-    )
-    command.add_argument(
-        "--layout",
-        default="row-major",
-        metavar="NAME",
-        help="row-major (the default), free or einhops",
-    )
-    command.add_argument("--program", action="store_true", help="print the SlotProgram instead")
+    form = command.add_mutually_exclusive_group()
+    form.add_argument("--program", action="store_true", help="print the SlotProgram instead")
+    form.add_argument("--json", action="store_true", help="as JSON")
+    form.add_argument("--svg", metavar="FILE", help="write a picture of the slots as well")
     command.set_defaults(command=commands.pack)
 
     command = subparsers.add_parser("cache", help="the compiled objects that are kept on disk")

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any, cast
 
@@ -11,6 +12,7 @@ from einloom.ir.cascade import Cascade
 from einloom.ir.dtypes import DType, as_dtype
 from einloom.ir.errors import ArgumentError, OperandError, RankError
 from einloom.ir.infer import infer_sizes
+from einloom.ir.ranks import Quotient, RankExpr, solvable
 from einloom.ir.verify import verify
 from einloom.specialisation import Shape
 
@@ -42,6 +44,58 @@ def extents_of(cascade: Cascade, shapes: Mapping[str, Any]) -> dict[str, int]:
             if rank is not None:
                 sizes[rank] = size
     return sizes
+
+
+def declared(cascade: Cascade, sizes: Mapping[str, int]) -> Cascade:
+    """The Cascade with the extents of the ranks that it leaves open.
+
+    What is said of a rank in terms of another stands: an alias is no rank of its own.
+    """
+    known = {rank.name: rank.shape for rank in cascade.ranks}
+    return sized(cascade, {name: size for name, size in sizes.items() if known[name] is None})
+
+
+def extents_known(cascade: Cascade) -> dict[str, int]:
+    """The extent of every rank, from what is declared alone.
+
+    Raises:
+        ArgumentError: one is not known.
+    """
+    sizes = {rank.name: rank.shape for rank in cascade.ranks if isinstance(rank.shape, int)}
+    for rank in solvable(cascade.ranks, sizes)[0]:
+        if isinstance(rank.shape, RankExpr | Quotient):
+            with suppress(ZeroDivisionError):  # then the extent is not known
+                sizes.setdefault(rank.name, max(rank.shape.value(sizes), 0))
+    unknown = [rank.name for rank in cascade.ranks if rank.name not in sizes]
+    if unknown:
+        raise ArgumentError(
+            f"the extent of {', '.join(unknown)} is not known", hint="give the inputs' shapes"
+        )
+    return sizes
+
+
+def names_of(given: Any, names: Sequence[str], what: str) -> list[str] | None:
+    """Inputs that are given by name or position, one or several, as names.
+
+    Raises:
+        ArgumentError: there is no such input.
+        OperandError: they are given as something else.
+    """
+    if given is None:
+        return None
+    entries = [given] if isinstance(given, str | int) else given
+    if not isinstance(entries, Iterable):
+        raise OperandError(f"{what}= are names or positions of inputs, not {given!r}")
+    found: list[str] = []
+    for each in cast("Iterable[Any]", entries):
+        if isinstance(each, bool) or not isinstance(each, str | int):
+            raise OperandError(f"{what}= are names or positions of inputs, not {each!r}")
+        if each not in names and not (isinstance(each, int) and 0 <= each < len(names)):
+            raise ArgumentError(
+                f"there is no input {each}", deduced=(f"inputs: {', '.join(names)}",)
+            )
+        found.append(each if isinstance(each, str) else names[each])
+    return found
 
 
 def sized(cascade: Cascade, sizes: Mapping[str, int] | None) -> Cascade:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from einloom.ir.errors import ArgumentError, EinloomError, PassError
 
 if TYPE_CHECKING:
+    from einloom.encrypted import Encrypted
     from einloom.executable import Executable
     from einloom.ir.cascade import Cascade
 
@@ -23,6 +24,7 @@ EMIT = {
     "so": (".so", "llvm"),
     "header": (".h", "llvm"),
     "numpy": (".py", "numpy"),
+    "slots": (".slots", "ckks"),
 }
 BINARY = ("obj", "so")
 
@@ -53,14 +55,19 @@ def _emit_of(output: str | None) -> str:
     return next((emit for emit, (ending, _) in EMIT.items() if ending == suffix), "ir")
 
 
-def _saved(f: Executable, suffix: str, options: argparse.Namespace) -> bytes:
+def _saved(f: Executable | Encrypted, suffix: str, options: argparse.Namespace) -> bytes:
     """What `f.save` writes for a suffix; a file's own name may end in any way, or there be none."""
     import tempfile
+
+    from einloom.encrypted import Encrypted
 
     stem = Path(options.output).stem if options.output is not None else f.cascade.name
     with tempfile.TemporaryDirectory(prefix="einloom-") as folder:
         path = Path(folder) / f"{stem}{suffix}"
-        f.save(path, cpu=options.cpu)
+        if isinstance(f, Encrypted):
+            f.save(path)
+        else:
+            f.save(path, cpu=options.cpu)
         return path.read_bytes()
 
 
@@ -74,6 +81,8 @@ def run(options: argparse.Namespace) -> None:
     """Runs it on arrays from files; prints a summary of each output, or writes them."""
     import numpy as np
 
+    from einloom.encrypted import Encrypted
+
     positional: list[Any] = []
     named: dict[str, Any] = {}
     for given in options.arrays:
@@ -83,11 +92,15 @@ def run(options: argparse.Namespace) -> None:
         else:
             positional.append(_load(given))
     f = _executable(options, options.backend or "llvm")
+    if options.report and options.backend != "ckks":
+        raise ArgumentError("--report needs --backend ckks")
     result = f(*positional, **named)
     names = f.cascade.outputs
     outputs = dict(zip(names, result if len(names) > 1 else (result,), strict=True))
     for name, value in outputs.items():
         print(_summary(name, np.asarray(value)))
+    if isinstance(f, Encrypted):
+        print(f"\n{f.report}" if options.report else f)
     if options.output is not None:
         _save_arrays(Path(options.output), {k: np.asarray(v) for k, v in outputs.items()})
 
@@ -134,21 +147,25 @@ def rewrite(options: argparse.Namespace) -> None:
 
 def pack(options: argparse.Namespace) -> None:
     """Prints how a product is packed into encrypted slots: layouts, pictures, counts, plans."""
+    import json
+
     from einloom.reports import pack as packed
 
-    secret = options.secret
-    if secret is not None:
-        entries = [entry.strip() for entry in secret.split(",")]
-        secret = [int(entry) if entry.isdecimal() else entry for entry in entries]
     found = packed(
         _what(options.what),
         options.slots,
         shapes=_shapes(options.shapes),
-        secret=secret,
-        layout=options.layout,
-        **{k: v for k in ("semiring", "notation", "name") if (v := getattr(options, k))},
+        secret=_secret(options.secret),
+        **_given(
+            options, "semiring", "notation", "name", "layout", "plan", "approximate", "levels"
+        ),
     )
-    print(found.program if options.program else found)
+    if options.svg is not None:
+        _write(Path(options.svg), found.to_svg().encode())
+    if options.json:
+        print(json.dumps(found.as_dict(), indent=1))
+    else:
+        print(found.program if options.program else found)
 
 
 def cache(options: argparse.Namespace) -> None:
@@ -165,19 +182,35 @@ def cache(options: argparse.Namespace) -> None:
 # ---- what the user gives
 
 
-def _executable(options: argparse.Namespace, backend: str) -> Executable:
+def _executable(options: argparse.Namespace, backend: str) -> Executable | Encrypted:
     """The Executable that the arguments describe."""
-    from einloom.compiler import compile as compiled
+    from einloom import compiler
 
-    words = ("semiring", "notation", "optimize", "name")
+    encryption = _given(options, *_ENCRYPTION)
+    if options.secret is not None:
+        encryption["secret"] = _secret(options.secret)
+    compiled: Callable[..., Executable | Encrypted] = compiler.compile
     return compiled(
         _what(options.what),
         backend=backend,
         passes=options.passes,
         shapes=_shapes(options.shapes),
         dtypes=_listed(options.dtypes),
-        **{k: v for k in words if (v := getattr(options, k))},
+        **_given(options, "semiring", "notation", "optimize", "name"),
+        **encryption,
     )
+
+
+#: The options of encryption that are given as they are.
+_ENCRYPTION = (
+    *("slots", "layout", "plan", "approximate", "levels"),
+    *("engine", "precision", "magnitude", "bound", "seed", "insecure"),
+)
+
+
+def _given(options: argparse.Namespace, *names: str) -> dict[str, Any]:
+    """Those of the options that are given."""
+    return {name: value for name in names if (value := getattr(options, name)) is not None}
 
 
 def _cascade(options: argparse.Namespace) -> Cascade:
@@ -188,7 +221,7 @@ def _cascade(options: argparse.Namespace) -> Cascade:
         _what(options.what),
         shapes=_shapes(options.shapes),
         dtypes=_listed(options.dtypes),
-        **{k: v for k in ("semiring", "notation", "name") if (v := getattr(options, k))},
+        **_given(options, "semiring", "notation", "name"),
     )
 
 
@@ -223,6 +256,14 @@ def _listed(text: str | None) -> str | list[str] | dict[str, str] | None:
     if not all(equals for _, equals, _ in pairs):
         raise ArgumentError(f"{text!r} names some inputs and not others")
     return {name.strip(): value.strip() for name, _, value in pairs}
+
+
+def _secret(text: str | None) -> list[str | int] | None:
+    """`0,1` as positions, `A,B` as names."""
+    if text is None:
+        return None
+    entries = [entry.strip() for entry in text.split(",")]
+    return [int(entry) if entry.isdecimal() else entry for entry in entries]
 
 
 def _shapes(text: str | None) -> Any:

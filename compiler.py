@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, Unpack, overload
+from typing import Literal as OneOf
 
-from einloom.arguments import checked_shapes, dtypes_in_order, extents_of, in_order, sized
+from einloom.arguments import checked_shapes, declared, dtypes_in_order, extents_of, in_order, sized
 from einloom.executable import Executable, Template
 from einloom.frontend.subscripts import Subscripts, parse_subscripts, to_cascade
 from einloom.ir import interpreter
@@ -19,6 +20,7 @@ from einloom.passes.base import Pipeline
 from einloom.specialisation import Shape
 
 if TYPE_CHECKING:
+    from einloom.encrypted import Encrypted, EncryptionOptions
     from einloom.frontend.trace import Traced
 
 #: Anything that says how to contract: NumPy's and opt_einsum's `optimize=`.
@@ -45,6 +47,23 @@ def parse(text: str) -> Cascade:
     return subscripts_template(parse_subscripts(text), repeated_output=True)(None, None)
 
 
+@overload
+def compile(  # type: ignore[overload-overlap]  # a name that is not written out is no "ckks"
+    what: str | Cascade | Traced,
+    *,
+    backend: OneOf["ckks"],
+    passes: str | Pipeline | None = None,
+    shapes: Sequence[Shape] | Mapping[str, Shape] | None = None,
+    notation: str = "compact",
+    semiring: str = "sum_product",
+    broadcast: str = "numpy",
+    sizes: Mapping[Any, int] | None = None,
+    name: str | None = None,
+    **encryption: Unpack[EncryptionOptions],
+) -> Encrypted: ...
+
+
+@overload
 def compile(
     what: str | Cascade | Traced,
     *,
@@ -60,14 +79,34 @@ def compile(
     sizes: Mapping[Any, int] | None = None,
     acc: Any = None,
     name: str | None = None,
-) -> Executable:
+) -> Executable: ...
+
+
+def compile(
+    what: str | Cascade | Traced,
+    *,
+    backend: str = "llvm",
+    passes: str | Pipeline | None = None,
+    shapes: Sequence[Shape] | Mapping[str, Shape] | None = None,
+    dtypes: Any = None,
+    optimize: Optimize = "auto",
+    memory_limit: int | str | None = None,
+    notation: str = "compact",
+    semiring: str = "sum_product",
+    broadcast: str = "numpy",
+    sizes: Mapping[Any, int] | None = None,
+    acc: Any = None,
+    name: str | None = None,
+    **encryption: Unpack[EncryptionOptions],
+) -> Executable | Encrypted:
     """Compiles an einsum or a cascade into an Executable.
 
     Args:
         what: subscripts ("ij,jk->ik"), cascade text (contains `{`), a Cascade, or a traced
             function.
-        backend: "llvm" or "numpy".
-        passes: a pipeline or its text; None: canonical form and contraction order by `optimize`.
+        backend: "llvm", "numpy", or "ckks": on encrypted data.
+        passes: a pipeline or its text; None: canonical form and contraction order by `optimize`,
+            for "ckks" none.
         shapes: the operands' shapes, in order or by name; None: any, known at each call.
         dtypes: one dtype, or one for each operand, in order or by name; None: at each call.
         optimize, memory_limit: how to order a product of many, as `opt_einsum.contract` takes them.
@@ -76,10 +115,13 @@ def compile(
             as the parts of a partition, {"M0": 128}.
         name: what the Cascade, and so the function in saved code, is called; None: its own name,
             `einsum` for subscripts.
+        **encryption: for "ckks" alone: secret, slots, layout, plan, approximate, levels, engine,
+            precision, magnitude, bound, seed, insecure. `encrypted.Encryption` says what they mean.
 
     Returns:
         An Executable: call it with arrays; look at `.cascade`, `.steps`, `.source`, `.llvm_ir`,
-        `.asm`; write it with `.save(path)`.
+        `.asm`; write it with `.save(path)`. For "ckks" an Encrypted: with `.packed`, `.report`,
+        `.client()` and `.server(keys)`.
 
     Raises:
         EinloomError: the text, a pass's text, or what is asked for does not make sense.
@@ -93,6 +135,11 @@ def compile(
     template, count = _template(what, notation, sizes, name, **options)
     names = _input_names(template, shapes, dtypes)
     given_shapes = checked_shapes(in_order(shapes, names, "shapes"), count)
+    if backend == "ckks":
+        _without({"optimize": optimize}, backend, "auto")
+        _without({"memory_limit": memory_limit, "dtypes": dtypes, "acc": acc}, backend)
+        return encrypted(template, passes, encryption, given_shapes)
+    _without(encryption, backend)
     return Executable(
         template,
         as_pipeline(passes, optimize, memory_limit),
@@ -100,6 +147,29 @@ def compile(
         given_shapes,
         dtypes_in_order(dtypes, names, count),
     )
+
+
+def encrypted(
+    template: Template,
+    passes: str | Pipeline | None,
+    options: Mapping[str, Any],
+    shapes: Sequence[Shape] | None,
+) -> Encrypted:
+    """The Encrypted executable, with the options of `Encryption`."""
+    from einloom.encrypted import Encrypted, Encryption
+
+    _without({name: options[name] for name in options if not hasattr(Encryption, name)}, "ckks")
+    return Encrypted(template, as_pipeline(passes or Pipeline()), Encryption(**options), shapes)
+
+
+def _without(options: Mapping[str, Any], backend: str, default: Any = None) -> None:
+    """Refuses options of another backend, and those of none."""
+    given = [name for name, value in options.items() if value is not default]
+    if given:
+        raise ArgumentError(
+            f"the backend {backend!r} takes no {'=, '.join(given)}=",
+            hint=None if backend == "ckks" else 'encryption is compiled with backend="ckks"',
+        )
 
 
 def _template(
@@ -155,10 +225,7 @@ def cascade_of(
     else:
         cascade = template(None, given)
         sizes = extents_of(cascade, shapes or {})
-    # What is said of a rank in terms of another stands: an alias is no rank of its own.
-    known = {rank.name: rank.shape for rank in cascade.ranks}
-    open_ranks = {name: size for name, size in sizes.items() if known[name] is None}
-    return sized(cascade, open_ranks)
+    return declared(cascade, sizes)
 
 
 def evaluate(

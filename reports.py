@@ -3,25 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from einloom.arguments import extents_of
+from einloom.arguments import extents_of, names_of
 from einloom.compiler import as_cascade, cascade_of, parse
 from einloom.ir.cascade import Cascade
-from einloom.ir.errors import ArgumentError
-from einloom.ir.ranks import Quotient, RankExpr, solvable
 from einloom.specialisation import Shape
 
 if TYPE_CHECKING:
+    from einloom.encrypted import Approximations, Inputs
     from einloom.frontend.trace import Traced
     from einloom.passes.analysis.accelerator.report import SpaceReport
     from einloom.passes.analysis.cost import CostReport
     from einloom.passes.analysis.pass_report import PassReport
     from einloom.passes.analysis.traffic import Schedule
     from einloom.passes.analysis.traffic_report import TrafficReport
-    from einloom.passes.fhe.choice import Packed, Way
+    from einloom.passes.fhe.choice import LayoutName, Packed, PlanName
 
 
 def cost(cascade: str | Cascade, /, **shapes: Any) -> CostReport:
@@ -160,22 +158,28 @@ def accelerator(
 def pack(
     cascade: str | Cascade | Traced,
     /,
-    slots: int,
+    slots: int | None = None,
     *,
     shapes: Sequence[Shape] | Mapping[str, Shape] | None = None,
-    secret: str | Sequence[str | int] | None = None,
-    layout: Way = "row-major",
+    secret: Inputs | None = None,
+    layout: LayoutName = "row-major",
+    plan: PlanName = "best",
+    approximate: Approximations | None = None,
+    levels: int | None = None,
     **options: Any,
 ) -> Packed:
     """How an einsum is packed into the slots of encrypted vectors, and what that costs.
 
     Args:
         cascade: a Cascade of one product, its text, subscripts, or a traced function.
-        slots: the slots of a ciphertext, a power of two.
+        slots: the slots of a ciphertext, a power of two; None: as many as the points of the
+            largest product, 16384 at most.
         shapes: of the inputs, in order or by name; not needed for extents that are declared.
         secret: the inputs that are encrypted, by name or position; None: all of them.
         layout: "row-major": encrypted inputs and outputs are row-major and compact; "free": they
-            lie where they are needed; "einhops": everything as EinHops does it.
+            lie where they are needed.
+        plan: "best"; "einhops": everything as EinHops does it.
+        approximate, levels: as `compile` takes them.
         **options: notation, semiring and name, as `compile` takes them.
 
     Returns:
@@ -189,28 +193,11 @@ def pack(
     >>> pack("ij->ji", 64, shapes=[(8, 8)], layout="free").counts.rotations
     0
     """
-    from einloom.passes.fhe.choice import choose
-    from einloom.passes.fhe.problem import problem_of
+    from einloom.encrypted import Encryption, pack_cascade
 
     cascade = cascade_of(cascade, shapes=shapes, **options)
-    sizes = {rank.name: rank.shape for rank in cascade.ranks if isinstance(rank.shape, int)}
-    for rank in solvable(cascade.ranks, sizes)[0]:
-        if isinstance(rank.shape, RankExpr | Quotient):
-            with suppress(ZeroDivisionError):  # then the extent is not known
-                sizes.setdefault(rank.name, max(rank.shape.value(sizes), 0))
-    unknown = [rank.name for rank in cascade.ranks if rank.name not in sizes]
-    if unknown:
-        raise ArgumentError(
-            f"the extent of {', '.join(unknown)} is not known", hint="give the inputs' shapes"
-        )
-    known = {
-        decl.name: tuple(extent.value(sizes) for extent in decl.extents) for decl in cascade.inputs
-    }
-    secret = [secret] if isinstance(secret, str) else secret
-    names, wanted = list(known), None if secret is None else list[str]()
-    for each in secret or ():
-        if isinstance(each, int) and not 0 <= each < len(names):
-            raise ArgumentError(f"there is no input {each}", deduced=(f"inputs: {names}",))
-        if wanted is not None:
-            wanted.append(names[each] if isinstance(each, int) else each)
-    return choose(problem_of(cascade, known, wanted), slots, layout)
+    names = [decl.name for decl in cascade.inputs]
+    asked = Encryption(
+        slots=slots, layout=layout, plan=plan, approximate=approximate, levels=levels
+    )
+    return pack_cascade(cascade, names_of(secret, names, "secret"), asked)

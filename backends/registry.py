@@ -37,6 +37,11 @@ def kernel_class(name: str) -> type[Any]:
 
 
 def _row(name: str) -> tuple[str, str, str]:
+    if name == "ckks":  # no row: what it runs encrypts, and never falls back to NumPy
+        raise ArgumentError(
+            "the backend 'ckks' is compiled for shapes and secrets",
+            hint='el.compile(..., backend="ckks")',
+        )
     if str(name) not in _BACKENDS:  # whatever it is: a list cannot be looked up
         raise ArgumentError(f"there is no backend {name!r}", hint=f"one of {', '.join(_BACKENDS)}")
     return _BACKENDS[name]

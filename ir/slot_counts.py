@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import Any
 
 from .slot_verify import State, trace
 from .slots import SlotProgram
 
 #: Costs for one limb, a key switch being 1: from timings at N = 2^15 (OpenFHE, one thread).
-#: A rotation and a relinearisation are a key switch each; `encode` is for a whole vector.
+#: A rotation and a relinearisation are a key switch each; `encode` and `encrypt` are for a whole
+#: vector, `encrypt` with its encoding and for each limb.
 WEIGHTS: Mapping[str, float] = {
     "key_switch": 1.0,
     "mul": 0.15,
@@ -18,6 +20,7 @@ WEIGHTS: Mapping[str, float] = {
     "mul_plain": 0.006,
     "add": 0.002,
     "encode": 1.0,
+    "encrypt": 1.0,
 }
 
 
@@ -25,10 +28,11 @@ WEIGHTS: Mapping[str, float] = {
 class SlotCounts:
     """How many operations a SlotProgram has; `str` is a table of them.
 
-    `rotations` by step; `hoisted` of them share their decomposition with another; `encodes` counts
-    pairs of a plain vector and a level, `constant_encodes` those that are the same in every run;
-    `levels` is the depth, `ciphertexts` those of inputs and outputs, `cost` the total by WEIGHTS in
-    key switches of one limb, encodes that are the same in every run left out.
+    `rotations` by step; `hoisted` of them can share the decomposition that another rotation of the
+    same value pays for: all but one of each rotate. `encodes` counts pairs of a plain vector and a
+    level, `constant_encodes` those that are the same in every run; `levels` is the depth,
+    `ciphertexts` those of inputs and outputs, `cost` the total by WEIGHTS in key switches of one
+    limb, encodes that are the same in every run left out.
     """
 
     rotations_by_step: tuple[tuple[int, int], ...]
@@ -77,6 +81,13 @@ class SlotCounts:
         keys = len(self.rotation_keys) + (self.relinearizations > 0)
         return keys * 2 * limbs * (limbs + special) * degree * 8
 
+    def as_dict(self) -> dict[str, Any]:
+        """The numbers by name, rotations by step: what JSON takes."""
+        found = {each.name: getattr(self, each.name) for each in fields(self)}
+        steps = {str(step): count for step, count in found.pop("rotations_by_step")}
+        totals = {"rotations": self.rotations, "key_switches": self.key_switches}
+        return {**totals, "rotations_by_step": steps, **found}
+
     def __str__(self) -> str:
         rows = [
             ("rotations", f"{self.rotations} ({self.hoisted} hoisted)"),
@@ -112,7 +123,7 @@ def count(program: SlotProgram) -> SlotCounts:
         ops[op.op] += 1
         if op.op == "rotate":
             steps.update(op.steps)
-            hoisted += len(op.steps) if len(op.steps) > 1 else 0
+            hoisted += len(op.steps) - 1
             cost += WEIGHTS["key_switch"] * limbs * len(op.steps)
         elif op.op == "relinearize":
             cost += WEIGHTS["key_switch"] * limbs

@@ -333,14 +333,14 @@ def test_pack_prints_layouts_counts_and_plans(capsys: pytest.CaptureFixture[str]
     assert "output Y: [128,128] in 16384: d0 128:128, d1 128:1" in said
     assert "rotations         16 " in said
     chosen, rejected = said.split("not chosen:\n")
-    assert "i,j exact: 16 key switches, 46 pt, 0 ct, 2 levels" in chosen
+    assert "j,i exact: 16 key switches, 46 pt, 0 ct, 2 levels" in chosen
     assert "  EinHops: 254 key switches, 256 pt, 0 ct, 2 levels" in rejected
-    assert "i,j exact" not in rejected
+    assert "  i,j exact: 30 key switches, 255 pt, 0 ct, 1 levels" in rejected
 
 
-def test_pack_goes_by_the_layout(capsys: pytest.CaptureFixture[str]) -> None:
-    for layout, rotations in (("free", 0), ("einhops", 254)):
-        assert main([*TRANSPOSE, "--layout", layout]) == 0
+def test_pack_goes_by_layout_and_plan(capsys: pytest.CaptureFixture[str]) -> None:
+    for option, name, rotations in (("--layout", "free", 0), ("--plan", "einhops", 254)):
+        assert main([*TRANSPOSE, option, name]) == 0
         assert f"rotations         {rotations} " in capsys.readouterr().out
 
 
@@ -357,6 +357,24 @@ def test_pack_leaves_some_inputs_plain(secret: str, capsys: pytest.CaptureFixtur
     assert packed.counts == count(program)
 
 
+def test_pack_draws_the_slots(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    target = tmp_path / "slots.svg"
+    assert main(["pack", "ij->ji", "--shapes", "2x3", "--slots", "8", "--svg", str(target)]) == 0
+    assert "not chosen:" in capsys.readouterr().out
+    assert target.read_text() == el.pack("ij->ji", 8, shapes=[(2, 3)]).to_svg()
+    assert [path.name for path in tmp_path.iterdir()] == ["slots.svg"]
+
+
+def test_pack_as_json(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["pack", MATMUL, "--shapes", "2x3,3x4", "--secret", "0", "--json"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    packed = el.pack(MATMUL, shapes=[(2, 3), (3, 4)], secret=[0])
+    assert parse_slots(said["program"]) == packed.program
+    assert said["counts"]["key_switches"] == packed.counts.key_switches
+    assert said["inputs"] == {"A": str(packed.program.inputs[0].layout), "B": None}
+    assert said["slots"] == 32  # for 2 x 4 x 4 points, axes padded
+
+
 def test_pack_reads_declared_extents() -> None:
     """Those that follow from others, too: then no shape of that input need be given."""
     text = "cascade f(A[I,J], B[K]) -> Y {\n ranks K = J\n Y[i] = A[i,j] * B[j]\n}"
@@ -364,6 +382,39 @@ def test_pack_reads_declared_extents() -> None:
     assert [each.layout is None for each in packed.program.inputs] == [False, True]
     a, b = np.arange(6.0).reshape(2, 3), np.arange(3.0)
     np.testing.assert_allclose(execute(packed.program, {"A": a, "B": b})["Y"], a @ b)
+
+
+# ---- encrypted
+
+
+def test_run_encrypted(
+    tmp_path: Path, arrays: tuple[Any, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    a, b = arrays
+    files = [str(tmp_path / "a.npy"), str(tmp_path / "b.npy")]
+    target = tmp_path / "c.npy"
+    command = ["run", MATMUL, *files, "--backend", "ckks", "--secret", "B", "--seed", "3"]
+    assert main([*command, "--report", "-o", str(target)]) == 0
+    said = capsys.readouterr().out
+    assert "simulated, not secure" in said
+    assert "estimated time" in said
+    assert "error of Y" in said
+    np.testing.assert_allclose(np.load(target), a @ b, atol=1e-3)
+    assert main(command) == 0
+    said = capsys.readouterr().out
+    assert said.startswith("Y[2, 4]: f64")
+    assert said.endswith("<einloom.Encrypted einsum on ckks: simulated, not secure>\n")
+
+
+def test_compile_encrypted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    target, shapes = tmp_path / "f.slots", ["--shapes", "2x3,3x4"]
+    for options in (["--emit", "slots"], ["--backend", "ckks", "-o", str(target)]):
+        assert main(["compile", MATMUL, *shapes, "--secret", "0", *options]) == 0
+    program = parse_slots(target.read_text())
+    assert parse_slots(capsys.readouterr().out) == program
+    assert program == el.pack(MATMUL, shapes=[(2, 3), (3, 4)], secret=[0]).program
+    assert main(["show", MATMUL, *shapes, "--backend", "ckks", "--plan", "einhops"]) == 0
+    assert "# pack: by EinHops: " in capsys.readouterr().out
 
 
 # ---- run
@@ -487,12 +538,18 @@ def test_a_failed_run_leaves_the_old_output(
         (["pack", MATMUL, "--slots", "64"], "I, J, K"),
         (["pack", MATMUL, "--slots", "63", "--shapes", "2x3,3x4"], "63"),
         (["pack", MATMUL, "--slots", "0", "--shapes", "2x3,3x4"], "power of two"),
-        (["pack", MATMUL, "--slots", "16", "--shapes", "2x3,3x4"], "24 points"),
         (["pack", MATMUL, "--slots", "64", "--shapes", "2x3"], "2 inputs"),
         (["pack", MATMUL, "--slots", "64", "--shapes", "2x3,3x4", "--secret", "2"], "no input 2"),
         (["pack", MATMUL, "--slots", "64", "--shapes", "2x3,3x4", "--secret", "Q"], "Q"),
-        (["pack", MATMUL, "--slots", "64", "--shapes", "2x3,3x4", "--layout", "x"], "einhops"),
-        (["pack", SOFTMAX, "--slots", "64", "--shapes", "2x3"], "Einsums"),
+        (["pack", MATMUL, "--slots", "64", "--shapes", "2x3,3x4", "--layout", "x"], "row-major"),
+        (["pack", MATMUL, "--slots", "64", "--shapes", "2x3,3x4", "--plan", "x"], "einhops"),
+        (["pack", SOFTMAX, "--slots", "64", "--shapes", "2x3"], "no reduction by max"),
+        (["compile", MATMUL, "--emit", "slots", "--shapes", "2x3,3x4", "--engine", "x"], "x"),
+        (["compile", MATMUL, "--emit", "slots"], "shapes"),
+        (["compile", MATMUL, "--emit", "slots", "--backend", "llvm"], "--backend ckks"),
+        (["compile", MATMUL, "--emit", "llvm", "--secret", "0"], "takes no secret="),
+        (["compile", MATMUL, "--emit", "llvm", "--insecure"], "takes no insecure="),
+        (["run", "i->", "missing.npy", "--backend", "ckks"], "missing.npy"),
         (["rewrite", MATMUL, "-p", "sort"], "sort"),
         (["rewrite", "missing.ein", "-p", "order"], "missing.ein"),
         (["rewrite", "ij,jk,kl->il", "-p", "order"], "dtypes"),

@@ -209,6 +209,18 @@ class Engine(Protocol):
         """An evaluator that holds these keys and nothing secret."""
         ...
 
+    def to_bytes(self, item: Ciphertext | EvaluationKeys) -> bytes:
+        """A ciphertext or evaluation keys as bytes, with a header and a digest."""
+        ...
+
+    def ciphertext_of(self, data: bytes, source: str = "this") -> Ciphertext:
+        """The ciphertext in these bytes, checked; `source` names them in what is refused."""
+        ...
+
+    def keys_of(self, data: bytes, source: str = "this") -> EvaluationKeys:
+        """The evaluation keys in these bytes, checked."""
+        ...
+
     def save(self, item: Ciphertext | EvaluationKeys, path: str | Path) -> None:
         """Write a ciphertext or evaluation keys to a file, whole or not at all."""
         ...

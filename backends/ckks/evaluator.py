@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
+from typing import NoReturn
 
 from numpy.typing import ArrayLike
 
@@ -65,6 +66,9 @@ class BaseClient(Encoder):
 
     def __repr__(self) -> str:
         return f"<client {self._owner}: {self.label}>"
+
+    def __reduce__(self) -> NoReturn:
+        raise rules.no_copy()
 
     @property
     def owner(self) -> str:
@@ -241,7 +245,7 @@ class BaseEvaluator(Encoder):
             self.counts.key_switches += len(parts)
         direct = sum(len(parts) == 1 for parts in routes.values())
         if self.hoists and direct > 1:
-            self.counts.hoisted += direct
+            self.counts.hoisted += direct - 1
         return tuple(done[k] for k in wanted)
 
     def _owned(self, *operands: Ciphertext) -> None:

@@ -110,12 +110,19 @@ class Parameters:
 
     @classmethod
     def choose(
-        cls, *, slots: int, depth: int, precision: int = 20, magnitude: float = 1.0
+        cls,
+        *,
+        slots: int,
+        depth: int,
+        precision: int = 20,
+        magnitude: float = 1.0,
+        insecure: bool = False,
     ) -> Parameters:
         """The smallest secure ring for `depth` rescales on at least `slots` slots.
 
         `precision` is the number of bits after the binary point that an operation's noise leaves
-        right, for all slots; every value, on the way too, is at most `magnitude`.
+        right, for all slots; every value, on the way too, is at most `magnitude`. `insecure` takes
+        the smallest ring with so many slots, whatever its security.
 
         >>> parameters = Parameters.choose(slots=4096, depth=2, precision=20)
         >>> parameters.slots, parameters.top_level
@@ -131,7 +138,7 @@ class Parameters:
             )
         tried: list[str] = []
         for degree in _DEGREES:
-            if degree < 2 * slots or not budget(degree):
+            if degree < 2 * slots or not (insecure or budget(degree)):
                 continue
             # A rounding's error on a slot has the standard deviation N/(6 Δ): noise.py.
             noise = math.ceil(math.log2(degree / 6)) + _TAIL_BITS
@@ -144,11 +151,11 @@ class Parameters:
                 tried.append(f"N = {degree}: a prime of {needed} bits, {MOST_BITS} are allowed")
                 continue
             total = first + depth * middle + special
-            if total > budget(degree):
+            if total > budget(degree) and not insecure:
                 tried.append(f"N = {degree}: {total} bits, {budget(degree)} are allowed")
                 continue
             bits = [first, *[middle] * depth, special]
-            return cls.create(degree, bits, scale=2.0**middle)
+            return cls.create(degree, bits, scale=2.0**middle, insecure=insecure)
         raise ArgumentError(
             "no ring is large enough for such a depth and precision",
             deduced=tried,

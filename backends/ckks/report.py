@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any, TypeAlias
 from typing import Literal as OneOf
 
@@ -20,6 +20,7 @@ from .params import Parameters
 from .run import Evaluated, Made, ProgramClient, ProgramServer, parameters_for
 from .seal import Seal
 from .simulator import Simulator
+from .timing import estimate
 
 EngineName: TypeAlias = OneOf["simulated", "seal"]
 #: Simulated runs that the expected error is taken over, and what their seeds begin at.
@@ -53,23 +54,104 @@ class Error:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What a run did. `levels` are those used; `made` is the trace of levels, scales and sizes."""
+    """What a run did; `print` it, or take its `as_dict()`.
+
+    `levels` are those used, `ciphertexts` those of encrypted inputs and outputs; `made` is the
+    trace of levels, scales and sizes; `errors` by output; `seconds` an estimate of the server's
+    part by engine (timing.py), not a measurement. `approximated` are functions that polynomials
+    stand for, with the largest error on their intervals: `errors` are those of encryption alone.
+    """
 
     program: str
     parameters: Parameters
     counts: Counts
     levels: int
+    ciphertexts: int
     made: tuple[Made, ...]
     errors: Mapping[str, Error]
+    seconds: Mapping[str, float]
+    approximated: Mapping[str, float] = field(default_factory=dict[str, float])
+
+    @property
+    def rotations(self) -> int:
+        """Rotations, whatever number of key switches each took."""
+        return self.counts.rotations.total()
+
+    @property
+    def key_switches(self) -> int:
+        """Rotations and relinearisations, in keys applied."""
+        return self.counts.key_switches
+
+    @property
+    def ct_mults(self) -> int:
+        """Products of two ciphertexts, squares among them."""
+        return self.counts.multiplies
+
+    @property
+    def pt_mults(self) -> int:
+        """Products of a ciphertext and a plaintext."""
+        return self.counts.pt_mults
+
+    @property
+    def encodes(self) -> int:
+        """Plaintexts that the server encoded in this run; what it kept it does not encode again."""
+        return self.counts.encodes
+
+    @property
+    def key_bytes(self) -> int:
+        """The size in memory of the relinearisation and rotation keys."""
+        return self.counts.key_bytes
+
+    @property
+    def error(self) -> float:
+        """The largest error of any element of any output, approximations left out."""
+        return max((each.largest for each in self.errors.values()), default=0.0)
+
+    @property
+    def scales(self) -> dict[int, tuple[float, ...]]:
+        """The scales of the values at each level, from the top, in the order in which they came."""
+        levels = sorted({each.level for each in self.made}, reverse=True)
+        return {
+            level: tuple(dict.fromkeys(each.scale for each in self.made if each.level == level))
+            for level in levels
+        }
+
+    def as_dict(self) -> dict[str, Any]:
+        """All of it by name: what JSON takes."""
+        return {
+            "program": self.program,
+            "simulated": "simulated" in self.counts.engine,
+            "degree": self.parameters.degree,
+            "prime_bits": [q.bit_length() for q in self.parameters.primes],
+            "special_bits": self.parameters.special.bit_length(),
+            "secure": self.parameters.secure,
+            "levels": self.levels,
+            "ciphertexts": self.ciphertexts,
+            **self.counts.as_dict(),
+            "scales": {str(level): list(scales) for level, scales in self.scales.items()},
+            "errors": {
+                name: {**asdict(error), "bound": error.bound} for name, error in self.errors.items()
+            },
+            "approximated": dict(self.approximated),
+            "estimated_seconds": dict(self.seconds),
+        }
 
     def __str__(self) -> str:
-        rows = [f"{'levels':<17}{self.levels} used"]
-        for level in sorted({each.level for each in self.made}, reverse=True):
-            scales = dict.fromkeys(each.scale for each in self.made if each.level == level)
+        steps = ", ".join(
+            f"{step} x{count}" if count > 1 else str(step)
+            for step, count in sorted(self.counts.rotations.items())
+        )
+        rows = [("by step", steps)] if steps else []
+        rows += [("levels", f"{self.levels} used"), ("ciphertexts", str(self.ciphertexts))]
+        for level, scales in self.scales.items():
             text = ", ".join(f"2^{math.log2(scale):.6f}" for scale in scales)
-            rows.append(f"{f'scales, level {level}':<17}{text}")
-        rows += [f"{f'error of {name}':<17}{error}" for name, error in self.errors.items()]
-        return "\n".join([f"{self.program} on {self.parameters}", str(self.counts), *rows])
+            rows.append((f"scales, level {level}", text))
+        rows += [(f"error of {name}", str(error)) for name, error in self.errors.items()]
+        rows += [("approximated", text) for text in self.approximated]
+        times = ", ".join(f"{engine} {value:.3g} s" for engine, value in self.seconds.items())
+        rows += [("estimated time", times)]
+        table = [f"{name:<17}{text}" for name, text in rows]
+        return "\n".join([f"{self.program} on {self.parameters}", str(self.counts), *table])
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +160,58 @@ class Run:
 
     outputs: Mapping[str, Array] = field(repr=False)
     report: Report
+
+
+@dataclass(frozen=True, slots=True)
+class Exact:
+    """Every value of a program without encryption, to choose parameters by and to compare with."""
+
+    program: SlotProgram
+    inputs: Mapping[str, Any] = field(repr=False)
+    values: tuple[Array, ...] = field(repr=False)
+
+    @classmethod
+    def of(cls, program: SlotProgram, inputs: Mapping[str, Any]) -> Exact:
+        """The values for these inputs.
+
+        Raises:
+            ArgumentError, SlotError: an input is missing, or has another shape.
+        """
+        vectors = packed_inputs(program, inputs)
+        values = run_vectors(program, vectors, plain_inputs(program, inputs))
+        return cls(program, inputs, tuple(values))
+
+    @property
+    def magnitude(self) -> float:
+        """The power of two that no slot exceeds, 1 at least: it tells little of the values."""
+        largest = max((float(np.abs(each).max(initial=1.0)) for each in self.values), default=1.0)
+        return 2.0 ** math.ceil(math.log2(largest))
+
+    def outputs(self) -> dict[str, Array]:
+        """Each output, of its shape."""
+        return {
+            output.name: output.layout.unpack([self.values[value] for value in output.values])
+            for output in self.program.outputs
+        }
+
+    def compared(
+        self, decrypted: Mapping[str, Array], parameters: Parameters, done: Evaluated, did: Counts
+    ) -> Run:
+        """The outputs, real where the exact ones are, and what is to be said of a run."""
+        expected = _expected(self, parameters)
+        outputs, errors = dict[str, Array](), dict[str, Error]()
+        for name, wanted in self.outputs().items():
+            found = decrypted[name]
+            found = outputs[name] = found if np.iscomplexobj(wanted) else np.real(found)
+            error = np.abs(found - wanted)
+            measured = math.sqrt(float(np.mean(error**2))) if error.size else 0.0
+            errors[name] = Error(expected[name], measured, float(error.max(initial=0.0)))
+        program = self.program
+        levels = program.levels - min((each.level for each in done.made), default=program.levels)
+        held = program.encrypted + sum(len(output.values) for output in program.outputs)
+        seconds = estimate(program, parameters)
+        name = program.name
+        return Run(outputs, Report(name, parameters, did, levels, held, done.made, errors, seconds))
 
 
 def run(
@@ -100,31 +234,24 @@ def run(
         SlotError, LevelError: the program breaks a rule, or the engine refuses it.
         UnsupportedError: SEAL is not installed.
     """
-    vectors, plain = packed_inputs(program, inputs), plain_inputs(program, inputs)
-    exact = run_vectors(program, vectors, plain)
+    exact = Exact.of(program, inputs)
     if isinstance(engine, str):
-        magnitude = max((float(np.abs(each).max(initial=1.0)) for each in exact), default=1.0)
-        engine = _named(engine, parameters_for(program, precision=precision, magnitude=magnitude))
+        chosen = parameters_for(program, precision=precision, magnitude=exact.magnitude)
+        engine = engine_of(engine, chosen)
     client, server, done = _on(engine, program, inputs)
-    decrypted = client.decrypt(done.outputs)
-    expected = _expected(program, inputs, engine.parameters, exact)
-    outputs, errors = dict[str, Array](), dict[str, Error]()
-    for output in program.outputs:
-        wanted = output.layout.unpack([exact[value] for value in output.values])
-        found = decrypted[output.name]
-        found = outputs[output.name] = found if np.iscomplexobj(wanted) else np.real(found)
-        error = np.abs(found - wanted)
-        measured = math.sqrt(float(np.mean(error**2))) if error.size else 0.0
-        errors[output.name] = Error(expected[output.name], measured, float(error.max(initial=0.0)))
-    levels = program.levels - min((each.level for each in done.made), default=program.levels)
-    report = Report(program.name, engine.parameters, server.counts, levels, done.made, errors)
-    return Run(outputs, report)
+    return exact.compared(client.decrypt(done.outputs), engine.parameters, done, server.counts)
 
 
-def _named(name: str, parameters: Parameters) -> Engine:
+def engine_of(name: str, parameters: Parameters, seed: int = 0) -> Engine:
+    """The engine of that name; the seed is the simulator's.
+
+    Raises:
+        ArgumentError: there is no such engine.
+        UnsupportedError: SEAL is not installed.
+    """
     if name not in ("simulated", "seal"):
         raise ArgumentError(f"there is no engine {name!r}", hint="'simulated' or 'seal'")
-    return Simulator(parameters) if name == "simulated" else Seal(parameters)
+    return Simulator(parameters, seed=seed) if name == "simulated" else Seal(parameters)
 
 
 def _on(
@@ -135,19 +262,18 @@ def _on(
     return client, evaluator, ProgramServer(program, evaluator).run(client.encrypt(inputs), inputs)
 
 
-def _expected(
-    program: SlotProgram, inputs: Mapping[str, Any], parameters: Parameters, exact: list[Array]
-) -> dict[str, float]:
+def _expected(exact: Exact, parameters: Parameters) -> dict[str, float]:
     """The standard deviation of each output's elements, over simulated runs and all copies."""
+    program = exact.program
     squares: dict[str, list[float]] = {output.name: [] for output in program.outputs}
     for sample in range(SAMPLES):
-        client, _, done = _on(Simulator(parameters, seed=_SEED + sample), program, inputs)
+        client, _, done = _on(Simulator(parameters, seed=_SEED + sample), program, exact.inputs)
         for output in program.outputs:
             vector, slot = np.divmod(output.layout.addresses(), program.slots)
             for number, value in enumerate(output.values):
-                at = slot[vector == number]
+                at, wanted = slot[vector == number], exact.values[value]
                 held = client.slots(done.outputs[output.name][number])
-                error = held.reshape(-1, program.slots)[:, at] - exact[value][at]
-                error = error if np.iscomplexobj(exact[value]) else np.real(error)
+                error = held.reshape(-1, program.slots)[:, at] - wanted[at]
+                error = error if np.iscomplexobj(wanted) else np.real(error)
                 squares[output.name] += np.mean(np.abs(error) ** 2, axis=0).tolist()
     return {name: math.sqrt(np.mean(all_)) if all_ else 0.0 for name, all_ in squares.items()}

@@ -8,7 +8,7 @@ import sys
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ...ir.errors import ArgumentError, LevelError, SlotError
+from ...ir.errors import ArgumentError, LevelError, SlotError, UnsupportedError
 from .engine import Ciphertext, EvaluationKeys, Plaintext, Slots
 from .params import Parameters
 
@@ -178,6 +178,14 @@ def encoded_for(parameters: Parameters, plaintext: Plaintext, known: bool) -> No
     """A plaintext is of this engine and these parameters."""
     if not known or (plaintext.parameters is not parameters and plaintext.parameters != parameters):
         raise SlotError("this plaintext was encoded by another engine or for other parameters")
+
+
+def no_copy() -> UnsupportedError:
+    """The refusal to copy or pickle a client."""
+    return UnsupportedError(
+        "a client holds a secret key, which no copy and no pickle may take along",
+        hint="save_secret_key(path) writes it to a file that only its owner may read",
+    )
 
 
 def transparent() -> SlotError:

@@ -13,17 +13,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ...ir.errors import ArgumentError, LevelError, SlotError
 from ...ir.layouts import Array
-from ...ir.slot_executor import packed_inputs, plain_inputs, plain_vector
+from ...ir.slot_executor import packed_inputs, plain_inputs, plain_vector, run_vectors
 from ...ir.slot_verify import trace
-from ...ir.slots import SlotOp, SlotProgram
+from ...ir.slots import OpName, SlotOp, SlotProgram
+from .counts import Counts
 from .engine import Ciphertext, Client, Engine, EvaluationKeys, Evaluator, Plaintext
 from .params import Parameters
 
@@ -46,20 +48,50 @@ class Evaluated:
 
 
 def parameters_for(
-    program: SlotProgram, *, precision: int = 20, magnitude: float = 1.0
+    program: SlotProgram,
+    *,
+    precision: int = 20,
+    magnitude: float = 1.0,
+    insecure: bool = False,
 ) -> Parameters:
     """The smallest secure parameters with the slots and levels of a program.
 
     Args:
         precision: bits after the binary point that an operation's noise leaves right.
         magnitude: the largest absolute value of any slot, on the way too.
+        insecure: takes the smallest ring, whatever its security.
 
     Raises:
         ArgumentError: no ring is large enough.
     """
     return Parameters.choose(
-        slots=program.slots, depth=program.levels, precision=precision, magnitude=magnitude
+        slots=program.slots,
+        depth=program.levels,
+        precision=precision,
+        magnitude=magnitude,
+        insecure=insecure,
     )
+
+
+def largest(program: SlotProgram, given: float = 1.0) -> float:
+    """What no slot exceeds on the way, whatever inputs of at most `given` in absolute value."""
+    inputs = {each.name: np.full(each.shape, given) for each in program.inputs}
+    vectors = [
+        np.where((vector >= 0) | (not each.layout.zero), given, 0.0)
+        for each in program.inputs
+        if each.layout is not None
+        for vector in each.layout.table()
+    ]
+    values = run_vectors(_unsigned(program), vectors, plain_inputs(program, inputs))
+    return max((float(np.abs(each).max(initial=1.0)) for each in values), default=1.0)
+
+
+def _unsigned(program: SlotProgram) -> SlotProgram:
+    """The program with nothing that takes away: what it gives for absolute values is a bound."""
+    names: dict[OpName, OpName] = {"sub": "add", "neg": "mod_switch"}  # that changes no value
+    ops = tuple(replace(op, op=names.get(op.op, op.op)) for op in program.ops)
+    plains = tuple(replace(plain, value=abs(plain.value)) for plain in program.plains)
+    return replace(program, ops=ops, plains=plains)
 
 
 def predicted(program: SlotProgram, parameters: Parameters) -> tuple[Made, ...]:
@@ -118,6 +150,10 @@ class ProgramClient:
             for output in self._program.outputs
         }
 
+    def save_secret_key(self, path: str | Path) -> None:
+        """Write the secret key to a file that only its owner may read."""
+        self._client.save_secret_key(path)
+
     def slots(self, ciphertext: Ciphertext) -> Array:
         """All slots of the engine: copies of the program's, each with its own noise."""
         return self._client.decrypt(ciphertext)
@@ -136,6 +172,11 @@ class ProgramServer:
         self._program, self.evaluator = program, evaluator
         self._kept: dict[tuple[int, int, float], Plaintext] = {}
         self._last = _last_uses(program)
+
+    @property
+    def counts(self) -> Counts:
+        """The operations so far."""
+        return self.evaluator.counts
 
     def run(
         self, ciphertexts: Sequence[Ciphertext], inputs: Mapping[str, Any] | None = None

@@ -15,6 +15,7 @@ from ...ir.errors import ArgumentError, EinloomError, SlotError, UnsupportedErro
 from . import rules, store
 from .engine import Ciphertext, EvaluationKeys, Plaintext, Slots
 from .evaluator import BaseClient, BaseEvaluator, Encoder
+from .files import Files
 from .params import Parameters
 
 NAME = "seal"
@@ -37,7 +38,7 @@ def sealapi() -> Any:
         ) from error
 
 
-class Seal:
+class Seal(Files):
     """The engine that encrypts in earnest.
 
     Args:
@@ -63,7 +64,7 @@ class Seal:
 
     def load_client(self, path: str | Path) -> SealClient:
         """The client whose secret key is in a file."""
-        meta, payload = store.read(path, "secret key", NAME, self.parameters)
+        meta, payload = self._read(Path(path).read_bytes(), "secret key", str(path))
         api, context = self._context.api, self._context.seal
         secret = self._context.loaded(api.SecretKey(), payload)
         return SealClient(self._context, store.owner_of(meta), api.KeyGenerator(context, secret))
@@ -72,29 +73,29 @@ class Seal:
         """An evaluator with these keys."""
         return SealEvaluator(self._context, keys)
 
-    def save(self, item: Ciphertext | EvaluationKeys, path: str | Path) -> None:
-        """Write a ciphertext or evaluation keys to a file."""
+    def to_bytes(self, item: Ciphertext | EvaluationKeys) -> bytes:
+        """A ciphertext or evaluation keys as bytes."""
         if isinstance(item, Ciphertext):
             body = _dumped(item.payload)
         else:
             keys: _Keys = item.payload
             parts = [_dumped(part) for part in keys if part is not None]
             body = b"".join(len(part).to_bytes(8, "little") + part for part in parts)
-        store.save(path, NAME, self.parameters, item, body)
+        return store.dump(NAME, self.parameters, item, body)
 
-    def load_ciphertext(self, path: str | Path) -> Ciphertext:
-        """The ciphertext in a file."""
-        meta, payload = store.read(path, "ciphertext", NAME, self.parameters)
+    def ciphertext_of(self, data: bytes, source: str = "this") -> Ciphertext:
+        """The ciphertext in these bytes."""
+        meta, payload = self._read(data, "ciphertext", source)
         held = self._context.loaded(self._context.api.Ciphertext(), payload)
         said = store.ciphertext(meta, self.parameters, held)
         found = self._context.ciphertext(said.owner, held)
         if (said.level, said.scale, said.size) != (found.level, found.scale, found.size):
-            raise ArgumentError(f"{path} holds another ciphertext than its header says")
+            raise ArgumentError(f"{source} holds another ciphertext than its header says")
         return found
 
-    def load_keys(self, path: str | Path) -> EvaluationKeys:
-        """The evaluation keys in a file."""
-        meta, payload = store.read(path, "evaluation keys", NAME, self.parameters)
+    def keys_of(self, data: bytes, source: str = "this") -> EvaluationKeys:
+        """The evaluation keys in these bytes."""
+        meta, payload = self._read(data, "evaluation keys", source)
         said = store.keys(meta, self.parameters, None)
         api, parts = self._context.api, list[bytes]()
         while payload:
@@ -103,14 +104,14 @@ class Seal:
             payload = payload[8 + length :]
         wanted = [said.relinearization, bool(said.steps)]
         if len(parts) != sum(wanted):
-            raise ArgumentError(f"{path} holds other keys than its header says")
+            raise ArgumentError(f"{source} holds other keys than its header says")
         relin = galois = None
         if said.relinearization:
             relin = self._context.loaded(api.RelinKeys(), parts.pop(0))
         if said.steps:
             galois = self._context.loaded(api.GaloisKeys(), parts.pop(0))
             if not all(galois.has_key(self._context.element(step)) for step in said.steps):
-                raise ArgumentError(f"{path} lacks keys that its header names")
+                raise ArgumentError(f"{source} lacks keys that its header names")
         payload_of = _Keys(relin, galois)
         return EvaluationKeys(
             said.owner, self.parameters, said.relinearization, said.steps, payload_of

@@ -22,6 +22,7 @@ from . import noise, rules, store, tags
 from .embedding import Reals, to_coefficients, to_slots
 from .engine import Ciphertext, EvaluationKeys, Plaintext, Slots
 from .evaluator import BaseClient, BaseEvaluator, Encoder
+from .files import Files
 from .overflow import power, wrapped
 from .params import Parameters
 
@@ -59,7 +60,7 @@ class _Keys:
     spread: Reals
 
 
-class Simulator:
+class Simulator(Files):
     """The simulated engine.
 
     Args:
@@ -92,10 +93,10 @@ class Simulator:
 
     def load_client(self, path: str | Path) -> SimulatedClient:
         """The client whose secret key is in a file."""
-        meta, payload = store.read(path, "secret key", NAME, self.parameters)
+        meta, payload = self._read(Path(path).read_bytes(), "secret key", str(path))
         secret = np.frombuffer(payload, np.int8)
         if len(secret) != self.parameters.degree or not ((secret >= -1) & (secret <= 1)).all():
-            raise ArgumentError("this file holds no secret key of these parameters")
+            raise ArgumentError(f"{path} holds no secret key of these parameters")
         # Not the seed's: two runs of a stored client must not encrypt with the same noise.
         generator = np.random.Generator(np.random.SFC64(secrets.randbits(128)))
         owner = store.owner_of(meta)
@@ -113,35 +114,35 @@ class Simulator:
         payload: _Encrypted = ciphertext.payload
         return math.sqrt(payload.variance)
 
-    def save(self, item: Ciphertext | EvaluationKeys, path: str | Path) -> None:
-        """Write a ciphertext or evaluation keys to a file."""
+    def to_bytes(self, item: Ciphertext | EvaluationKeys) -> bytes:
+        """A ciphertext or evaluation keys as bytes."""
         if isinstance(item, Ciphertext):
             held: _Encrypted = item.payload
             body = struct.pack("<dQ", held.variance, held.tag) + held.slots.astype("<c16").tobytes()
         else:
             keys: _Keys = item.payload
             body = keys.spread.astype("<f8").tobytes()
-        store.save(path, NAME, self.parameters, item, body)
+        return store.dump(NAME, self.parameters, item, body)
 
-    def load_ciphertext(self, path: str | Path) -> Ciphertext:
-        """The ciphertext in a file."""
-        meta, payload = store.read(path, "ciphertext", NAME, self.parameters)
+    def ciphertext_of(self, data: bytes, source: str = "this") -> Ciphertext:
+        """The ciphertext in these bytes."""
+        meta, payload = self._read(data, "ciphertext", source)
         if len(payload) != 16 + 16 * self.parameters.slots:
-            raise ArgumentError("this file holds no ciphertext of these parameters")
+            raise ArgumentError(f"{source} holds no ciphertext of these parameters")
         variance, tag = struct.unpack_from("<dQ", payload)
         slots = np.frombuffer(payload, "<c16", offset=16).astype(np.complex128)
         if not (variance >= 0 and tag and np.isfinite(slots).all()):
-            raise ArgumentError("this file holds no ciphertext that a simulator wrote")
+            raise ArgumentError(f"{source} holds no ciphertext that a simulator wrote")
         return store.ciphertext(meta, self.parameters, _Encrypted(slots, variance, tag))
 
-    def load_keys(self, path: str | Path) -> EvaluationKeys:
-        """The evaluation keys in a file."""
-        meta, payload = store.read(path, "evaluation keys", NAME, self.parameters)
+    def keys_of(self, data: bytes, source: str = "this") -> EvaluationKeys:
+        """The evaluation keys in these bytes."""
+        meta, payload = self._read(data, "evaluation keys", source)
         if len(payload) != 8 * self.parameters.slots:
-            raise ArgumentError("this file holds no evaluation keys of these parameters")
+            raise ArgumentError(f"{source} holds no evaluation keys of these parameters")
         spread = np.frombuffer(payload, "<f8").astype(np.float64)
         if not (np.isfinite(spread) & (spread >= 0)).all():
-            raise ArgumentError("this file holds no evaluation keys that a simulator wrote")
+            raise ArgumentError(f"{source} holds no evaluation keys that a simulator wrote")
         return store.keys(meta, self.parameters, _Keys(spread))
 
 

@@ -1,8 +1,8 @@
-"""Ciphertexts and keys in files: versioned, checked, written whole or not at all, no pickle.
+"""Ciphertexts and keys as bytes and in files: versioned, checked, written whole or not at all.
 
-A file is: the magic line, a version, the header's length and the header (JSON: what it is, of
-which engine, parameters and owner), the payload's length and the payload, and a SHA-256 of all
-that. The digest finds damage; it does not prove who wrote the file.
+Nothing is unpickled. The bytes are: the magic line, a version, the header's length and the header
+(JSON: what it is, of which engine, parameters and owner), the payload's length and the payload, and
+a SHA-256 of all that. The digest finds damage; it does not prove who made them.
 """
 
 from __future__ import annotations
@@ -25,39 +25,30 @@ _MOST_HEADER = 1 << 20
 _DIGEST = 32
 
 
-def save(
-    path: str | Path,
-    engine: str,
-    parameters: Parameters,
-    item: Ciphertext | EvaluationKeys,
-    payload: bytes,
-) -> None:
-    """Write a ciphertext or evaluation keys whose payload an engine has made bytes of."""
+def dump(
+    engine: str, parameters: Parameters, item: Ciphertext | EvaluationKeys, payload: bytes
+) -> bytes:
+    """A ciphertext or evaluation keys, whose payload an engine has made bytes of, as bytes."""
     if isinstance(item, Ciphertext):
         kind = "ciphertext"
         meta = {"level": item.level, "scale": item.scale.hex(), "size": item.size}
     else:
         kind = "evaluation keys"
         meta = {"relinearization": item.relinearization, "steps": sorted(item.steps)}
-    _write(Path(path), kind, engine, parameters, {"owner": item.owner, **meta}, payload, 0o666)
+    return content(kind, engine, parameters, {"owner": item.owner, **meta}, payload)
 
 
 def save_secret(
     path: str | Path, engine: str, parameters: Parameters, owner: str, payload: bytes
 ) -> None:
     """Write a secret key to a file that its owner alone may read."""
-    _write(Path(path), "secret key", engine, parameters, {"owner": owner}, payload, 0o600)
+    write(path, content("secret key", engine, parameters, {"owner": owner}, payload), 0o600)
 
 
-def _write(
-    path: Path,
-    kind: str,
-    engine: str,
-    parameters: Parameters,
-    meta: dict[str, Any],
-    payload: bytes,
-    mode: int,
-) -> None:
+def content(
+    kind: str, engine: str, parameters: Parameters, meta: dict[str, Any], payload: bytes
+) -> bytes:
+    """The bytes of something of a kind, with its header, payload and digest."""
     about = {"kind": kind, "engine": engine, "parameters": parameters.to_json(), **meta}
     header = json.dumps(about).encode()
     body = b"".join(
@@ -69,13 +60,18 @@ def _write(
             payload,
         )
     )
+    return body + hashlib.sha256(body).digest()
+
+
+def write(path: str | Path, content: bytes, mode: int = 0o666) -> None:
+    """Write a new file, whole or not at all, that those may read whom `mode` lets."""
+    path = Path(path)
     # Beside its target: a rename is atomic within one file system alone.
     beside = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     handle = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
     try:
         with os.fdopen(handle, "wb") as file:
-            file.write(body)
-            file.write(hashlib.sha256(body).digest())
+            file.write(content)
             file.flush()
             os.fsync(file.fileno())
         os.replace(beside, path)
@@ -85,21 +81,20 @@ def _write(
 
 
 def read(
-    path: str | Path, kind: str, engine: str, parameters: Parameters
+    data: bytes, source: str, kind: str, engine: str, parameters: Parameters
 ) -> tuple[dict[str, Any], bytes]:
-    """The header and payload of a file of this kind, engine and parameters.
+    """The header and payload of bytes of this kind, engine and parameters; `source` names them.
 
     Raises:
-        ArgumentError: it is another, of another version, cut short, or damaged.
-        OSError: it cannot be read.
+        ArgumentError: they are others, of another version, cut short, or damaged.
     """
-    meta, payload = _open(Path(path))
+    meta, payload = _opened(data, source)
     expected = {"kind": kind, "engine": engine, "parameters": parameters.to_json()}
     for key, value in expected.items():
         if meta.get(key) != value:
             raise ArgumentError(
-                f"{path} is of another {key}",
-                passed=(f"the file's {key}: {meta.get(key)}", f"asked for: {value}"),
+                f"{source} is of another {key}",
+                passed=(f"its {key}: {meta.get(key)}", f"asked for: {value}"),
             )
     return meta, payload
 
@@ -110,37 +105,37 @@ def read_parameters(path: str | Path) -> Parameters:
     Raises:
         ArgumentError: the file is damaged or not of this format.
     """
-    return Parameters.from_json(str(_open(Path(path))[0].get("parameters")))
+    meta, _ = _opened(Path(path).read_bytes(), str(path))
+    return Parameters.from_json(str(meta.get("parameters")))
 
 
-def _open(path: Path) -> tuple[dict[str, Any], bytes]:
-    data = path.read_bytes()
+def _opened(data: bytes, source: str) -> tuple[dict[str, Any], bytes]:
     start = len(_MAGIC) + 6
     if not data.startswith(_MAGIC) or len(data) < start:
-        raise ArgumentError(f"{path} is not a file of CKKS keys or ciphertexts")
+        raise ArgumentError(f"{source} is not a file of CKKS keys or ciphertexts")
     version, length = struct.unpack_from("<HI", data, len(_MAGIC))
     if version != _VERSION:
         raise ArgumentError(
-            f"{path} is of version {version} of the format", deduced=(f"known is {_VERSION}",)
+            f"{source} is of version {version} of the format", deduced=(f"known is {_VERSION}",)
         )
     at = start + length
     if length > _MOST_HEADER or len(data) < at + 8:
-        raise ArgumentError(f"{path} is cut short")
+        raise ArgumentError(f"{source} is cut short")
     (size,) = struct.unpack_from("<Q", data, at)
     end = at + 8 + size
     if len(data) != end + _DIGEST:
         raise ArgumentError(
-            f"{path} has another length than it says",
+            f"{source} has another length than it says",
             passed=(f"{len(data)} bytes, {end + _DIGEST} expected",),
         )
     if hashlib.sha256(memoryview(data)[:end]).digest() != data[end:]:
-        raise ArgumentError(f"{path} is damaged: its digest differs")
+        raise ArgumentError(f"{source} is damaged: its digest differs")
     try:
         meta: Any = json.loads(data[start:at])
     except ValueError as error:
-        raise ArgumentError(f"{path} has a header that is no JSON") from error
+        raise ArgumentError(f"{source} has a header that is no JSON") from error
     if not isinstance(meta, dict):
-        raise ArgumentError(f"{path} has a header that says nothing")
+        raise ArgumentError(f"{source} has a header that says nothing")
     return cast("dict[str, Any]", meta), data[at + 8 : end]
 
 

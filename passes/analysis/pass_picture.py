@@ -8,22 +8,29 @@ and no label lies on a box, and the picture grows with the Cascade and no faster
 
 from __future__ import annotations
 
-import unicodedata
 from bisect import bisect_left, insort
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from xml.etree import ElementTree as ET
 
-#: Sizes in pixels: of a character, a line of text, what lies between two lanes or two ports.
-CHAR, LINE, LANE, PORT = 7.4, 17, 11, 11
-PAD = 16
-#: So many characters of a line are drawn; the whole is there to point at.
-LONGEST = 76
+from ..svg import (
+    LINE,
+    PAD,
+    add_group,
+    add_rect,
+    add_text,
+    finished,
+    picture,
+    shorten,
+    shown,
+    width_of,
+)
+
+#: Sizes in pixels: what lies between two lanes or two ports.
+LANE, PORT = 11, 11
 
 STYLE = """
-  .paper { fill: #ffffff } text { fill: #1f2328; font: 12px ui-monospace, Menlo, Consolas,
-    'DejaVu Sans Mono', monospace }
-  .title, .pass { font-weight: bold } .title { font-size: 14px } .quiet { fill: #59636e }
+  .pass { font-weight: bold }
   .band { fill: #eaf1fb; stroke: #b6cdee } .einsum rect { fill: #ffffff; stroke: #8b949e }
   .output rect { stroke: #1f2328; stroke-width: 2 } .input rect { fill: #eef7ee; stroke: #5a9a63 }
   .held rect { fill: #fff4dc; stroke: #b7791f; stroke-dasharray: 4 2 }
@@ -33,7 +40,6 @@ STYLE = """
   path.leader { stroke: #b7791f; stroke-dasharray: 1 3 }
   .tip { fill: #8b949e } .crossing-tip, .mark { fill: #b7791f } .barrier-tip { fill: #cf222e }
   @media (prefers-color-scheme: dark) {
-    .paper { fill: #0d1117 } text { fill: #e6edf3 } .quiet { fill: #9198a1 }
     .band { fill: #14233a; stroke: #2d4a73 } .einsum rect { fill: #0d1117; stroke: #8b949e }
     .output rect { stroke: #e6edf3 } .input rect { fill: #12261a; stroke: #4c9a5c }
     .held rect { fill: #2e2410; stroke: #d9a13b } path.barrier { stroke: #ff7b72 }
@@ -76,25 +82,15 @@ class Panel:
 
 
 def draw(title: str, panels: Iterable[Panel]) -> str:
-    """One SVG of all panels, one below the other; the same text each time.
-
-    Text is escaped; colours follow the reader's light or dark scheme.
-    """
-    root = ET.Element("svg", xmlns="http://www.w3.org/2000/svg", role="img")
-    ET.SubElement(root, "title").text = title
-    ET.SubElement(root, "style").text = STYLE
-    paper = ET.SubElement(root, "rect", {"class": "paper", "width": "100%", "height": "100%"})
+    """One SVG of all panels, one below the other."""
+    root = picture(title, STYLE)
     bottom, right = float(PAD), 0.0
     for panel in panels:
         drawing = _Drawing(root, panel, bottom)
         bottom, right = drawing.bottom + PAD, max(right, drawing.right)
     bottom, width = _legend(root, bottom)
     right = max(right, width) + PAD
-    root.set("width", _n(right))
-    root.set("height", _n(bottom))
-    root.set("viewBox", f"0 0 {_n(right)} {_n(bottom)}")
-    paper.tail = "\n"
-    return ET.tostring(root, encoding="unicode") + "\n"
+    return finished(root, right, bottom)
 
 
 class _Drawing:
@@ -102,10 +98,10 @@ class _Drawing:
 
     def __init__(self, root: ET.Element, panel: Panel, top: float) -> None:
         self.panel = panel
-        self.group = _group(root, "panel", rank=panel.rank)
+        self.group = add_group(root, "panel", rank=panel.rank)
         self.made = {node.name: node for node in panel.nodes}
         # Bands lie under lanes, and lanes under boxes.
-        self.bands, self.edges, self.boxes = (_group(self.group, n) for n in ("", "edges", ""))
+        self.bands, self.edges, self.boxes = (add_group(self.group, n) for n in ("", "edges", ""))
         self.ins: dict[tuple[str, str], float] = {}  # (tensor, reader) -> where it comes in
         self.outs: dict[str, float] = {}
         self.chips: dict[str, float] = {}  # input -> where its box is
@@ -180,19 +176,19 @@ class _Drawing:
         spans = {name: (min(ys), max(ys)) for name, ys in ends.items()}
         left = _lanes({n: s for n, s in spans.items() if n in self.chips and s[0] < s[1]})
         right = _lanes({n: s for n, s in spans.items() if n in self.made})
-        chip = max((_wide(name) + 16 for name in self.chips), default=0)
+        chip = max((width_of(name) + 16 for name in self.chips), default=0)
         self.chip_end = PAD + 8 + chip
         self.start = self.chip_end + (max(left.values(), default=-1) + 1) * LANE + 26
         carried = {name: f"{text}  " for name, text in panel.carried.items()}
-        texts = [_cut(line) + carried.get(n.name, "") for n in panel.nodes for line in n.lines]
-        texts += [text for _, _, text in panel.held] + list(map(_cut, panel.reasons.values()))
+        texts = [shorten(line) + carried.get(n.name, "") for n in panel.nodes for line in n.lines]
+        texts += [text for _, _, text in panel.held] + list(map(shorten, panel.reasons.values()))
         texts += [f"pass {len(self.strips)} over {panel.rank}"]
-        self.end = self.start + max(map(_wide, texts)) + 24
+        self.end = self.start + max(map(width_of, texts)) + 24
         self.lanes = {n: self.end + 18 + k * LANE for n, k in right.items()}
         self.lanes |= {n: self.start - 18 - k * LANE for n, k in left.items()}
         self.right = self.end + 18 + (max(right.values(), default=-1) + 1) * LANE + PAD
-        title = _text(self.group, PAD, self.top + LINE, "title", panel.title)
-        self.right = max(self.right, PAD + _wide(title) * 14 / 12)
+        title = add_text(self.group, PAD, self.top + LINE, "title", panel.title)
+        self.right = max(self.right, PAD + width_of(title) * 14 / 12)
         for number, top, bottom in self.strips:
             self._band(number, top, bottom)
         for name, y in self.chips.items():
@@ -208,32 +204,32 @@ class _Drawing:
     # ---- the parts
 
     def _band(self, number: int, top: float, bottom: float) -> None:
-        group = _group(self.bands, "pass-band", **{"pass": str(number)})
-        _rect(group, PAD / 2, top, self.right - PAD, bottom - top, "band")
-        _text(group, self.start, top + LINE, "pass", f"pass {number} over {self.panel.rank}")
+        group = add_group(self.bands, "pass-band", **{"pass": str(number)})
+        add_rect(group, PAD / 2, top, self.right - PAD, bottom - top, "band")
+        add_text(group, self.start, top + LINE, "pass", f"pass {number} over {self.panel.rank}")
         if number in self.panel.reasons:
-            _text(group, self.start, top + 2 * LINE, "quiet", self.panel.reasons[number])
+            add_text(group, self.start, top + 2 * LINE, "quiet", self.panel.reasons[number])
 
     def _input(self, name: str, y: float) -> None:
-        group = _group(self.boxes, "node input", name=name)
-        wide = _wide(_cut(name)) + 16
-        _rect(group, self.chip_end - wide, y - 10, wide, 20, None)
-        _text(group, self.chip_end - wide + 8, y + 4, None, name)
+        group = add_group(self.boxes, "node input", name=name)
+        wide = width_of(shorten(name)) + 16
+        add_rect(group, self.chip_end - wide, y - 10, wide, 20, None)
+        add_text(group, self.chip_end - wide + 8, y + 4, None, name)
 
     def _einsum(self, node: Node) -> None:
         kind = "node einsum output" if node.is_output else "node einsum"
-        group = _group(self.boxes, kind, name=node.name)
+        group = add_group(self.boxes, kind, name=node.name)
         if node.swept:
             group.set("data-pass", str(node.number))
         top, bottom = self.rows[node.name]
-        _rect(group, self.start, top, self.end - self.start, bottom - top, None)
+        add_rect(group, self.start, top, self.end - self.start, bottom - top, None)
         middle = (top + bottom - len(node.lines) * LINE) / 2
         for number, line in enumerate(node.lines, 1):
-            _text(group, self.start + 12, middle + number * LINE - 4, None, line)
+            add_text(group, self.start + 12, middle + number * LINE - 4, None, line)
         if node.name in self.panel.carried:
             text = self.panel.carried[node.name]
-            at = self.end - _wide(text) - 8
-            _text(group, at, middle + len(node.lines) * LINE - 4, "quiet carried", text)
+            at = self.end - width_of(text) - 8
+            add_text(group, at, middle + len(node.lines) * LINE - 4, "quiet carried", text)
 
     def _edge(self, name: str, reader: str, kind: str) -> None:
         end = self.ins[name, reader]
@@ -242,32 +238,32 @@ class _Drawing:
         else:
             begin, start, stop, out = self.outs[name], self.end, self.end, -1
         style = f"edge {kind} self" if name == reader else f"edge {kind}"
-        path = f"M{_n(start)} {_n(begin)}"
+        path = f"M{shown(start)} {shown(begin)}"
         if begin != end:
             lane = self.lanes[name]
-            path += f"H{_n(lane)}V{_n(end)}"
-        path += f"H{_n(stop - 5 * out)}"
+            path += f"H{shown(lane)}V{shown(end)}"
+        path += f"H{shown(stop - 5 * out)}"
         data = {"data-from": name, "data-to": reader}
         ET.SubElement(self.edges, "path", {"class": style, "d": path, **data})
         tip = "tip" if kind == "read" else f"{kind}-tip"
-        corner = f"{_n(stop)},{_n(end)}"
-        back = _n(stop - 7 * out)
-        points = f"{corner} {back},{_n(end - 3.5)} {back},{_n(end + 3.5)}"
+        corner = f"{shown(stop)},{shown(end)}"
+        back = shown(stop - 7 * out)
+        points = f"{corner} {back},{shown(end - 3.5)} {back},{shown(end + 3.5)}"
         ET.SubElement(self.edges, "polygon", {"class": tip, "points": points})
 
     def _note(self, tensor: str, number: int, text: str, y: float) -> None:
         """What is held, at the place where its lane comes into the pass."""
-        group = _group(self.boxes, "held", name=tensor, **{"pass": str(number)})
+        group = add_group(self.boxes, "held", name=tensor, **{"pass": str(number)})
         lane = self.lanes[tensor]
-        wide = _wide(text) + 20
+        wide = width_of(text) + 20
         near = self.start if lane < self.start else self.start + wide
-        path = f"M{_n(lane)} {_n(y)}H{_n(near)}"
+        path = f"M{shown(lane)} {shown(y)}H{shown(near)}"
         ET.SubElement(group, "path", {"class": "leader", "d": path})
         corners = ((lane - 5, y), (lane, y - 5), (lane + 5, y), (lane, y + 5))
-        points = " ".join(f"{_n(a)},{_n(b)}" for a, b in corners)
+        points = " ".join(f"{shown(a)},{shown(b)}" for a, b in corners)
         ET.SubElement(group, "polygon", {"class": "mark", "points": points})
-        _rect(group, self.start, y - 10, wide, 20, None)
-        _text(group, self.start + 10, y + 4, None, text)
+        add_rect(group, self.start, y - 10, wide, 20, None)
+        add_text(group, self.start + 10, y + 4, None, text)
 
 
 def _lanes(spans: Mapping[str, tuple[float, float]]) -> dict[str, int]:
@@ -291,7 +287,7 @@ def _lanes(spans: Mapping[str, tuple[float, float]]) -> dict[str, int]:
 
 def _legend(root: ET.Element, top: float) -> tuple[float, float]:
     """What the lines mean; where it ends, downwards and across."""
-    group = _group(root, "legend")
+    group = add_group(root, "legend")
     x = float(PAD)
     for kind, text in (
         ("read", "is read"),
@@ -299,45 +295,8 @@ def _legend(root: ET.Element, top: float) -> tuple[float, float]:
         ("barrier", "is there only after a whole pass"),
         ("self", "the value of the step before"),
     ):
-        data = {"class": kind, "d": f"M{_n(x)} {_n(top + 8)}H{_n(x + 22)}"}
+        data = {"class": kind, "d": f"M{shown(x)} {shown(top + 8)}H{shown(x + 22)}"}
         ET.SubElement(group, "path", data)
-        _text(group, x + 30, top + 12, "quiet", text)
-        x += 30 + _wide(text) + 24
+        add_text(group, x + 30, top + 12, "quiet", text)
+        x += 30 + width_of(text) + 24
     return top + 12 + PAD, x
-
-
-def _group(parent: ET.Element, kind: str, **data: str) -> ET.Element:
-    named = {f"data-{name}": value for name, value in data.items()}
-    return ET.SubElement(parent, "g", {"class": kind} | named if kind else named)
-
-
-def _rect(
-    parent: ET.Element, x: float, y: float, wide: float, high: float, kind: str | None
-) -> None:
-    sizes = {"x": _n(x), "y": _n(y), "width": _n(wide), "height": _n(high), "rx": "4"}
-    ET.SubElement(parent, "rect", sizes if kind is None else {"class": kind, **sizes})
-
-
-def _text(parent: ET.Element, x: float, y: float, kind: str | None, text: str) -> str:
-    """Writes a line, cut if it is long; the text that is shown."""
-    place = {"x": _n(x), "y": _n(y)}
-    made = ET.SubElement(parent, "text", place if kind is None else {"class": kind, **place})
-    made.text = shown = _cut(text)
-    if shown != text:
-        ET.SubElement(made, "title").text = text
-    return shown
-
-
-def _cut(text: str) -> str:
-    return text if len(text) <= LONGEST else text[: LONGEST - 1] + "…"
-
-
-def _wide(text: str) -> float:
-    """The width of a line of text, in pixels."""
-    twice = sum(unicodedata.east_asian_width(c) in "WF" for c in text)
-    return (len(text) + twice) * CHAR
-
-
-def _n(value: float) -> str:
-    """A coordinate, with no more digits than can be seen."""
-    return f"{value:.1f}".removesuffix(".0")

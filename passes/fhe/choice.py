@@ -1,20 +1,30 @@
-"""The packing that was chosen for a product, what it costs, and those that were not chosen."""
+"""The packing that was chosen for a Cascade, what it costs, and those that were not chosen."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, TypeAlias, get_args
 from typing import Literal as OneOf
-from typing import TypeAlias
 
-from ...ir.errors import ArgumentError, SlotError, UnsupportedError
+from ...ir.cascade import Cascade
+from ...ir.einsum import Access
+from ...ir.errors import ArgumentError, LevelError, SlotError, UnsupportedError
 from ...ir.slot_counts import SlotCounts, count
 from ...ir.slots import SlotProgram
+from .approximate import Approximation
 from .einhops import einhops
+from .lower import Lowered, lower
+from .normal import normal_form
 from .pack import plans
-from .problem import Problem
+from .problem import Problem, problem_of
+from .program import Levels
+from .steps import Combination, Elementwise, Normal, Product
 
-Way: TypeAlias = OneOf["row-major", "free", "einhops"]
-WAYS: tuple[Way, ...] = ("row-major", "free", "einhops")
+LayoutName: TypeAlias = OneOf["row-major", "free"]
+LAYOUTS: tuple[LayoutName, ...] = get_args(LayoutName)
+PlanName: TypeAlias = OneOf["best", "einhops"]
+PLANS: tuple[PlanName, ...] = get_args(PlanName)
 #: How many of the plans that were not chosen are printed, and how many lines of slots.
 _LISTED, _ROWS = 5, 4
 
@@ -23,13 +33,39 @@ _LISTED, _ROWS = 5, 4
 class Packed:
     """A program on encrypted slots and its counts; `rejected` has a line on each other plan.
 
-    `print` it: the layouts, which element is in which slot, the counts, the plans not taken.
+    `lowered` has the program and what is computed in the clear before. `print` it: the layouts,
+    which element is in which slot, the counts, the plans not taken.
     """
 
     chosen: str
-    program: SlotProgram
+    lowered: Lowered
     counts: SlotCounts
-    rejected: tuple[str, ...]
+    rejected: tuple[str, ...] = ()
+
+    @property
+    def program(self) -> SlotProgram:
+        """The SlotProgram."""
+        return self.lowered.program
+
+    def to_svg(self) -> str:
+        """A picture of which element lies in which slot, as SVG."""
+        from .slot_picture import draw
+
+        return draw(self.program)
+
+    def as_dict(self) -> dict[str, Any]:
+        """The plan, its counts, layouts and the program's text: what JSON takes."""
+        program = self.program
+        return {
+            "name": program.name,
+            "slots": program.slots,
+            "chosen": self.chosen,
+            "counts": self.counts.as_dict(),
+            "inputs": {each.name: each.layout and str(each.layout) for each in program.inputs},
+            "outputs": {each.name: str(each.layout) for each in program.outputs},
+            "rejected": list(self.rejected),
+            "program": str(program),
+        }
 
     def __str__(self) -> str:
         program = self.program
@@ -44,6 +80,9 @@ class Packed:
         lines += ["", str(self.counts)]
         keys = ", ".join(map(str, self.counts.rotation_keys)) or "none"
         lines += [f"steps with a key: {keys}"]
+        if len(self.lowered.levels) > 1:
+            lines += ["", *map(str, self.lowered.levels)]
+        lines += [str(each) for each in self.lowered.approximated]
         if self.rejected:
             lines += ["", "not chosen:", *(f"  {line}" for line in self.rejected[:_LISTED])]
             more = len(self.rejected) - _LISTED
@@ -52,29 +91,96 @@ class Packed:
         return "\n".join(lines)
 
 
-def choose(problem: Problem, slots: int, way: Way = "row-major") -> Packed:
-    """The best packing of a product for inputs laid out that way.
+def choose(
+    cascade: Cascade,
+    shapes: Mapping[str, Sequence[int]],
+    secret: Collection[str] | None,
+    slots: int,
+    layout: LayoutName = "row-major",
+    plan: PlanName = "best",
+    approximate: Mapping[str, Approximation] | None = None,
+    levels: int | None = None,
+) -> Packed:
+    """The packing of a Cascade.
+
+    Args:
+        shapes: of the inputs, by name.
+        secret: the inputs that are encrypted; None: all of them.
+        slots: of a ciphertext, a power of two.
+        layout: "row-major": encrypted inputs and outputs are row-major and compact; "free": they
+            lie where they are needed.
+        plan: "best": the cheapest of einloom's; "einhops": one product as EinHops packs it.
+        approximate: functions that CKKS has not, by their name or that of the tensor.
+        levels: the most that there are; None: as many as it takes.
 
     Raises:
-        ArgumentError: there is no such way.
+        ArgumentError: there is no such layout, plan or input.
         SlotError: the number of slots is not a power of two; nothing fits them.
-        UnsupportedError: the product has what no packing takes.
+        LevelError: there are not so many levels; it says which Einsum ran out.
+        UnsupportedError: CKKS has not what it takes, or no packing takes it.
     """
-    if way not in WAYS:
-        raise ArgumentError(f"there is no layout {way!r}", hint=f"one of {', '.join(WAYS)}")
+    for what, given, names in (("layout", layout, LAYOUTS), ("plan", plan, PLANS)):
+        if given not in names:
+            raise ArgumentError(f"there is no {what} {given!r}", hint=f"one of {', '.join(names)}")
+    if plan == "einhops" and layout != "row-major":
+        raise ArgumentError('EinHops packs row-major: plan="einhops" takes no other layout')
     if slots < 1 or slots & (slots - 1):
         raise SlotError(f"the number of slots is a power of two, not {slots}")
-    if way == "einhops":
+    if plan == "einhops":
+        problem = problem_of(cascade, shapes, secret)
         program = einhops(problem, slots)
-        return Packed("by EinHops", program, count(program), ())
-    best, *others = plans(problem, slots, way)
-    seen: set[object] = {best.program, (best.order, best.padding)}
-    rejected = [*_measure(problem, slots)]
-    for plan in others:  # the best of each order and padding, if it is another program
-        if seen.isdisjoint({plan.program, (plan.order, plan.padding)}):
-            rejected.append(str(plan))
-        seen |= {plan.program, (plan.order, plan.padding)}
-    return Packed(f"{way}, order {best}", best.program, best.counts, tuple(rejected))
+        counts = count(program)
+        if levels is not None and counts.levels > levels:
+            raise LevelError(f"EinHops takes {counts.levels} levels, and there are {levels}")
+        return Packed(f"by EinHops: {counts.summary}", _alone(cascade, program), counts)
+    normal = normal_form(cascade, shapes, secret, approximate)
+    only = _product(normal)
+    if only is None:
+        lowered = lower(
+            cascade,
+            shapes,
+            secret,
+            slots=slots,
+            layout=layout,
+            approximate=approximate,
+            levels=levels,
+        )
+        counts = count(lowered.program)
+        return Packed(f"{layout}: {counts.summary}", lowered, counts)
+    best, *others = plans(only, slots, layout, levels)
+    rejected = (*_measure(only, slots), *map(str, others))
+    chosen = f"{layout}, {best}"
+    return Packed(chosen, _alone(cascade, best.program), best.counts, rejected)
+
+
+def _product(normal: Normal) -> Problem | None:
+    """The product that the normal form is, if it is one and no more."""
+    if len(normal.steps) != 1 or normal.clear or normal.plain.einsums:
+        return None
+    (step,) = normal.steps
+    factors: tuple[Access, ...] = ()
+    if isinstance(step, Product) and step.coefficient == 1:
+        factors = step.factors
+    elif isinstance(step, Combination) and step.one is not None:
+        factors = (step.one,)
+    if not factors or isinstance(step, Elementwise):
+        return None
+    return Problem(
+        normal.name,
+        factors,
+        step.output,
+        normal.sizes,
+        normal.shapes,
+        frozenset(normal.secret),
+    )
+
+
+def _alone(cascade: Cascade, program: SlotProgram) -> Lowered:
+    """A program that is the whole Cascade: nothing is left in the clear."""
+    plain = replace(cascade, inputs=(), einsums=(), outputs=())
+    (einsum,) = cascade.einsums
+    levels = Levels(einsum.name, 0, program.levels)
+    return Lowered(program, plain, (), (levels,), ())
 
 
 def _measure(problem: Problem, slots: int) -> tuple[str, ...]:

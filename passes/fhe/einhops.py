@@ -14,13 +14,14 @@ import numpy as np
 from ...ir.einsum import Access
 from ...ir.errors import SlotError, UnsupportedError
 from ...ir.layouts import Array, padded, row_major
-from ...ir.slots import Gather, PlainVector, SlotInput, SlotProgram, boxes_of
-from .builder import Builder, ones_at
-from .moves import places, shifted
+from ...ir.slots import SlotInput, SlotProgram
+from .builder import Builder, Plain, gathered, ones_at
+from .moves import shifted
 from .problem import Problem
+from .space import places
 
 #: A value on the way: a ciphertext's number, or a plain vector.
-Operand = int | PlainVector
+Operand = int | Plain
 
 
 def einhops(problem: Problem, slots: int) -> SlotProgram:
@@ -137,14 +138,14 @@ def _gathered(
     variables: list[str],
     missing: list[str],
     strides: dict[str, int],
-) -> PlainVector:
+) -> Plain:
     """A plaintext operand is permuted and copied before it is encoded."""
     order = [*variables, *missing]
     slots = places([(problem.sizes[v], strides[v]) for v in order])
     sizes = dict(problem.sizes)
     rows = _strides(variables, sizes)
     elements = places([(problem.sizes[v], rows.get(v, 0)) for v in order])
-    return PlainVector((Gather(factor.tensor, boxes_of(slots, elements)),))
+    return gathered(factor.tensor, slots, elements)
 
 
 def _permuted(build: Builder, value: int, came: Array, moved: Array) -> int:
@@ -171,14 +172,14 @@ def _product(build: Builder, operands: list[Operand]) -> int:
         pairs = [operands[at : at + 2] for at in range(0, len(operands), 2)]
         operands = [_multiplied(build, *pair) if len(pair) == 2 else pair[0] for pair in pairs]
     (value,) = operands
-    if isinstance(value, PlainVector):
+    if isinstance(value, Plain):
         raise UnsupportedError("no factor is encrypted")
     return value
 
 
 def _multiplied(build: Builder, one: Operand, other: Operand) -> Operand:
-    if isinstance(one, PlainVector):
-        if isinstance(other, PlainVector):
-            return PlainVector(one.factors + other.factors, one.value * other.value)
+    if isinstance(one, Plain):
+        if isinstance(other, Plain):
+            return one.times(other)
         return build.mul_plain(other, one)
-    return build.mul_plain(one, other) if isinstance(other, PlainVector) else build.mul(one, other)
+    return build.mul_plain(one, other) if isinstance(other, Plain) else build.mul(one, other)

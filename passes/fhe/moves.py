@@ -1,9 +1,10 @@
-"""Moving elements between slots: baby-step giant-step at the stride of the move, in stages.
+"""Moving elements between slots and vectors: baby-step giant-step at the stride of the move.
 
-A move takes the element of each point from one slot to another. In one stage it is the sum over its
-shifts of mask * rotation, by baby steps and giant steps that are multiples of what all shifts have
-in common (Halevi and Shoup, CRYPTO 2014). In more stages each variable's coordinate is cut in two,
-`c*high + low`, and one part is moved after the other: fewer rotations for a level each.
+A move takes each point from one address to another, an address being vector*slots + slot. A stage
+of it is the sum over its shifts of mask * rotation, by baby steps and giant steps that are
+multiples of what all shifts have in common (Halevi and Shoup, CRYPTO 2014): baby steps turn each
+vector that there is, giant steps each one that is made. In two stages each variable's coordinate
+is cut in two, `c*high + low`, and one part is moved after the other: fewer rotations, a level more.
 """
 
 from __future__ import annotations
@@ -12,47 +13,47 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache, reduce
-from itertools import product
+from itertools import pairwise, product
 
 import numpy as np
 
 from ...ir.layouts import Array
 from .builder import Builder, ones_at
+from .space import Digit
+
+#: Points beyond which not every way to cut the coordinates is tried.
+MANY = 1 << 15
 
 
-@dataclass(frozen=True, slots=True)
-class Digit:
-    """A variable's extent, and its strides where it comes from and where it goes."""
+@dataclass(frozen=True, slots=True, eq=False)
+class Move:
+    """The address of each point before and after each stage; baby steps, rotations of each."""
 
-    extent: int
-    source: int
-    target: int
+    stops: tuple[Array, ...]
+    babies: tuple[int, ...] = ()
+    turns: tuple[int, ...] = ()
 
+    @property
+    def levels(self) -> int:
+        """One for the masks of each stage."""
+        return len(self.babies)
 
-@dataclass(frozen=True, slots=True)
-class Stage:
-    """Which part of each coordinate it moves, (v // low) % high of each, and its baby steps."""
+    @property
+    def rotations(self) -> int:
+        return sum(self.turns)
 
-    parts: tuple[tuple[int, int], ...]
-    babies: int
-    rotations: int
+    def then(self, other: Move) -> Move:
+        """This one and another that begins where it ends."""
+        return Move(
+            (*self.stops, *other.stops[1:]), self.babies + other.babies, self.turns + other.turns
+        )
 
-
-def places(digits: Sequence[tuple[int, int]]) -> Array:
-    """The slot of each point of extents and strides, in C order."""
-    found: Array = np.zeros(1, np.int64)
-    for extent, stride in digits:
-        found = np.add.outer(found, np.arange(extent) * stride).reshape(-1)
-    return found
-
-
-def _shifts(digits: tuple[Digit, ...], parts: Sequence[tuple[int, int]]) -> Array:
-    """How far each point is moved by those parts."""
-    found: Array = np.zeros(1, np.int64)
-    for digit, (low, high) in zip(digits, parts, strict=True):
-        part = np.arange(digit.extent) // low % high * low
-        found = np.add.outer(found, part * (digit.source - digit.target)).reshape(-1)
-    return found
+    def parts(self) -> tuple[Move, Move]:
+        """All stages but the last, and that one."""
+        return (
+            Move(self.stops[:-1], self.babies[:-1], self.turns[:-1]),
+            Move(self.stops[-2:], self.babies[-1:], self.turns[-1:]),
+        )
 
 
 def split(shifts: Array, babies: int) -> tuple[Array, Array]:
@@ -64,81 +65,214 @@ def split(shifts: Array, babies: int) -> tuple[Array, Array]:
     return baby * unit, (counted - baby) * unit
 
 
-def _rotations(shifts: Array, babies: int, slots: int) -> int:
-    baby, giant = split(shifts, babies)
-    return sum(len(set((step % slots).tolist()) - {0}) for step in (baby, giant))
-
-
-def _stage(digits: tuple[Digit, ...], parts: tuple[tuple[int, int], ...], slots: int) -> Stage:
-    shifts = np.unique(_shifts(digits, parts))
+def one_stage(source: Array, target: Array, slots: int) -> Move:
+    """The move in one stage, with the fewest rotations; more baby steps rather than giant ones."""
+    shifts = source % slots - target % slots
+    span = 2 * slots
+    vectors = int(target.max()) // slots + 1
+    distinct = _distinct((source // slots * vectors + target // slots) * span + (shifts + slots))
+    pairs, shifts = distinct // span, distinct % span - slots
+    came, goes = pairs // vectors, pairs % vectors
     unit = int(np.gcd.reduce(shifts)) or 1
-    root = math.isqrt(len(shifts)) + 1
-    tried = set(range(1, 2 * root + 1))
-    for digit in digits:
-        stride = abs(digit.source - digit.target) // unit
-        tried |= {stride * n for n in range(1, root + 1) if stride}
-    best = min((_rotations(shifts, b, slots), b) for b in sorted(tried))
-    return Stage(parts, best[1], best[0])
+    values = np.unique(shifts)
+    root = math.isqrt(len(values)) + 1
+    # Every number of baby steps where that is quick, else powers of two.
+    steps = list(range(1, 2 * root + 1))
+    if pairs.size > 2048:
+        steps = [1 << n for n in range(1, (2 * root).bit_length())]
+    tried = {1, *steps, int(values[-1] - values[0]) // unit + 1}
+    for stride in (int(step) // unit for step in np.unique(np.diff(values))[:2]):
+        tried |= {stride * n for n in steps if 0 < stride * n < slots}
+    best: tuple[int, int] | None = None
+    for babies in sorted(tried, reverse=True):
+        baby, giant = split(shifts, babies)
+        cost = _turned(came, baby, slots) + _turned(goes, giant, slots)
+        if best is None or cost < best[0]:
+            best = cost, babies
+    assert best is not None
+    return Move((source, target), (best[1],), (best[0],))
 
 
-@lru_cache(maxsize=4096)
-def stages(digits: tuple[Digit, ...], most: int, slots: int) -> tuple[Stage, ...] | None:
-    """The stages with the fewest rotations, at most so many; None if none will do."""
-    if all(digit.source == digit.target or digit.extent == 1 for digit in digits):
-        return ()
+def _distinct(values: Array) -> Array:
+    """The different ones of numbers that are not negative, in order: by a table if it is small."""
+    last = int(values.max())
+    if last > 1 << 24:
+        return np.unique(values)
+    seen = np.zeros(last + 1, bool)
+    seen[values] = True
+    return np.flatnonzero(seen)
+
+
+def _turned(vectors: Array, steps: Array, slots: int) -> int:
+    """How many rotations those steps of those vectors are."""
+    steps = steps % slots
+    return int(np.count_nonzero(_distinct(vectors * slots + steps) % slots))
+
+
+@lru_cache(maxsize=1024)
+def move(digits: tuple[Digit, ...], most: int, slots: int) -> Move | None:
+    """The move with the fewest rotations in at most so many stages; None if none will do.
+
+    Addresses may be taken modulo the slots where there is one vector before and one after.
+    """
+    source = _addresses([digit.source for digit in digits])
+    target = _addresses([digit.target for digit in digits])
+    if np.array_equal(source, target):
+        return Move((source,))
     if most == 0:
         return None
-    whole = tuple((1, digit.extent) for digit in digits)
-    best: tuple[Stage, ...] = (_stage(digits, whole, slots),)
-    if most == 1:
+    best = one_stage(source, target, slots)
+    if most == 1 or best.rotations < 3:
         return best
-    source = places([(digit.extent, digit.source) for digit in digits])
-    cuts = [
-        [1 << n for n in range(1, (digit.extent - 1).bit_length())]
-        if digit.source != digit.target and digit.extent > 2
-        else [digit.extent]
-        for digit in digits
-    ]
+    cuts = [_cuts(digit, source.size > MANY) for digit in digits]
     if math.prod(map(len, cuts)) > 64:
         return best
+    one = max(int(source.max()), int(target.max())) < slots
+    distinct = _distinct(source).size
     for cut in product(*cuts):
-        low = tuple((1, c) for c in cut)
-        high = tuple((c, -(-d.extent // c)) for c, d in zip(cut, digits, strict=True))
-        for first, second in ((low, high), (high, low)):
-            between = (source - _shifts(digits, first)) % slots
-            if len(set(between.tolist())) < len(set(source.tolist())):
+        for low_first in (True, False):
+            between = _addresses(
+                [_between(d, c, low_first) for d, c in zip(digits, cut, strict=True)]
+            )
+            between = between % slots if one else between
+            if between.min() < 0:
                 continue
-            found = (_stage(digits, first, slots), _stage(digits, second, slots))
-            if sum(s.rotations for s in found) < sum(s.rotations for s in best):
+            used = _distinct(between // slots)
+            if used.size <= used[-1]:
+                continue  # it would take vectors that hold nothing
+            if _distinct(between).size < distinct:
+                continue
+            first = one_stage(source, between, slots)
+            if first.rotations >= best.rotations:
+                continue
+            found = first.then(one_stage(between, target, slots))
+            if found.rotations < best.rotations:
                 best = found
     return best
 
 
-def moved(
-    build: Builder, value: int, digits: tuple[Digit, ...], plan: Sequence[Stage], start: int = 0
+def _cuts(digit: Digit, few: bool) -> list[int]:
+    extent = len(digit.source)
+    if digit.source == digit.target or extent < 3:
+        return [extent]
+    every = [1 << n for n in range(1, (extent - 1).bit_length())]
+    return every[len(every) // 2 : len(every) // 2 + 1] if few else every
+
+
+def _between(digit: Digit, cut: int, low_first: bool) -> tuple[int, ...]:
+    """The part of the address once one part of the coordinate has moved."""
+    low, high = (digit.target, digit.source) if low_first else (digit.source, digit.target)
+    return tuple(high[x - x % cut] + low[x % cut] for x in range(len(low)))
+
+
+def _addresses(parts: Sequence[Sequence[int]]) -> Array:
+    found: Array = np.zeros(1, np.int64)
+    for part in parts:
+        found = np.add.outer(found, np.asarray(part, np.int64)).reshape(-1)
+    return found
+
+
+def moved(build: Builder, values: Sequence[int], plan: Move) -> list[int]:
+    """The vectors after those stages; every slot but those moved to is then 0."""
+    found = list(values)
+    for babies, source, target in zip(plan.babies, plan.stops, plan.stops[1:], strict=False):
+        found = _stage(build, found, source, target, babies)
+    return found
+
+
+def _stage(
+    build: Builder, values: Sequence[int], source: Array, target: Array, babies: int
+) -> list[int]:
+    slots = build.slots
+    came, goes = source // slots, target // slots
+    baby, giant = split(source % slots - target % slots, babies)
+    turned: dict[tuple[int, int], int] = {}
+    held: list[int] = np.unique(came).tolist()
+    for vector in held:
+        steps = sorted(set(baby[came == vector].tolist()))
+        for step, value in zip(steps, build.rotate(values[vector], steps), strict=True):
+            turned[vector, step] = value
+    found: list[int] = []
+    for vector in range(int(goes.max()) + 1):
+        here = np.flatnonzero(goes == vector)
+        found.append(
+            _summed(build, turned, came[here], target[here] % slots, baby[here], giant[here])
+        )
+    return found
+
+
+def _summed(
+    build: Builder,
+    turned: dict[tuple[int, int], int],
+    came: Array,
+    slot: Array,
+    baby: Array,
+    giant: Array,
 ) -> int:
-    """The value after those stages; all slots but those moved to are then 0."""
-    at = places([(digit.extent, digit.source) for digit in digits]) + start
-    for stage in plan:
-        shifts = _shifts(digits, stage.parts)
-        baby, giant = split(shifts, stage.babies)
-        after = (at - shifts) % build.slots
-        value = shifted(build, value, after, baby, giant)
-        at = after
-    return value
+    """Sum over giant steps g of rot(sum over baby steps b of mask * rot(x, b), g)."""
+    order = np.lexsort((baby, came, giant))
+    came, slot, baby, giant = came[order], slot[order], baby[order], giant[order]
+    changes = (np.diff(came) != 0) | (np.diff(baby) != 0) | (np.diff(giant) != 0)
+    starts = [0, *(np.flatnonzero(changes) + 1).tolist(), len(slot)]
+    products: dict[int, list[int]] = {}
+    for begin, end in pairwise(starts):
+        step = int(giant[begin])
+        mask = ones_at((slot[begin:end] + step) % build.slots)
+        value = turned[int(came[begin]), int(baby[begin])]
+        products.setdefault(step, []).append(build.mul_plain(value, mask))
+    parts: list[int] = []
+    for step, each in products.items():
+        total: int = reduce(build.add, each)
+        parts += build.rotate(total, [step])
+    return reduce(build.add, parts)
 
 
 def shifted(build: Builder, value: int, after: Array, baby: Array, giant: Array) -> int:
-    """Sum over giant steps g of rot(sum over baby steps b of mask * rot(x, b), g)."""
+    """What a vector of points at `after` becomes by those baby and giant steps of each."""
     steps = sorted(set(baby.tolist()))
-    turned = dict(zip(steps, build.rotate(value, steps), strict=True))
-    parts: list[int] = []
-    for g in sorted(set(giant.tolist())):
-        products = [
-            build.mul_plain(
-                turned[b], ones_at((after[(giant == g) & (baby == b)] + g) % build.slots)
-            )
-            for b in sorted(set(baby[giant == g].tolist()))
-        ]
-        parts += build.rotate(reduce(build.add, products), [g])
-    return reduce(build.add, parts)
+    turned = {(0, b): each for b, each in zip(steps, build.rotate(value, steps), strict=True)}
+    return _summed(build, turned, np.zeros_like(after), after, baby, giant)
+
+
+# ---- copies and sums along a stride
+
+
+def doublings(extent: int) -> int:
+    """The rotations of a sum over an extent, or of so many copies."""
+    return (extent.bit_length() - 1) + (extent.bit_count() - 1) if extent > 1 else 0
+
+
+def summed(build: Builder, value: int, stride: int, extent: int) -> int:
+    """The sum of `extent` slots at that distance: log2 rotations, and one for each further bit.
+
+    With -stride the sums lie in front of what is added up: copies, where all else is 0.
+    """
+    total: int | None = None
+    done = 0
+    step = 1
+    while extent:
+        if extent & 1:
+            part = build.rotate(value, [done * stride])[0]
+            total = part if total is None else build.add(build.finished(total), part)
+            done += step
+        extent >>= 1
+        if extent:
+            value = build.add(build.finished(value), build.rotate(value, [step * stride])[0])
+            step *= 2
+    return value if total is None else total
+
+
+def copied(build: Builder, value: int, stride: int, extent: int, lane: int = 0) -> int:
+    """Copies along a stride of what lies at one lane of it, all else being 0.
+
+    From lane 0 all copies are further on; from another one, of a power of two, each step goes the
+    way that stays inside.
+    """
+    if lane == 0:
+        return summed(build, value, -stride, extent)
+    step = 1
+    while step < extent:
+        way = step if lane & step else -step
+        value = build.add(build.finished(value), build.rotate(value, [way * stride])[0])
+        step *= 2
+    return value

@@ -28,8 +28,24 @@ class Problem:
 
     @property
     def inputs(self) -> tuple[str, ...]:
-        """The tensors that are read, each once."""
-        return tuple(dict.fromkeys(factor.tensor for factor in self.factors))
+        """The tensors that are read, in the order of their shapes."""
+        read = {factor.tensor for factor in self.factors}
+        return tuple(name for name in self.shapes if name in read)
+
+    def divided(self, one: Access, other: Access) -> tuple[Problem, Problem]:
+        """The product of two factors, summed over what only they have, and that of the rest."""
+        rest = list(self.factors)
+        rest.remove(one)
+        rest.remove(other)
+        wanted = {v for access in (*rest, self.output) for v in access.variables()}
+        kept = tuple(dict.fromkeys(v for f in (one, other) for v in f.variables() if v in wanted))
+        name = f"({one.tensor}*{other.tensor})"
+        made = Access(name, tuple(RankExpr.of_variable(v) for v in kept))
+        shapes = {**self.shapes, name: tuple(self.sizes[v] for v in kept)}
+        encrypted = self.encrypted | {name}
+        first = Problem(self.name, (one, other), made, self.sizes, shapes, encrypted)
+        factors = (made, *rest)
+        return first, Problem(self.name, factors, self.output, self.sizes, shapes, encrypted)
 
 
 def _variables(index: RankExpr | Access) -> tuple[str, ...]:

@@ -69,11 +69,11 @@ def test_levels_scales_and_counts() -> None:
     assert show_scale(states[10].scale) == "S q1"
     assert states[7].parts == 3
     found = count(program)
-    assert (found.rotations, found.rotation_keys, found.hoisted) == (2, (-1, 1), 2)
+    assert (found.rotations, found.rotation_keys, found.hoisted) == (2, (-1, 1), 1)
     assert (found.key_switches, found.ct_mults, found.pt_mults, found.rescales) == (3, 1, 3, 3)
     assert (found.encodes, found.constant_encodes, found.levels) == (4, 2, 2)
     assert found.key_bytes(16) == 3 * 2 * 3 * 4 * 16 * 8
-    assert "rotations         2 (2 hoisted)" in str(found)
+    assert "rotations         2 (1 hoisted)" in str(found)
 
 
 @pytest.mark.parametrize(

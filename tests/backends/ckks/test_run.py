@@ -112,7 +112,7 @@ def test_seal_leaves_the_simulators_trace(case: Case, way: str) -> None:
     assert ours.made == real.made
     assert ours.counts == real.counts
     assert "Microsoft SEAL" in str(real)
-    assert "simulated" not in str(real)
+    assert "not secure" not in str(real)
 
 
 def test_the_error_is_the_one_expected() -> None:

@@ -9,7 +9,8 @@ from einloom.compiler import parse
 from einloom.ir.slot_counts import count
 from einloom.ir.slot_executor import execute
 from einloom.ir.slot_parser import parse_slots
-from einloom.passes.fhe.pack import Choice, Plan, plans
+from einloom.passes.fhe.candidates import Choice
+from einloom.passes.fhe.pack import Plan, plans
 from einloom.passes.fhe.problem import problem_of
 
 from .test_einhops import SMALL, TABLE, packed

@@ -1,0 +1,390 @@
+"""The two sides of a computation on encrypted data: a Client with the secret key, a Server without.
+
+What passes between them are Keys and Messages, as objects, bytes or files; nothing is unpickled.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import islice
+from os import PathLike
+from pathlib import Path
+from typing import Any, NoReturn, TypeAlias
+
+import numpy as np
+
+from einloom.backends.ckks import store
+from einloom.backends.ckks.counts import Counts
+from einloom.backends.ckks.engine import Ciphertext, Engine, EvaluationKeys
+from einloom.backends.ckks.rules import no_copy
+from einloom.backends.ckks.run import ProgramClient, ProgramServer
+from einloom.ir.errors import ArgumentError, OperandError, RankError
+from einloom.ir.layouts import Array
+from einloom.ir.slots import SlotProgram
+from einloom.passes.fhe.lower import Lowered
+from einloom.specialisation import Shape
+
+#: Bytes, or the path of a file that holds them.
+Stored: TypeAlias = "bytes | str | PathLike[str]"
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What both sides know: the program, each side's inputs with their shapes, the engine.
+
+    `outputs` are in order; `limit` is how large an input may be in absolute value.
+    """
+
+    lowered: Lowered
+    secret: Mapping[str, Shape]
+    plain: Mapping[str, Shape]
+    outputs: tuple[str, ...]
+    engine: Engine
+    limit: float = math.inf
+
+    @property
+    def program(self) -> SlotProgram:
+        """What is run on encrypted slots."""
+        return self.lowered.program
+
+    @cached_property
+    def digest(self) -> str:
+        """A name for the program: a message of another one is refused."""
+        return hashlib.sha256(str(self.program).encode()).hexdigest()
+
+    @property
+    def label(self) -> str:
+        """The engine, in words."""
+        return repr(self.engine).strip("<>")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Keys:
+    """Evaluation keys of one client: what a server may hold. They decrypt nothing."""
+
+    setting: Setting
+    held: EvaluationKeys
+
+    @property
+    def key_bytes(self) -> int:
+        """Their size in memory, as SEAL holds them."""
+        return self.held.bytes
+
+    def to_bytes(self) -> bytes:
+        """The keys as bytes: `f.server` reads them back."""
+        return self.setting.engine.to_bytes(self.held)
+
+    def save(self, path: str | PathLike[str]) -> None:
+        """Write them to a file, whole or not at all."""
+        store.write(Path(path), self.to_bytes())
+
+    def __repr__(self) -> str:
+        steps = f"{len(self.held.steps)} rotation steps"
+        relin = ", relinearisation" * self.held.relinearization
+        return f"<keys: {steps}{relin}, {self.key_bytes:,} bytes; {self.setting.label}>"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Message:
+    """Encrypted tensors of a program, from a client (its inputs) or from a server (its outputs).
+
+    `real`: nothing that went into them had an imaginary part. `clear` are outputs that depend on
+    nothing encrypted.
+    """
+
+    setting: Setting
+    kind: str
+    tensors: Mapping[str, tuple[Ciphertext, ...]]
+    real: bool
+    clear: Mapping[str, Array] = field(default_factory=dict[str, Array])
+
+    def to_bytes(self) -> bytes:
+        """The message as bytes: `Server.run` and `Client.decrypt` read them back."""
+        engine = self.setting.engine
+        parts = [engine.to_bytes(each) for name in self.tensors for each in self.tensors[name]]
+        parts += map(_array_bytes, self.clear.values())
+        meta = {
+            "program": self.setting.digest,
+            "tensors": {name: len(held) for name, held in self.tensors.items()},
+            "clear": list(self.clear),
+            "real": self.real,
+        }
+        payload = b"".join(len(part).to_bytes(8, "little") + part for part in parts)
+        return store.content(self.kind, engine.name, engine.parameters, meta, payload)
+
+    def save(self, path: str | PathLike[str]) -> None:
+        """Write it to a file, whole or not at all."""
+        store.write(Path(path), self.to_bytes())
+
+    def __repr__(self) -> str:
+        held = ", ".join(f"{name} in {len(each)}" for name, each in self.tensors.items())
+        return f"<{self.kind}: {held} ciphertexts; {self.setting.label}>"
+
+
+class Client:
+    """The side that holds the secret key: it makes keys, encrypts and decrypts."""
+
+    def __init__(self, setting: Setting, inner: ProgramClient) -> None:
+        self._setting, self._inner = setting, inner
+
+    def keys(self) -> Keys:
+        """The keys that the program needs and no others: they may be given away."""
+        return Keys(self._setting, self._inner.keys())
+
+    def encrypt(self, *arrays: Any, **named: Any) -> Message:
+        """The secret inputs, encrypted: those alone, in order or by name.
+
+        Raises:
+            EinloomError: one is missing, of another shape, no number, not finite, or too large.
+        """
+        setting = self._setting
+        given = gathered(setting.secret, arrays, named, setting.limit)
+        ciphertexts, tensors = list(self._inner.encrypt(given)), dict[str, tuple[Ciphertext, ...]]()
+        for name, count in _tensors(setting, INPUTS).items():
+            tensors[name] = tuple(ciphertexts[:count])
+            del ciphertexts[:count]
+        real = not any(np.iscomplexobj(given[name]) for name in tensors)
+        return Message(setting, INPUTS, tensors, real)
+
+    def decrypt(self, message: Message | Stored) -> Any:
+        """The output, f64 or c128; a tuple of them if there are several.
+
+        Raises:
+            EinloomError: the message is of another program, engine or client, or damaged.
+        """
+        received = read_message(self._setting, message, OUTPUTS)
+        found = self._inner.decrypt(received.tensors)
+        if received.real:
+            found = {name: np.real(output).copy() for name, output in found.items()}
+        found |= received.clear
+        outputs = [found[name][()] for name in self._setting.outputs]  # a scalar, if it is one
+        return outputs[0] if len(outputs) == 1 else tuple(outputs)
+
+    def save_secret_key(self, path: str | PathLike[str]) -> None:
+        """Write the secret key to a file that only its owner may read; `f.client` takes it up."""
+        self._inner.save_secret_key(Path(path))
+
+    def __reduce__(self) -> NoReturn:
+        raise no_copy()
+
+    def __repr__(self) -> str:
+        return f"<client of {self._setting.program.name}; {self._setting.label}>"
+
+
+class Server:
+    """The side that computes: it holds evaluation keys and nothing secret."""
+
+    def __init__(self, setting: Setting, inner: ProgramServer) -> None:
+        self._setting, self._inner = setting, inner
+
+    @property
+    def counts(self) -> Counts:
+        """The operations so far."""
+        return self._inner.counts
+
+    def run(self, message: Message | Stored, *arrays: Any, **named: Any) -> Message:
+        """The outputs, encrypted, from a client's message and the server's own inputs.
+
+        Raises:
+            EinloomError: the message is of another program, engine or client, or damaged; an input
+                is missing, of another shape, no number, not finite, or too large.
+        """
+        setting = self._setting
+        received = read_message(setting, message, INPUTS)
+        given = gathered(setting.plain, arrays, named)
+        made = setting.lowered.inputs(given)
+        for each in setting.program.inputs:
+            if each.layout is None:
+                within(each.name, made[each.name], setting.limit)
+        sent = [each for held in received.tensors.values() for each in held]
+        done = self._inner.run(sent, made)
+        real = received.real and not any(map(np.iscomplexobj, made.values()))
+        real &= not any(isinstance(plain.value, complex) for plain in setting.program.plains)
+        clear = {name: made[name] for name in setting.lowered.clear}
+        return Message(setting, OUTPUTS, done.outputs, real, clear)
+
+    def __repr__(self) -> str:
+        return f"<server of {self._setting.program.name}; {self._setting.label}>"
+
+
+#: The two kinds of Messages.
+INPUTS, OUTPUTS = "encrypted inputs", "encrypted outputs"
+
+
+def read_keys(setting: Setting, keys: Keys | Stored) -> EvaluationKeys:
+    """The evaluation keys, from what `Keys` gives.
+
+    Raises:
+        ArgumentError: they are of another engine or other parameters, or damaged.
+    """
+    if isinstance(keys, Keys):
+        return keys.held
+    return setting.engine.keys_of(*_content(keys))
+
+
+def read_message(setting: Setting, message: Message | Stored, kind: str) -> Message:
+    """The message, checked: of that kind and of this program.
+
+    Raises:
+        ArgumentError: it is another's, or damaged.
+    """
+    wanted = _tensors(setting, kind)
+    if isinstance(message, Message):
+        if (message.kind, message.setting.digest) != (kind, setting.digest):
+            raise ArgumentError(
+                f"these are {message.kind} of {message.setting.program.name}",
+                hint=f"{kind} of {setting.program.name} are needed",
+            )
+        return message
+    data, source = _content(message)
+    engine = setting.engine
+    meta, payload = store.read(data, source, kind, engine.name, engine.parameters)
+    clear = setting.lowered.clear if kind == OUTPUTS else ()
+    said = (meta.get("program"), meta.get("tensors"), meta.get("clear"))
+    if said != (setting.digest, wanted, list(clear)):
+        raise ArgumentError(
+            f"{source} is of another program than {setting.program.name}",
+            hint="compile the same text with the same options on both sides",
+        )
+    parts = list(_parts(payload))
+    if len(parts) != sum(wanted.values()) + len(clear):
+        raise ArgumentError(f"{source} holds other parts than its header says")
+    rest = iter(parts)
+    tensors = {
+        name: tuple(engine.ciphertext_of(part, source) for part in islice(rest, count))
+        for name, count in wanted.items()
+    }
+    arrays = {name: _array_of(next(rest)) for name in clear}
+    return Message(setting, kind, tensors, meta.get("real") is True, arrays)
+
+
+def _parts(payload: bytes) -> Iterator[bytes]:
+    """What was put one after another, each with its length before it."""
+    while payload:
+        length = int.from_bytes(payload[:8], "little")
+        yield payload[8 : 8 + length]
+        payload = payload[8 + length :]
+
+
+def _array_bytes(array: Array) -> bytes:
+    content = io.BytesIO()
+    np.save(content, array, allow_pickle=False)
+    return content.getvalue()
+
+
+def _array_of(data: bytes) -> Array:
+    try:
+        found: Array = np.load(io.BytesIO(data), allow_pickle=False)
+    except (ValueError, EOFError, OSError) as error:
+        raise ArgumentError("an output in the clear cannot be read") from error
+    return found
+
+
+def _tensors(setting: Setting, kind: str) -> dict[str, int]:
+    """How many ciphertexts each tensor of a message of that kind is."""
+    if kind == INPUTS:
+        return {each.name: each.vectors for each in setting.program.inputs if each.layout}
+    return {each.name: len(each.values) for each in setting.program.outputs}
+
+
+def _content(given: Stored) -> tuple[bytes, str]:
+    """The bytes, and what to call them."""
+    if isinstance(given, bytes | bytearray | memoryview):
+        return bytes(given), "this"
+    if not isinstance(given, str | PathLike):
+        raise OperandError(
+            f"bytes or the path of a file are needed, not {type(given).__name__}",
+        )
+    return Path(given).read_bytes(), str(given)
+
+
+def gathered(
+    wanted: Mapping[str, Shape | None],
+    arrays: Sequence[Any],
+    named: Mapping[str, Any],
+    limit: float = math.inf,
+) -> dict[str, Array]:
+    """The arrays of those inputs, as `numbers` gives them; no message tells what they hold.
+
+    Args:
+        wanted: the inputs in order, with their shapes; None: any.
+
+    Raises:
+        OperandError: an input is given twice, is not one of those, or holds no numbers.
+        ArgumentError: one is missing, or holds what is not finite or is larger than the limit.
+        RankError: one has another shape.
+    """
+    names = list(wanted)
+    given = dict(zip(names, arrays, strict=False))
+    for name, array in named.items():
+        if name not in names:
+            raise OperandError(
+                f"{name} is no input here", deduced=(f"inputs: {', '.join(names) or 'none'}",)
+            )
+        if name in given:
+            raise OperandError(f"the input {name} is given twice")
+        given[name] = array
+    missing = [name for name in names if name not in given]
+    if missing or len(arrays) > len(names):
+        raise ArgumentError(
+            f"{len(names)} inputs are needed, {len(arrays) + len(named)} were given",
+            deduced=(f"inputs: {', '.join(names) or 'none'}",),
+            hint=f"missing: {', '.join(missing)}" if missing else None,
+        )
+    return {
+        name: _checked(name, numbers(name, given[name]), shape, limit)
+        for name, shape in wanted.items()
+    }
+
+
+def numbers(name: str, value: Any) -> Array:
+    """An input as an array of f64 or c128, or of the whole numbers that it is.
+
+    Raises:
+        OperandError: it holds no numbers.
+        ArgumentError: it cannot be an array, or a value is NaN or infinite.
+    """
+    try:
+        array = np.asarray(value)
+    except ValueError as error:
+        raise ArgumentError(f"the input {name} cannot be made an array: {error}") from None
+    if array.dtype.kind not in "biufc" and array.dtype.name != "bfloat16":
+        raise OperandError(f"the input {name} holds {array.dtype}, not numbers")
+    found: Array = array
+    if array.dtype.kind not in "biu":
+        found = array.astype(np.complex128 if np.iscomplexobj(array) else np.float64)
+    if not np.isfinite(found).all():
+        raise ArgumentError(
+            f"the input {name} holds values that are NaN or infinite",
+            hint="encrypted numbers are finite: replace them first",
+        )
+    return found
+
+
+def _checked(name: str, array: Array, shape: Shape | None, limit: float) -> Array:
+    if shape is not None and array.shape != shape:
+        raise RankError(
+            f"the input {name} has the shape {array.shape}, and {shape} is compiled",
+            passed=(f"{name}: {array.shape}",),
+        )
+    return within(name, array, limit)
+
+
+def within(name: str, array: Array, limit: float) -> Array:
+    """The values of an input, or of what is computed in the clear, if they are not too large.
+
+    Raises:
+        ArgumentError: they are.
+    """
+    if np.abs(array * 1.0).max(initial=0.0) > limit:  # the least i8 has no absolute value
+        raise ArgumentError(
+            f"the input {name} holds larger values than the parameters were chosen for",
+            deduced=(f"at most {limit:g} in absolute value",),
+            hint="compile with magnitude= the largest absolute value of any input",
+        )
+    return array

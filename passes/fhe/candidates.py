@@ -1,0 +1,188 @@
+"""Which Spaces are tried for a product, and where its inputs lie on each of them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from itertools import chain, combinations, permutations, zip_longest
+from typing import Literal as OneOf
+from typing import TypeAlias
+
+from ...ir.errors import SlotError
+from ...ir.layouts import Layout, Piece, row_major
+from ...ir.slot_counts import WEIGHTS
+from .moves import doublings
+from .problem import Problem
+from .space import Space, affine, ordered, skewed
+
+Choice: TypeAlias = OneOf["row-major", "free"]
+#: Orders of more variables than these are not all tried.
+MOST = 5
+#: As many blocks as there is room for.
+_MANY = 1 << 62
+#: Skewed spaces: blocks, with baby steps, shifted.
+_SKEWS = ((1, False, False), (_MANY, False, False), (1, True, False), (1, True, True))
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A space, the layouts of the encrypted factors, the vectors among them that are new.
+
+    `least` is what it costs at least, `likely` with copies of what is not where it is needed,
+    `size` how many slots a plan for it looks at.
+    """
+
+    space: Space
+    layouts: Mapping[str, Layout]
+    fresh: int
+    least: float
+    likely: float
+    size: int
+
+
+def candidates(
+    problem: Problem, slots: int, layout: Choice, held: Mapping[str, Layout]
+) -> Iterator[Candidate]:
+    """The candidates, likely ones first: ordered and skewed spaces by turns, the cheapest first.
+
+    Args:
+        layout: of inputs: "row-major", or "free" to lie as they are needed.
+        held: where encrypted factors lie that are there already.
+    """
+    kinds: dict[tuple[int, bool], list[Candidate]] = {}
+    for space in _spaces(problem, slots):
+        for kind, layouts in enumerate(_inputs(problem, space, layout, held)):
+            fresh = sum(each.vectors for name, each in layouts.items() if name not in held)
+            in_place = layout == "free" and kind == 0
+            found = _candidate(problem, space, layouts, fresh, in_place)
+            kinds.setdefault((kind, space.layout.wrap), []).append(found)
+    for number in (0, 1):  # what is free already lies where it is needed: it is quickly planned
+        turns = (kinds.get((number, wrapped), []) for wrapped in (False, True))
+        turns = (sorted(each, key=lambda candidate: candidate.likely) for each in turns)
+        yield from (each for each in chain.from_iterable(zip_longest(*turns)) if each is not None)
+
+
+def _candidate(
+    problem: Problem, space: Space, layouts: Mapping[str, Layout], fresh: int, in_place: bool
+) -> Candidate:
+    kept = frozenset(problem.output.variables())
+    encrypted = [factor for factor in problem.factors if factor.tensor in problem.encrypted]
+    results = math.prod(piece.extent for piece in space.telling(kept))
+    sums = sum(doublings(p.extent) for p in space.inner if not space.along(p) & kept)
+    products = math.prod(piece.extent for piece in space.outer)
+    least: float = results * sums + 2 * results * (len(encrypted) - 1)
+    least += 2 * products * WEIGHTS["mul"] * (len(encrypted) - 1) + fresh * WEIGHTS["encrypt"]
+    if len(encrypted) < len(problem.factors):
+        least += products * WEIGHTS["encode"]
+    size, likely = results, least
+    for factor in encrypted:
+        names = frozenset(factor.variables())
+        told = math.prod(piece.extent for piece in space.told_by(names))
+        copies = sum(doublings(p.extent) for p in space.inner if not space.along(p) & names)
+        size += told
+        likely += 0 if in_place else told * copies
+    return Candidate(space, layouts, fresh, least, likely, size * space.slots)
+
+
+def variables_of(problem: Problem) -> tuple[str, ...]:
+    """The variables of the factors, then those of the output alone."""
+    read = [v for factor in problem.factors for v in factor.variables()]
+    return tuple(dict.fromkeys([*read, *problem.output.variables()]))
+
+
+# ---- spaces
+
+
+def _spaces(problem: Problem, slots: int) -> Iterator[Space]:
+    """The spaces that are tried, one for each way to fill a vector."""
+    seen: set[object] = set()
+    for space in _all_spaces(problem, slots):
+        filled: list[object] = []
+        for piece in space.layout.pieces:
+            steps = frozenset((space.variables[axis], step) for axis, step in piece.steps)
+            inner = piece.stride < slots
+            filled.append((piece.extent, inner, piece.stride % slots, steps))
+        if frozenset(filled) not in seen:
+            seen.add(frozenset(filled))
+            yield space
+
+
+def _all_spaces(problem: Problem, slots: int) -> Iterator[Space]:
+    variables, sizes = variables_of(problem), problem.sizes
+    orders = permutations(variables) if len(variables) <= MOST else [variables]
+    for order in orders:
+        for padding in ("exact", "power"):
+            yield ordered(sizes, order, slots, padding)
+    kept = tuple(dict.fromkeys(problem.output.variables()))
+    shared = [
+        v
+        for v in variables
+        if v not in kept and sum(v in factor.variables() for factor in problem.factors) > 1
+    ]
+    for around in shared:
+        others = [v for v in variables if v != around]
+        for order in permutations(others) if len(others) < MOST else [tuple(others)]:
+            for by in [each for n in (1, 2) for each in combinations(reversed(order), n)]:
+                if not set(by) <= set(kept):
+                    continue
+                root = 1 << ((sizes[around].bit_length() - 1) // 2)
+                for blocks, babies, shift in _SKEWS:
+                    steps = root if babies else None
+                    space = skewed(sizes, order, around, by, slots, blocks, steps, shift)
+                    if space is not None:
+                        yield space
+
+
+# ---- where inputs lie
+
+
+def _inputs(
+    problem: Problem, space: Space, layout: Choice, held: Mapping[str, Layout]
+) -> list[dict[str, Layout]]:
+    """The layouts of the encrypted factors that are tried on a space."""
+    names = [name for name in problem.inputs if name in problem.encrypted]
+    rows = {
+        name: held[name] if name in held else row_major(problem.shapes[name], space.slots)
+        for name in names
+    }
+    if layout == "row-major":
+        return [rows]
+    free = {
+        name: rows[name] if name in held else _where_needed(problem, space, name) or rows[name]
+        for name in names
+    }
+    return [free] if free == rows else [free, rows]
+
+
+def _where_needed(problem: Problem, space: Space, name: str) -> Layout | None:
+    """The layout in which an input that is read once lies as it is needed."""
+    reads = [factor for factor in problem.factors if factor.tensor == name]
+    factors = affine(reads[0], problem.sizes)
+    if len(reads) > 1 or reads[0].fill is not None or any(constant for _, constant in factors):
+        return None
+    shape = problem.shapes[name]
+    names = frozenset(v for axis, _ in factors for v in axis)
+    number, pieces = 1, list[Piece]()
+    for piece in reversed(space.told_by(names)):
+        stride = number * space.slots + piece.stride % space.slots
+        pieces.insert(0, _along(space, piece, factors, stride))
+        number *= piece.extent
+    pieces += [_along(space, piece, factors, piece.stride) for piece in space.inner]
+    found = Layout(space.slots, shape, tuple(pieces), wrap=space.layout.wrap)
+    try:
+        found.table()
+    except SlotError:  # it is read in part, or along a diagonal
+        return None
+    return found
+
+
+def _along(
+    space: Space, piece: Piece, factors: list[tuple[dict[str, int], int]], stride: int
+) -> Piece:
+    steps: list[tuple[int, int]] = []
+    for axis, (factor, _) in enumerate(factors):
+        step = sum(factor.get(space.variables[at], 0) * n for at, n in piece.steps)
+        if step:
+            steps.append((axis, step))
+    return Piece(piece.extent, stride, tuple(steps))

@@ -1,0 +1,527 @@
+"""One product on one Space: operands brought to it, multiplied, summed, and the result placed.
+
+Every vector of the space is a product of the operands' vectors. Outer pieces that the output does
+not depend on are summed by adding vectors, inner ones by rotating and adding.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ...ir.einsum import Access
+from ...ir.errors import UnsupportedError
+from ...ir.layouts import Array, Layout, Piece, row_major
+from ...ir.slot_counts import WEIGHTS
+from .align import Way, ways
+from .builder import Builder, Plain, gathered, ones_at
+from .held import Held
+from .moves import MANY, doublings, move, moved, one_stage, summed
+from .problem import Problem
+from .space import Digit, Space, Want, affine, by_axis, by_variable, vectors, want
+
+Key = tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Draft:
+    """A way to do a product, not written yet: its levels and, roughly, key switches and cost.
+
+    `inputs` are the layouts of the encrypted inputs that it places; `emit` writes it.
+    """
+
+    label: str
+    levels: int
+    key_switches: int
+    cost: float
+    inputs: Mapping[str, Layout]
+    output: Layout
+    emit: Callable[[Builder, Mapping[str, Held]], Held]
+
+    def then(self, other: Draft, name: str) -> Draft:
+        """This one, and another that reads its result under that name."""
+
+        def emit(build: Builder, held: Mapping[str, Held]) -> Held:
+            return other.emit(build, {**held, name: self.emit(build, held)})
+
+        return Draft(
+            f"{name} {self.label}; {other.label}",
+            self.levels + other.levels,
+            self.key_switches + other.key_switches,
+            self.cost + other.levels * self.key_switches + other.cost,
+            {n: at for n, at in {**self.inputs, **other.inputs}.items() if n != name},
+            other.output,
+            emit,
+        )
+
+
+def drafts(
+    problem: Problem,
+    space: Space,
+    layouts: Mapping[str, Layout],
+    output: Layout | None,
+    most: int,
+) -> list[Draft]:
+    """The ways to do a product on a space, for each number of masks before and after it.
+
+    Args:
+        layouts: of the encrypted factors.
+        output: where the result is to lie; None: where it comes to lie.
+        most: the most levels, the product's own included.
+    """
+    return _Product(problem, space, layouts, output).drafts(most)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Brought:
+    """A factor, what of it is wanted, and, if it is encrypted, the way to bring it."""
+
+    access: Access
+    wanted: Want
+    way: Way | None
+
+    def write(
+        self, build: Builder, held: Mapping[str, Held]
+    ) -> Callable[[Mapping[Piece, int]], int | Plain | None]:
+        """Writes it; gives what finds the operand's vector for each vector of the space."""
+        number = {key: n for n, key in enumerate(self.wanted.keys)}
+        made: Sequence[int | Plain]
+        if self.way is None:
+            made = [
+                gathered(self.access.tensor, slots[elements >= 0], elements[elements >= 0])
+                for slots, elements in zip(*self.wanted.whole(), strict=True)
+            ]
+        else:
+            values = self.way.emit(build, held[self.access.tensor].values)
+            values = [build.finished(value) for value in values]
+            depth = max(build.depth[value] for value in values)
+            made = [build.at_depth(value, depth) for value in values]
+
+        def find(at: Mapping[Piece, int]) -> int | Plain | None:
+            key = number.get(tuple(at[piece] for piece in self.wanted.outer))
+            return None if key is None else made[key]
+
+        return find
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Operand:
+    """A factor, what of it is wanted, and, if it is encrypted, the ways to bring it."""
+
+    access: Access
+    wanted: Want
+    ways: Mapping[int, Way] | None
+
+    def by(self, levels: int) -> _Brought:
+        way = None if self.ways is None else self.ways[levels]
+        return _Brought(self.access, self.wanted, way)
+
+
+@dataclass(frozen=True, slots=True)
+class _Product:
+    problem: Problem
+    space: Space
+    layouts: Mapping[str, Layout]
+    output: Layout | None
+
+    def drafts(self, most: int) -> list[Draft]:
+        depth = math.ceil(math.log2(len(self.problem.factors)))
+        operands = [self._operand(factor, most - depth) for factor in self.problem.factors]
+        encrypted = [each.ways for each in operands if each.ways is not None]
+        found: list[Draft] = []
+        for before in range(most - depth + 1):
+            ways_ = [ways[before] for ways in encrypted if before in ways]
+            used = max((way.levels for way in ways_), default=0)
+            if len(ways_) < len(encrypted) or used < before:
+                continue
+            brought = [each.by(before) for each in operands]
+            masked = self._dirty(brought)
+            levels = depth + used + masked
+            for after in range(most - levels + 1):
+                end = self._end(after)
+                if end is not None and end.levels == after:
+                    found.append(self._draft(brought, masked, end, levels + after))
+        return found
+
+    # ---- operands
+
+    def _operand(self, factor: Access, most: int) -> _Operand:
+        problem = self.problem
+        wanted = want(self.space, factor, problem.shapes[factor.tensor], problem.sizes)
+        if factor.tensor not in problem.encrypted:
+            return _Operand(factor, wanted, None)
+        held = self.layouts[factor.tensor]
+        return _Operand(
+            factor, wanted, ways(held, factor, self.space, wanted, problem.sizes, max(most, 0))
+        )
+
+    def _overhang(self) -> list[str]:
+        """The variables along which some points of the space lie outside, if they are summed."""
+        kept = set(self.problem.output.variables())
+        found: list[str] = []
+        for axis, v in enumerate(self.space.variables):
+            steps = [
+                (piece.extent - 1) * step
+                for piece in self.space.layout.pieces
+                for at, step in piece.steps
+                if at == axis
+            ]
+            beyond = sum(steps) >= self.space.layout.shape[axis]
+            if v not in kept and beyond and not self.space.layout.wrap:
+                found.append(v)
+        return found
+
+    def _dirty(self, brought: Sequence[_Brought]) -> bool:
+        """Whether what lies outside the space would be summed: no factor is 0 there."""
+        return any(
+            not any(
+                each.way is None or each.way.clean
+                for each in brought
+                if v in each.access.variables()
+            )
+            for v in self._overhang()
+        )
+
+    # ---- the product and its sums
+
+    def _draft(self, brought: Sequence[_Brought], masked: bool, end: _End, levels: int) -> Draft:
+        space = self.space
+        kept = frozenset(self.problem.output.variables())
+        outer = space.telling(kept)
+        inner = [piece for piece in space.inner if not space.along(piece) & kept]
+        encrypted = [each.way for each in brought if each.way is not None]
+        results = math.prod(piece.extent for piece in outer)
+        vectors_ = math.prod(piece.extent for piece in space.outer)
+        limbs = end.levels + 1
+        cost: float = end.rotations * limbs + results * limbs * sum(
+            doublings(p.extent) for p in inner
+        )
+        limbs += masked
+        switches = results * (len(encrypted) - 1) + sum(way.rotations for way in encrypted)
+        cost += (limbs + 1) * (WEIGHTS["key_switch"] * switches)
+        cost += (limbs + 1) * vectors_ * WEIGHTS["mul"] * (len(encrypted) - 1)
+        if len(encrypted) < len(brought):
+            cost += vectors_ * (WEIGHTS["encode"] + WEIGHTS["mul_plain"] * (limbs + 1))
+
+        def emit(build: Builder, held: Mapping[str, Held]) -> Held:
+            finds = [each.write(build, held) for each in brought]
+            return end.emit(build, self._summed(build, finds, masked, outer, inner))
+
+        every = switches + end.rotations + results * sum(doublings(p.extent) for p in inner)
+        return Draft(space.label, levels, every, cost, dict(self.layouts), end.layout, emit)
+
+    def _summed(
+        self,
+        build: Builder,
+        finds: Sequence[Callable[[Mapping[Piece, int]], int | Plain | None]],
+        masked: bool,
+        outer: Sequence[Piece],
+        inner: Sequence[Piece],
+    ) -> dict[Key, int]:
+        """For each vector of the output, the sum of the products of the space's vectors."""
+        space = self.space
+        names = frozenset(space.variables)
+        found: dict[Key, int] = {}
+        for key in vectors(space.outer):
+            at = dict(zip(space.outer, key, strict=True))
+            factors = [find(at) for find in finds]
+            if any(factor is None for factor in factors):
+                continue  # nothing of an operand is there
+            values = [factor for factor in factors if isinstance(factor, int)]
+            plains = [factor for factor in factors if isinstance(factor, Plain)]
+            slots, _ = space.points(space.inner, list(at.items()), names)
+            if not slots.size:
+                continue
+            value = multiplied(build, values, plains)
+            if masked:
+                value = build.mul_plain(value, ones_at(slots))
+            goes = tuple(at[piece] for piece in outer)
+            found[goes] = build.add(found[goes], value) if goes in found else value
+        if not found:
+            raise UnsupportedError(f"{self.problem.output.tensor} is 0 everywhere")
+        for key, value in found.items():
+            for piece in inner:
+                value = summed(build, value, piece.stride, piece.extent)
+            found[key] = value
+        return found
+
+    # ---- the output
+
+    def _end(self, most: int) -> _End | None:
+        """What places the result with at most so many masks."""
+        space, problem = self.space, self.problem
+        output, shape = problem.output, problem.shapes[problem.output.tensor]
+        variables = tuple(output.variables())
+        kept = frozenset(variables)
+        outer = space.telling(kept)
+        inner = [piece for piece in space.inner if space.along(piece) & kept]
+        repeated = len(set(variables)) < len(variables)
+        layout = self.output
+        if layout is None and not repeated:
+            lies = layout = _as_it_comes(space, output, shape, outer, inner)
+            if space.giant is None:
+                return _End(0, 0, lies, lambda build, parts: _as_is(lies, parts))
+        if layout is None:
+            layout = row_major(shape, space.slots, zero=False)
+        return _Placing(self, layout, outer, inner, repeated).end(most)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _End:
+    """A way to place the result: levels and rotations, where it then lies, and what writes it."""
+
+    levels: int
+    rotations: int
+    layout: Layout
+    emit: Callable[[Builder, dict[Key, int]], Held]
+
+
+def _as_is(layout: Layout, parts: Mapping[Key, int]) -> Held:
+    values = [parts[key] for key in sorted(parts)]
+    if len(values) != layout.vectors:
+        raise UnsupportedError("a part of the output is 0 everywhere")
+    return Held(layout, tuple(values))
+
+
+def _as_it_comes(
+    space: Space,
+    output: Access,
+    shape: Sequence[int],
+    outer: Sequence[Piece],
+    inner: Sequence[Piece],
+) -> Layout:
+    """Where the output lies, the partial sums of later giant steps left out."""
+    axes = {v: axis for axis, index in enumerate(output.indices) for v in index.variables()}
+    number, pieces = 1, list[Piece]()
+    for piece in reversed(outer):
+        if piece != space.giant:
+            pieces.insert(0, _kept(space, piece, axes, number * space.slots))
+            number *= piece.extent
+    pieces += [_kept(space, piece, axes, piece.stride) for piece in inner]
+    return Layout(space.slots, tuple(shape), tuple(pieces), wrap=space.layout.wrap, zero=False)
+
+
+def _kept(space: Space, piece: Piece, axes: Mapping[str, int], stride: int) -> Piece:
+    steps = tuple(
+        (axes[space.variables[axis]], step)
+        for axis, step in piece.steps
+        if space.variables[axis] in axes
+    )
+    return Piece(piece.extent, stride, steps)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Placing:
+    """Moves the vectors of a result to a layout."""
+
+    product: _Product
+    layout: Layout
+    outer: Sequence[Piece]
+    inner: Sequence[Piece]
+    repeated: bool
+
+    def end(self, most: int) -> _End | None:
+        """The way with at most so many masks; None if there is none."""
+        source, target = self._points()
+        times, order = self._repeats(source, target)
+        if times > 1:
+            number = np.full(len(order), len(order), np.int64)
+            number[order[: len(order) // times]] = np.arange(len(order) // times)
+            came = number[source // self.slots]
+            here = came < len(order)
+            source = came[here] * self.slots + source[here] % self.slots
+            target = target[here]
+        way = self._way(source, target, most, times)
+        if way is None:
+            return None
+        layout, each = self.layout, len(order) // times
+
+        def emit(build: Builder, parts: dict[Key, int]) -> Held:
+            values = self._values(parts)
+            found: list[int] = []
+            for begin in range(0, len(order), each):
+                found += way.emit(build, [values[n] for n in order[begin : begin + each]])
+            assert len(found) == layout.vectors
+            return Held(layout, tuple(found))
+
+        return _End(way.levels, times * way.rotations, layout, emit)
+
+    @property
+    def slots(self) -> int:
+        return self.product.space.slots
+
+    def _way(self, source: Array, target: Array, most: int, times: int) -> Way | None:
+        """The way to move those points with at most so many masks."""
+        turn = self._turn(source, target)
+        if turn is not None:
+            return turn if most == 0 else None
+        if most == 0:
+            return None
+        digits = self._digits() if most > 1 and times == 1 else None
+        plan = None if digits is None else move(digits, most, self.slots)
+        plan = one_stage(source, target, self.slots) if plan is None else plan
+
+        def emit(build: Builder, values: Sequence[int]) -> list[int]:
+            return moved(build, values, plan)
+
+        return Way(plan.levels, plan.rotations, True, emit)
+
+    def _repeats(self, source: Array, target: Array) -> tuple[int, list[int]]:
+        """How often the same is done to the next vectors, and those that there are, by turns."""
+        keys = list(vectors(self.outer))
+        whole = 1, list(range(len(keys)))
+        if not self.product.space.layout.wrap and source.size <= MANY:
+            return whole  # stages of a few points are better
+        came = source // self.slots
+        points = [np.flatnonzero(came == number) for number in range(len(keys))]
+        for place, piece in enumerate(self.outer):
+            by_value = [
+                [n for n, key in enumerate(keys) if key[place] == value]
+                for value in range(piece.extent)
+            ]
+            first = np.concatenate([points[n] for n in by_value[0]])
+            made = np.unique(target[first] // self.slots)
+            if not np.array_equal(made, np.arange(made.size)):
+                continue
+            others = [np.concatenate([points[n] for n in each]) for each in by_value]
+            if all(
+                each.size == first.size
+                and np.array_equal(source[each] % self.slots, source[first] % self.slots)
+                and (target[each] - target[first] == value * made.size * self.slots).all()
+                for value, each in enumerate(others)
+            ):
+                return piece.extent, [n for each in by_value for n in each]
+        return whole
+
+    def _values(self, parts: Mapping[Key, int]) -> list[int]:
+        found: list[int] = []
+        for key in vectors(self.outer):
+            if key not in parts:
+                raise UnsupportedError("a part of the output is 0 everywhere")
+            found.append(parts[key])
+        return found
+
+    def _points(self) -> tuple[Array, Array]:
+        """The addresses that each element of the output comes from, and goes to."""
+        space, problem = self.product.space, self.product.problem
+        output, shape = problem.output, problem.shapes[problem.output.tensor]
+        kept = frozenset(output.variables())
+        addresses = self.layout.addresses()
+        source: list[Array] = []
+        target: list[Array] = []
+        for number, key in enumerate(vectors(self.outer)):
+            slots, coordinates = space.points(
+                self.inner, list(zip(self.outer, key, strict=True)), kept
+            )
+            element = np.zeros(slots.shape, np.int64)
+            for (axis, constant), extent in zip(affine(output, problem.sizes), shape, strict=True):
+                place = constant + sum(
+                    (coordinates[v] * n for v, n in axis.items()), np.zeros_like(element)
+                )
+                element = element * extent + place
+            source.append(slots + number * space.slots)
+            target.append(addresses[element])
+        return np.concatenate(source), np.concatenate(target)
+
+    def _turn(self, source: Array, target: Array) -> Way | None:
+        """Rotations and sums alone, if nothing else comes to lie where an element does."""
+        slots = self.slots
+        if self.layout.zero or (self.repeated and self.layout.size != np.unique(target).size):
+            return None
+        came, goes = source // slots, target // slots
+        results = int(goes.max()) + 1
+        full = [np.unique(target[goes == number]).size for number in range(results)]
+        steps: dict[tuple[int, int], int] = {}
+        pairs = came * results + goes
+        distinct: list[int] = np.unique(pairs).tolist()
+        for pair in distinct:
+            here = pairs == pair
+            shifts = np.unique((source[here] - target[here]) % slots)
+            if shifts.size > 1 or np.count_nonzero(here) < full[pair % results]:
+                return None  # or what it holds elsewhere would be added in
+            steps[divmod(pair, results)] = int(shifts[0])
+        turned = len({(one, step) for (one, _), step in steps.items() if step})
+
+        def emit(build: Builder, values: Sequence[int]) -> list[int]:
+            made: dict[int, int] = {}
+            for (one, to), step in steps.items():
+                (value,) = build.rotate(values[one], [step]) if step else [values[one]]
+                made[to] = build.add(build.finished(made[to]), value) if to in made else value
+            return [made[to] for to in sorted(made)]
+
+        return Way(0, turned, False, emit)
+
+    def _digits(self) -> tuple[Digit, ...] | None:
+        """The move variable by variable, where both layouts add up what each says."""
+        space, problem = self.product.space, self.product.problem
+        lies = by_axis(self.layout)
+        if lies is None or space.layout.wrap:
+            return None
+        start, along = lies
+        found = [Digit((0,), (start,))]
+        for v in dict.fromkeys(problem.output.variables()):
+            extent = problem.sizes[v]
+            source = by_variable(space, v, self.outer, extent)
+            target = np.zeros(extent, np.int64)
+            for part, index in zip(along, problem.output.indices, strict=True):
+                if v in tuple(index.variables()):
+                    target += part[:extent]
+            found.append(Digit(tuple(source.tolist()), tuple(target.tolist())))
+        return tuple(found)
+
+
+def multiplied(build: Builder, values: Sequence[int], plains: Sequence[Plain]) -> int:
+    """The two least deep first, as Huffman does; what is in the clear where it adds no level."""
+    plain = plains[0] if plains else None
+    for other in plains[1:]:
+        plain = plain.times(other) if plain else other
+    left = list(values)
+    if plain is not None and len(left) > 1:
+        ends = [build.end(value) for value in left]
+        at = max(range(len(left)), key=lambda n: (-ends[n], n))
+        early = [end + (n == at) for n, end in enumerate(ends)]
+        if _depth(early) == _depth(ends):
+            left[at] = build.mul_plain(left[at], plain)
+            plain = None
+    while len(left) > 1:
+        left.sort(key=build.end)
+        left = [*left[2:], build.mul(left[0], left[1])]
+    return left[0] if plain is None else build.mul_plain(left[0], plain)
+
+
+def _depth(ends: Sequence[int]) -> int:
+    """The depth of the product of values of those depths."""
+    left = sorted(ends)
+    while len(left) > 1:
+        left = sorted([left[1] + 1, *left[2:]])
+    return left[0]
+
+
+def spread(
+    build: Builder,
+    held: Held,
+    access: Access,
+    space: Space,
+    shape: Sequence[int],
+    sizes: Mapping[str, int],
+    most: int,
+) -> list[int] | None:
+    """An operand's values on a space, vector by vector; None if that needs more masks.
+
+    Args:
+        shape: of the tensor; sizes: the extent of each variable.
+    """
+    wanted = want(space, access, shape, sizes)
+    found = ways(held.layout, access, space, wanted, sizes, most)
+    if not found:
+        return None
+    find = _Brought(access, wanted, found[most]).write(build, {access.tensor: held})
+    values: list[int] = []
+    for key in vectors(space.outer):
+        value = find(dict(zip(space.outer, key, strict=True)))
+        assert isinstance(value, int)  # a vector of a space has points, and no fill
+        values.append(value)
+    return values

@@ -1,0 +1,96 @@
+"""Polynomials in the place of functions: their error, and what is refused."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from einloom.ir.errors import ArgumentError
+from einloom.ir.operators import OPERATORS
+from einloom.passes.fhe.approximate import (
+    Approximation,
+    approximable,
+    approximated,
+    parse_approximations,
+)
+
+#: (function, interval, degree) and an upper bound of the error.
+CASES = [
+    ("sigmoid", (-8, 8), 3, 0.12),
+    ("sigmoid", (-8, 8), 15, 2e-3),
+    ("tanh", (-4, 4), 15, 4e-3),
+    ("exp", (-4, 0), 7, 1e-5),
+    ("exp", (-8, 8), 31, 1e-10),
+    ("erf", (-3, 3), 9, 9e-3),
+    ("rsqrt", (0.1, 4), 15, 2e-2),
+    ("sqrt", (0, 1), 7, 7e-2),
+    ("log", (0.5, 3), 6, 2e-3),
+    ("relu", (-1, 1), 8, 4e-2),
+    ("sin", (-3.2, 3.2), 9, 1e-3),
+    ("div", (0.5, 4), 7, 2e-2),
+]
+
+
+@pytest.mark.parametrize(("function", "interval", "degree", "most"), CASES)
+def test_the_error_is_a_bound(
+    function: str, interval: tuple[float, float], degree: int, most: float
+) -> None:
+    found = approximated("P", function, Approximation(*interval, degree))
+    x = np.random.default_rng(0).uniform(*interval, 40_000)
+    exact = 1 / x if function == "div" else OPERATORS[function].reference(x)
+    error = np.abs(found.series(x) - exact).max()
+    assert error <= found.error <= most
+    assert found.error < 1.5 * error + 1e-12
+    assert found.series.degree <= degree
+
+
+def test_an_odd_function_has_no_even_terms() -> None:
+    for degree in (3, 31):
+        found = approximated("P", "tanh", Approximation(-4, 4, degree))
+        assert all(c == 0 for c in found.series.coefficients[::2])
+
+
+def test_only_small_powers_are_powers() -> None:
+    assert approximated("P", "sigmoid", Approximation(-8, 8, 7)).series.interval is None
+    assert approximated("P", "sigmoid", Approximation(-8, 8, 15)).series.interval == (-8, 8)
+
+
+@pytest.mark.parametrize(
+    ("function", "interval"), [("log", (-1, 1)), ("div", (-1, 2)), ("rsqrt", (0, 1))]
+)
+def test_no_value_on_the_interval(function: str, interval: tuple[float, float]) -> None:
+    with pytest.raises(ArgumentError, match="no finite value"):
+        approximated("P", function, Approximation(*interval, 3))
+
+
+def test_bad_intervals_and_degrees() -> None:
+    for low, high in ((1, 1), (2, 1), (0, math.inf), (math.nan, 1)):
+        with pytest.raises(ArgumentError, match="interval"):
+            Approximation(low, high, 3)
+    for degree in (0, -1, 10_000):
+        with pytest.raises(ArgumentError, match="degree"):
+            Approximation(0, 1, degree)
+
+
+def test_text() -> None:
+    asked = {"sigmoid": Approximation(-8, 8, 3), "P": Approximation(1e-2, 2.5, 7)}
+    text = ", ".join(f"{name} {each}" for name, each in asked.items())
+    assert text == "sigmoid on -8..8 degree 3, P on 0.01..2.5 degree 7"
+    assert parse_approximations(text) == asked
+    assert parse_approximations(" exp on -1 .. 1 degree 2 ")["exp"] == Approximation(-1, 1, 2)
+    for wrong in (
+        "",
+        "sigmoid",
+        "sigmoid on 1..2",
+        "sigmoid on 1..x degree 2",
+        "exp on 1 degree 2",
+    ):
+        with pytest.raises(ArgumentError, match="asks for no approximation"):
+            parse_approximations(wrong)
+
+
+def test_what_can_be_approximated() -> None:
+    assert all(approximable(name) for name in ("exp", "relu", "abs", "sign", "div", "max", "min"))
+    assert not any(approximable(name) for name in ("neg", "conj", "add", "mod", "select", "lmul"))

@@ -1,0 +1,348 @@
+"""What `el.compile(..., backend="ckks")` gives: called, looked into, refused, and cost."""
+
+from __future__ import annotations
+
+import json
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import einloom as el
+from einloom.backends.ckks.params import Parameters
+from einloom.backends.ckks.simulator import Simulator
+from einloom.ir.errors import (
+    ArgumentError,
+    EinloomError,
+    LevelError,
+    OperandError,
+    RankError,
+    UnsupportedError,
+)
+from einloom.ir.slot_parser import parse_slots
+
+from . import encrypting
+
+RNG = np.random.default_rng(7)
+A, B, V = (RNG.uniform(-1, 1, shape) for shape in ((3, 4), (4, 2), (4,)))
+ENGINES = pytest.mark.parametrize("engine", ["simulated", "seal"])
+MATVEC = "ij,j->i"
+
+
+def compiled(what: str = MATVEC, **options: Any) -> el.Encrypted:
+    return encrypting.compiled(what, **options)
+
+
+@ENGINES
+def test_a_call_encrypts_runs_and_decrypts(engine: Any) -> None:
+    f = compiled(shapes=[(3, 4), (4,)], secret=[0], engine=engine)
+    found = f(A, V)
+    assert found.dtype == np.float64
+    np.testing.assert_allclose(found, A @ V, atol=f.report.errors["Y"].bound)
+    assert np.isclose(f.report.error, np.abs(found - A @ V).max(), rtol=1e-6)
+    np.testing.assert_array_equal(f(B=V, A=A).shape, (3,))
+    said = str(f.report)
+    assert ("simulated, not secure" in said) == (engine == "simulated")
+    assert ("not secure" in repr(f)) == (engine == "simulated")
+
+
+def test_the_report_counts_what_the_plan_says() -> None:
+    f = compiled(MATVEC, secret="A", layout="free")
+    f(A, V)
+    report, counts = f.report, f.packed.counts
+    assert (report.rotations, report.key_switches) == (counts.rotations, counts.key_switches)
+    assert (report.pt_mults, report.ct_mults) == (counts.pt_mults, counts.ct_mults)
+    assert (report.levels, report.ciphertexts) == (counts.levels, counts.ciphertexts)
+    assert (report.encodes, report.counts.hoisted) == (counts.encodes, counts.hoisted)
+    assert report.key_bytes == counts.key_bytes(report.parameters.degree)
+    first = report.encodes
+    f(A, V)
+    assert f.report.encodes == first - counts.constant_encodes  # those are kept
+    assert f.report.rotations == counts.rotations  # of this call alone
+    said = json.loads(json.dumps(f.report.as_dict()))
+    assert said["key_switches"] == counts.key_switches
+    assert said["simulated"] is True
+    assert said["errors"]["Y"]["largest"] == f.report.error
+    assert sum(said["rotations"].values()) == counts.rotations
+    planned = json.loads(json.dumps(counts.as_dict()))
+    assert planned["rotations_by_step"].keys() == {str(step) for step in counts.rotation_keys}
+    assert planned["hoisted"] == counts.hoisted
+
+
+def test_it_shows_every_step(tmp_path: Path) -> None:
+    f = compiled("ij->ji", shapes=[(3, 4)], passes="squeeze")
+    assert [step.text for step in f.steps] == ["parse", "squeeze", "pack"]
+    assert parse_slots(f.source) == f.packed.program
+    assert "key switches" in f.steps[-1].comment
+    assert f.cascade == el.parse(str(f.cascade))
+    f.save(tmp_path / "f.slots")
+    assert parse_slots((tmp_path / "f.slots").read_text()) == f.packed.program
+    for name in ("f.py", "f.o", "f"):
+        with pytest.raises(UnsupportedError, match="writes no"):
+            f.save(tmp_path / name)
+    assert [path.name for path in tmp_path.iterdir()] == ["f.slots"]
+
+
+def test_without_shapes_it_is_packed_for_each_call() -> None:
+    f = compiled("...j->...")
+    for look in (lambda: f.packed, lambda: f.source, f.client):
+        with pytest.raises(ArgumentError, match="not known yet"):
+            look()
+    with pytest.raises(ArgumentError, match="no report"):
+        _ = f.report
+    for shape in ((3, 4), (2, 2, 2), (4,)):
+        array = RNG.uniform(-1, 1, shape)
+        np.testing.assert_allclose(f(array), array.sum(-1), atol=1e-4)
+        assert f.packed.program.inputs[0].shape == shape
+
+
+@pytest.mark.parametrize(
+    "dtype", ["i1", "u8", "?", "f2", "f4", "c8", ">f8", "longdouble", ml_dtypes.bfloat16]
+)
+def test_numbers_of_every_dtype(dtype: Any) -> None:
+    a = np.abs(A * 3).astype(dtype)
+    wide = a.astype(np.complex128 if a.dtype.kind == "c" else np.float64)
+    found = compiled()(a, V)
+    assert found.dtype == wide.dtype
+    np.testing.assert_allclose(found, wide @ V, atol=1e-4)
+
+
+def test_complex_numbers() -> None:
+    z = A + 1j * RNG.uniform(-1, 1, A.shape)
+    for secret in ([0], [1], None):
+        np.testing.assert_allclose(compiled(secret=secret)(z, V), z @ V, atol=1e-4)
+
+
+def test_large_values_get_larger_parameters() -> None:
+    f = compiled(shapes=[(3, 4), (4,)], secret=[0])
+    f(A, V)
+    small = f.report.parameters
+    f(A / 2, V)
+    assert f.report.parameters == small
+    found = f(1000 * A, V)
+    assert f.report.parameters.modulus_bits(0) >= small.modulus_bits(0) + 9
+    np.testing.assert_allclose(found, 1000 * A @ V, atol=f.report.errors["Y"].bound)
+
+
+def test_an_engine_of_ones_own() -> None:
+    engine = Simulator(Parameters.create(8192, [45, 36, 36, 36, 50]), noise=False)
+    f = compiled(secret=[0], engine=engine)
+    np.testing.assert_allclose(f(A, V), A @ V, atol=1e-7)
+    assert f.report.parameters is engine.parameters
+    assert f.parameters is engine.parameters
+
+
+def test_insecure_parameters_are_asked_for() -> None:
+    f = compiled("ij,ij->ij", shapes=[(3, 4), (3, 4)], insecure=True)
+    np.testing.assert_allclose(f(A, A), A * A, atol=1e-4)
+    assert not f.report.parameters.secure
+    assert "NOT SECURE" in str(f.report)
+    assert compiled("ij,ij->ij", shapes=[(3, 4), (3, 4)]).parameters.secure
+
+
+def test_one_seed_gives_one_result() -> None:
+    found = [compiled(seed=seed)(A, V) for seed in (1, 1, 2)]
+    np.testing.assert_array_equal(found[0], found[1])
+    assert (found[0] != found[2]).all()
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "part"),
+    [
+        ({"backend": "llvm", "secret": [0]}, ArgumentError, "takes no secret="),
+        ({"backend": "numpy", "slots": 8, "seed": 1}, ArgumentError, "slots=, seed="),
+        ({"backend": "llvm", "secrets": [0]}, ArgumentError, "takes no secrets="),
+        ({"secrets": [0]}, ArgumentError, "takes no secrets="),
+        ({"dtypes": "f32"}, ArgumentError, "takes no dtypes="),
+        ({"optimize": "greedy"}, ArgumentError, "takes no optimize="),
+        ({"acc": "f64", "memory_limit": 5}, ArgumentError, "memory_limit=, acc="),
+        ({"engine": "helib"}, ArgumentError, "'simulated' or 'seal'"),
+        ({"engine": 3}, OperandError, "engine="),
+        ({"engine": "seal", "seed": 1}, ArgumentError, "seed="),
+        ({"engine": Simulator(Parameters.create(64, [30, 40], insecure=True)), "precision": 9},
+         ArgumentError, "of its own"),
+        ({"secret": [2]}, ArgumentError, "no input 2"),
+        ({"secret": "Q"}, ArgumentError, "no input Q"),
+        ({"secret": []}, UnsupportedError, "nothing is encrypted"),
+        ({"secret": 0.5}, OperandError, "secret="),
+        ({"slots": 12}, EinloomError, "power of two"),
+        ({"slots": "many"}, OperandError, "slots="),
+        ({"layout": "column-major"}, ArgumentError, "row-major, free"),
+        ({"plan": "worst"}, ArgumentError, "best, einhops"),
+        ({"plan": "einhops", "layout": "free"}, ArgumentError, "EinHops"),
+        ({"magnitude": -1}, OperandError, "magnitude="),
+        ({"precision": 0}, OperandError, "precision="),
+        ({"precision": 60}, ArgumentError, "no ring is large enough"),
+        ({"semiring": "max_plus"}, UnsupportedError, "max_plus"),
+        ({"passes": "no_such_pass"}, EinloomError, "no_such_pass"),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_options_that_make_no_sense(
+    options: dict[str, Any], error: type[Exception], part: str
+) -> None:
+    asked: dict[str, Any] = {"backend": "ckks", "shapes": [(3, 4), (4,)], **options}
+    with pytest.raises(error) as caught:
+        el.compile(MATVEC, **asked)(A, V)
+    assert isinstance(caught.value, EinloomError)
+    assert part in str(caught.value)
+
+
+@pytest.mark.parametrize("fixed", [True, False])
+@pytest.mark.parametrize(
+    ("arrays", "named", "error", "part"),
+    [
+        ((A, [1.0, np.nan, 0, 0]), {}, ArgumentError, "NaN"),
+        ((A * np.inf, V), {}, ArgumentError, "infinite"),
+        ((A, ["a"] * 4), {}, OperandError, "not numbers"),
+        ((A, [None] * 4), {}, OperandError, "not numbers"),
+        (([[1, 2], [3]], V), {}, ArgumentError, "cannot be made an array"),
+        ((A, V[:3]), {}, RankError, "3"),
+        ((A,), {}, EinloomError, "2"),
+        ((A, V, V), {}, EinloomError, "2"),
+        ((A,), {"C": V}, OperandError, "C is no input"),
+        ((A, V), {"B": V}, OperandError, "given twice"),
+    ],
+    ids=str,
+)
+def test_inputs_that_are_refused(
+    arrays: Any, named: Any, error: type[Exception], part: str, fixed: bool
+) -> None:
+    f = compiled(shapes=[(3, 4), (4,)]) if fixed else compiled()
+    with pytest.raises(error) as caught:
+        f(*arrays, **named)
+    assert isinstance(caught.value, EinloomError)
+    assert part in str(caught.value)
+
+
+def test_a_refusal_names_the_operand_and_tells_no_value() -> None:
+    f = compiled(shapes=[(3, 4), (4,)], secret=[0], magnitude=2.0)
+    for wrong in (np.where(A > 0.9, np.nan, 123.456789), A + 123.456789):
+        with pytest.raises(ArgumentError) as caught:
+            f(wrong, V)
+        assert "the input A " in str(caught.value)
+        assert "123" not in str(caught.value)
+
+
+LOGISTIC = """cascade logistic(X[B,F]: f32, W[F]: f32) -> P, N {
+  Z[b] = X[b,f] * W[f]
+  P[b] = sigmoid(Z[b])
+  N    = W[f] * W[f]
+}"""
+
+
+def test_a_cascade_with_an_approximation_and_a_plain_part() -> None:
+    """The error that is reported is that of encryption, and beside it that of the polynomial."""
+    x, w = RNG.uniform(-1, 1, (5, 6)), RNG.uniform(-1, 1, 6)
+    f = compiled(LOGISTIC, secret="X", approximate="sigmoid on -6..6 degree 7", layout="free")
+    p, n = f(X=x, W=w)
+    exact = 1 / (1 + np.exp(-x @ w))
+    ((said, error),) = f.report.approximated.items()
+    assert said.startswith("P: sigmoid on -6..6 degree 7")
+    assert 1e-4 < np.abs(p - exact).max() < error + f.report.errors["P"].bound < 0.05
+    assert np.isclose(n, w @ w, rtol=1e-12)  # in the clear
+    assert list(f.report.errors) == ["P"]
+    assert f.report.levels == f.packed.lowered.levels[-1].end
+    assert "sigmoid" in str(f.report)
+    asked = {"sigmoid": el.Approximation(-6, 6, 7)}
+    again = compiled(LOGISTIC, secret="X", approximate=asked, layout="free")
+    np.testing.assert_array_equal(again(x, w)[0], p)
+
+
+def test_what_stays_plain_may_be_whole_numbers() -> None:
+    """Indices of what is plain are what they are; other values become f64."""
+    text = """cascade f(X[B], T[N]: f32, J[B]: i64) -> Y {
+      P[b] = T[J[b]] / 2
+      Y[b] = X[b] * P[b]
+    }"""
+    x, t, j = RNG.uniform(-1, 1, 3), RNG.uniform(-1, 1, 4), np.array([3, 0, 3])
+    f = compiled(text, secret="X", shapes=[(3,), (4,), (3,)])
+    np.testing.assert_allclose(f(x, t, j), x * t[j] / 2, atol=1e-4)
+    client = f.client()
+    reply = f.server(client.keys()).run(client.encrypt(x), t / 4, j)
+    np.testing.assert_allclose(client.decrypt(reply), x * t[j] / 8, atol=1e-4)
+
+
+def test_too_few_levels_and_no_approximation() -> None:
+    shapes = [(5, 6), (6,)]
+    with pytest.raises(UnsupportedError, match="sigmoid"):
+        compiled(LOGISTIC, secret="X", shapes=shapes)
+    with pytest.raises(LevelError, match="P"):
+        compiled(
+            LOGISTIC, secret="X", shapes=shapes, approximate="sigmoid on -6..6 degree 7", levels=2
+        )
+    for wrong in ("sigmoid", {"sigmoid": 3}, 3, [("sigmoid", 3)]):
+        with pytest.raises(EinloomError, match="pproximation"):
+            compiled(LOGISTIC, secret="X", shapes=shapes, approximate=wrong)
+
+
+def test_a_bound_on_what_is_computed_on_the_way() -> None:
+    f = compiled("i,i->", shapes=[(64,), (64,)], magnitude=4)
+    g = compiled("i,i->", shapes=[(64,), (64,)], magnitude=4, bound=64)
+    assert g.parameters.modulus_bits(0) < f.parameters.modulus_bits(0)
+    x = RNG.uniform(-1, 1, 64)
+    np.testing.assert_allclose(g(x, x), x @ x, atol=1e-3)
+    assert isinstance(g(x, x), float)
+
+
+def test_einsum_does_not_encrypt_by_the_way() -> None:
+    with pytest.raises(ArgumentError, match=r"el\.compile"):
+        el.einsum(MATVEC, A, V, backend="ckks")
+
+
+def test_it_is_a_value_without_keys() -> None:
+    f = compiled(shapes=[(3, 4), (4,)], secret=[0])
+    f(A, V)
+    again = pickle.loads(pickle.dumps(f))
+    assert again.source == f.source
+    np.testing.assert_array_equal(again(A, V), compiled(shapes=[(3, 4), (4,)], secret=[0])(A, V))
+    with pytest.raises(ArgumentError, match="no report"):
+        _ = pickle.loads(pickle.dumps(f)).report
+
+
+def test_only_what_is_needed_is_loaded() -> None:
+    code = (
+        "import sys, einloom as el\n"
+        "f = el.compile('i,i->', backend='ckks', shapes=[(4,), (4,)])\n"
+        "f([1, 2, 3, 4], [1, 1, 1, 1])\n"
+        "print(sorted({'tenseal', 'llvmlite', 'lark'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
+
+
+@settings(max_examples=25, deadline=None)
+@given(data=st.data())
+def test_random_shapes_are_within_the_reported_error(data: st.DataObject) -> None:
+    """Shapes, paddings, secrets, layouts and slots at random."""
+    what = data.draw(
+        st.sampled_from(["ij,jk->ik", "ij->ji", "ij,j->i", "ii->i", "i,j->ji", "ij->j"])
+    )
+    size = {label: data.draw(st.integers(1, 6), label=label) for label in "ijk"}
+    terms = what.partition("->")[0].split(",")
+    shapes = [tuple(size[label] for label in term) for term in terms]
+    secret = data.draw(
+        st.lists(st.sampled_from(range(len(terms))), min_size=1, unique=True), label="secret"
+    )
+    layout: Any = data.draw(st.sampled_from(["row-major", "free"]))
+    slots = data.draw(st.sampled_from([256, 1024]))
+    rng = np.random.default_rng(data.draw(st.integers(0, 99)))
+    arrays = [rng.uniform(-1, 1, shape) for shape in shapes]
+    f = el.compile(
+        what,
+        backend="ckks",
+        shapes=shapes,
+        secret=secret,
+        layout=layout,
+        slots=slots,
+        insecure=True,
+    )
+    error = np.abs(f(*arrays) - np.einsum(what, *arrays)).max()
+    assert error <= f.report.errors[f.cascade.outputs[0]].bound
