@@ -116,7 +116,8 @@ def approximated(einsum: str, function: str, asked: Approximation) -> Approximat
             f"{asked}".removesuffix(f" degree {asked.degree}"),
             hint="give an interval that stays away from where it has none",
         )
-    found[np.abs(found) < 1e-14 * np.abs(found).max()] = 0.0  # of an odd or even function
+    noise = 1e-15 * (asked.degree + 9) * np.abs(found).max()
+    found[np.abs(found) < noise] = 0.0  # of an odd or even function, or a higher degree than helps
     made = series(found.tolist(), (asked.low, asked.high)).simplest()
     differences = made(middle + half * points) - values
     error = float(np.abs(differences).max() + np.abs(np.diff(differences)).max() / 2)

@@ -135,18 +135,17 @@ class _Search:
     def _split(self, series: Series, depth: int) -> tuple[Node, int, frozenset[int]] | None:
         best: tuple[Node, int, frozenset[int]] | None = None
         least = math.inf
-        at = 1 << series.degree.bit_length() - 1
-        while at > 1 or (at == 1 and series.degree == 1):
+        top = 1 << series.degree.bit_length() - 1
+        for at in dict.fromkeys((top, max(top // 2, 2 if series.degree > 1 else 1))):
             made = self._at(series, depth, at)
             if made is not None:
                 cost = made[1] + len(closed(made[2], self._chebyshev))
                 if cost < least:
                     best, least = made, cost
-            at //= 2
         return best
 
     def _at(self, series: Series, depth: int, at: int) -> tuple[Node, int, frozenset[int]] | None:
-        quotient, rest = series.split(at)
+        quotient, rest = _split(series, at)
         high: Node | None = None
         splits, read = 0, frozenset({at})
         if not quotient.is_number(1):
@@ -165,6 +164,11 @@ class _Search:
         if found is None:
             return None
         return Split(at, high, found[0]), splits + found[1], read | found[2]
+
+
+@lru_cache(maxsize=4096)
+def _split(series: Series, at: int) -> tuple[Series, Series]:
+    return series.split(at)
 
 
 def evaluated(build: Builder, value: int, series: Series, constant: Plain | None = None) -> int:

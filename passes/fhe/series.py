@@ -14,6 +14,8 @@ from ...ir.layouts import Array
 #: The most that a power on the way may be, and the terms of a sum against the sum, for a series on
 #: an interval to be written in powers: beyond it they cost precision and the size of the modulus.
 _LARGEST_POWER, _LARGEST_TERMS = 2.0**14, 2.0**9
+#: The largest degree at which that is looked at.
+_MOST_POWERS = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +111,7 @@ class Series:
 
     def simplest(self) -> Series:
         """In powers, which need no level to be brought to [-1, 1], if that costs no precision."""
-        if self.interval is None:
+        if self.interval is None or self.degree > _MOST_POWERS:
             return self
         t = polynomial.Polynomial(self.step[::-1])
         x = chebyshev.Chebyshev(self.coefficients).convert(kind=polynomial.Polynomial)(t)

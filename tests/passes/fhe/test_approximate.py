@@ -46,6 +46,13 @@ def test_the_error_is_a_bound(
     assert found.series.degree <= degree
 
 
+def test_a_high_degree_is_no_worse() -> None:
+    """What higher degrees would add is below rounding, and takes no level."""
+    errors = [approximated("P", "exp", Approximation(-8, 8, d)).error for d in (31, 127, 511)]
+    assert max(errors) < 1e-9
+    assert approximated("P", "exp", Approximation(-8, 8, 511)).series.degree < 32
+
+
 def test_an_odd_function_has_no_even_terms() -> None:
     for degree in (3, 31):
         found = approximated("P", "tanh", Approximation(-4, 4, degree))

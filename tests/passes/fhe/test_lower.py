@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from einloom.backends.ckks.report import run
+from einloom.backends.ckks.simulator import Simulator
 from einloom.compiler import parse
 from einloom.ir.errors import ArgumentError, EinloomError, LevelError, UnsupportedError
 from einloom.ir.interpreter import evaluate
@@ -156,6 +157,19 @@ def test_simulated(number: int) -> None:
         assert error.largest < error.bound < 1e-4
         measured = np.abs(done.outputs[name] - wanted[name]).max()
         assert measured < error.bound + tolerance(made)
+
+
+@pytest.mark.parametrize("number", [0, 4, 6], ids=[IDS[n] for n in (0, 4, 6)])
+def test_seal(number: int) -> None:
+    """SEAL leaves the trace of the simulator: every level, scale and size."""
+    text, shapes, _, _, _ = CASES[number]
+    given, made = arrays(shapes), lowered(number, "free")
+    real = run(made.program, made.inputs(given), "seal")
+    ours = run(made.program, made.inputs(given), Simulator(real.report.parameters, hoisting=False))
+    assert real.report.made == ours.report.made
+    assert real.report.counts == ours.report.counts
+    for name, value in evaluate(parse(text), given).items():
+        assert np.abs(real.outputs[name] - value).max() < real.report.errors[name].bound
 
 
 def test_normal_forms(golden: Golden) -> None:
