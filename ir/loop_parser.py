@@ -423,6 +423,4 @@ class _Parser(TokenReader):
         strides = self._index_list(")")
         for mark in ("elements", "("):
             self.expect(mark)
-        elements = self._index_list(")")
-        padded = self._accept("padded")
-        return Scratch(name, self.dtypes[name], strides, elements, padded, self._accept("split"))
+        return Scratch(name, self.dtypes[name], strides, self._index_list(")"))

@@ -60,7 +60,6 @@ class NestWriter:
         self.values = Values(self.accesses)
         self.nest = nest
         self._vector_registers = 32 if bits == 512 else 16
-        self._cut: set[str] = set()  # variables of tiles that do not fit the registers whole
         self._pointless: dict[str, str] = {}  # rank: whether a space that it is in has no point
 
     def body(self) -> list[str]:
@@ -257,8 +256,7 @@ class NestWriter:
         fits = "true"
         for loop in loops:
             count = self.values.count(loop)
-            cut = loop.variable in self._cut
-            axis = TileVariable(loop.start, loop.kind == "vector", count, None, cut)
+            axis = TileVariable(loop.start, loop.kind == "vector", count, None)
             full[loop.variable] = partial[loop.variable] = axis
             if loop.bounds:
                 room = self._room(loop)
@@ -299,7 +297,6 @@ class NestWriter:
         chunk = max(1, counts[outer] * room // total)
         if chunk == counts[outer]:
             return loops
-        self._cut.add(loop.variable)
         name = loop.variable + "'s"
         start = RankExpr.of_variable(name)
         step = RankExpr((), chunk)

@@ -29,7 +29,7 @@ TEXT = """loops f {
   input A[N',M]: f32 unit 1
   input J[M]: u8
   output Y[N']: c64
-  scratch T.copy: f32 strides (M, 1) elements (M*N'+16*Lanes, 4096) padded split
+  scratch T.copy: f32 strides (M, 1) elements (M*N'+16*Lanes, 4096)
   check 0 <= 2*i-M+1 < M over N', M
   nest Y width 32 {
     collapse N' into M where A 0 1, Y 0 0
