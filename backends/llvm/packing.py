@@ -183,18 +183,13 @@ class Packing:
         return convert(value, form.dtype)
 
     def _zeros(self) -> None:
-        """Zero in the last tile, beyond the operand: what memory held may be denormal numbers."""
-        b, tile = self.b, self.operand.tile
-        over = b.pure(f"urem i64 {self.count}, {tile}")
-        missing = b.pure(f"urem i64 {b.sub(str(tile), over)}, {tile}")
-        zero = self.simd.constant(0, self.operand.dtype)
-        with self._loop(missing) as own, self._loop(self.depth) as step:
-            place = self._to(b.add(self.count, own.counter), step.counter)
-            parts = [Vec(component(zero.dtype), (part,)) for part in zero.parts]
-            size = component(zero.dtype).itemsize
-            apart = self.lanes if self.operand.split else 1
-            for number, part in enumerate(parts):
-                self.simd.store(Place(b.gep(place, str(number * apart * size)), 1), part)
+        """Zero in the last tile, if it is not full: what memory held may be denormal numbers."""
+        b = self.b
+        over = b.pure(f"urem i64 {self.count}, {self.operand.tile}")
+        partial = b.compare("ne", over, "0")
+        size = b.pure(f"select i1 {partial}, i64 {b.mul(self.depth, str(self._row))}, i64 0")
+        arguments = (("ptr", self._to(b.sub(self.count, over))), ("i8", "0"), ("i64", size))
+        self.simd.effect("llvm.memset.p0.i64", *arguments, ("i1", "false"))
 
     def _elements(self, own: tuple[str, str], steps: tuple[str, str]) -> None:
         """One at a time: the coordinates and steps between these."""
