@@ -255,6 +255,14 @@ class Contract:
     offsets: str  # the scratch buffers of the tables that say what joined coordinates mean
     runs: str
 
+    @property
+    def line(self) -> int:
+        """How many elements apart two rows are that are packed untransposed.
+
+        A cache line more than a block is deep: those of a tile then fall into different sets.
+        """
+        return self.deep + 64 // self.rows.value.dtype.itemsize
+
 
 Statement: TypeAlias = LoopNest | Collapse | Begin | Fold | Assign | Store | If | Contract
 

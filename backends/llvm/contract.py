@@ -61,7 +61,8 @@ class Contraction:
         self.out_m = tables.add(contract.buffer, contract.indices, m)
         self.out_runs = tables.runs(self.out_n, "1")
         columns = Operand.of(self.values, contract.columns, self.width, tables, k, split=True)
-        rows = Operand.of(self.values, contract.rows, self.height, tables, k, split=False)
+        line = contract.line
+        rows = Operand.of(self.values, contract.rows, self.height, tables, k, line=line)
         self.count_n, self.count_m, self.count_k = (tables.count(v) for v in (n, m, k))
         self._make_tile()
         loops = [b.begin_loop(self.accesses.size(v.upper())) for v in contract.batch]
@@ -265,7 +266,7 @@ class Contraction:
             ]
             pointers: list[str] = []
             for start, operand in ((panel, columns.operand), (block, rows.operand)):
-                step = str(operand.tile * operand.dtype.itemsize)
+                step = str(operand.step * operand.dtype.itemsize)
                 start = b.gep(start, b.mul(origin, step))
                 pointers.append(b.gep(start, b.offset(loop, step)))
             for n in range(count):
@@ -316,7 +317,7 @@ class Contraction:
         ]
         found: list[list[Vec]] = []
         for i, line in enumerate(totals):
-            at = str((number * self.height + i) * rows.dtype.itemsize)
+            at = str((number * rows.step + i * rows.lane) * rows.dtype.itemsize)
             one = self._read(b.gep(pointers[1], at), rows.dtype, 1)
             found.append([self._fold(total, v, one) for total, v in zip(line, across, strict=True)])
         return found

@@ -5,11 +5,16 @@ by side. How it is copied depends on what the operand is consecutive along:
 
     its own variables, the last        whole vectors
     its own variables, the last but one    square blocks, transposed in registers across tiles
-    the depth                          square blocks, transposed in registers
+    the depth                          square blocks, transposed in registers; or lines
     nothing                            one element at a time
 
 The last but one variable of the depth serves too: then a square block's columns lie as far apart as
-the last variable is long. What a tile holds beyond the operand is zero or some element of it.
+the last variable is long.
+
+Of the rows' operand single elements are read, from anywhere in the level-1 cache, so it need not be
+transposed: its lines, each one own coordinate along the depth, are copied a fixed distance apart.
+
+What a tile holds beyond the operand is zero or some element of it.
 """
 
 from __future__ import annotations
@@ -44,12 +49,13 @@ class Operand:
     """A packed operand: its tables, and how its blocks are copied.
 
     `mode` says what it is consecutive along: "rows", the last of the own variables; "across",
-    another of them; "depth", one of the depth. Its coordinates are `distance` apart among the
-    joined ones.
+    another of them; "depth", one of the depth; "lines", the last of the depth, and it is not
+    transposed. Its coordinates are `distance` apart among the joined ones. `step` and `lane` are
+    how many elements apart a tile has two steps of the depth, and two of the own coordinates.
     """
 
     packed: Packed
-    tile: int  # elements
+    tile: int  # own coordinates
     split: bool  # complex vectors hold their real parts, then the imaginary ones
     tables: OffsetTables
     own: Table
@@ -57,6 +63,8 @@ class Operand:
     mode: str
     distance: str
     runs: Table
+    step: int
+    lane: int = 1
 
     @property
     def dtype(self) -> DType:
@@ -69,9 +77,10 @@ class Operand:
         tile: int,
         tables: OffsetTables,
         depth: Sequence[str],
-        split: bool,
+        split: bool = False,
+        line: int = 0,
     ) -> Operand:
-        """The operand, its tables written."""
+        """The operand, its tables written; lines, if they serve, are so many elements apart."""
         load = load_of(packed)
         indices = [index for index in load.indices if isinstance(index, RankExpr)]
         own = tables.add(load.buffer, indices, packed.variables)
@@ -81,12 +90,15 @@ class Operand:
         split = split and packed.value.dtype.kind == "complex"
         made = (packed, tile, split, tables, own, along)
         if unit in depth:
-            step = tables.count(depth[depth.index(unit) + 1 :])
-            return Operand(*made, "depth", step, tables.runs(along, step))
+            apart = tables.count(depth[depth.index(unit) + 1 :])
+            runs = tables.runs(along, apart)
+            if line and apart == "1" and load.dtype.kind != "complex":
+                return Operand(*made, "lines", apart, runs, 1, line)
+            return Operand(*made, "depth", apart, runs, tile)
         if unit in packed.variables[:-1]:
-            step = tables.count(packed.variables[packed.variables.index(unit) + 1 :])
-            return Operand(*made, "across", step, tables.runs(own, step))
-        return Operand(*made, "rows", "1", tables.runs(own, "1"))
+            apart = tables.count(packed.variables[packed.variables.index(unit) + 1 :])
+            return Operand(*made, "across", apart, tables.runs(own, apart), tile)
+        return Operand(*made, "rows", "1", tables.runs(own, "1"), tile)
 
     def first(self, around: Mapping[str, OpenLoop]) -> str:
         """The address of the operand's first element at the coordinates of these loops."""
@@ -114,13 +126,18 @@ class Packing:
 
     def tile(self, tiles: OpenLoop, depth: str) -> str:
         """Where the tile of a loop over tiles begins in a packed block."""
+        if self.operand.mode == "lines":
+            depth = str(self.operand.lane)
         return self.b.gep(self.target, self.b.offset(tiles, self.b.mul(depth, str(self._step))))
 
     def write(self, first: str, count: str, begin: str, depth: str) -> None:
         """Packs a block."""
         self.first, self.count, self.begin, self.depth = first, count, begin, depth
-        self._zeros()
         operand, b = self.operand, self.b
+        if operand.mode == "lines":
+            self._lines()
+            return
+        self._zeros()
         if operand.mode == "rows":
             self._rows()
         elif operand.mode == "depth" and operand.distance == "1":
@@ -258,7 +275,7 @@ class Packing:
 
     def _run(self, number: str) -> str:
         """How far from a coordinate, or a step, on the operand is consecutive."""
-        origin = self.begin if self.operand.mode == "depth" else self.first
+        origin = self.begin if self.operand.mode in ("depth", "lines") else self.first
         return self.operand.runs.at(self.b, self.b.add(origin, number))
 
     def _whole_tile(self, tiles: OpenLoop, chunks: Sequence[tuple[int, int]]) -> None:
@@ -289,6 +306,35 @@ class Packing:
                 value = self._load(self._from(source, self._along(step.counter)), self.lanes, count)
                 self._store(b.gep(place, b.offset(step, str(self._row))), value, count)
             piece.step = count
+
+    # ---- lines
+
+    def _lines(self) -> None:
+        """Line after line, in whole vectors where a run is long; beyond the last, that again."""
+        b, tile, lanes = self.b, self.operand.tile, str(self.lanes)
+        distance = str(self.operand.lane * self._step)
+        tiles = b.pure(f"sdiv i64 {b.add(self.count, str(tile - 1))}, {tile}")
+        with self._loop(b.mul(tiles, str(tile))) as row:
+            source = self._own(b.minimum(row.counter, b.sub(self.count, "1")))
+            line = b.gep(self.target, b.offset(row, distance))
+            with self._loop(self.depth) as step:
+                count = b.minimum(self._run(step.counter), b.sub(self.depth, step.counter))
+                whole = b.pure(f"and i64 {count}, {-self.lanes}")
+                begin = self._from(source, self._along(step.counter))
+                target = b.gep(line, b.mul(step.counter, str(self._step)))
+
+                def vectors() -> None:
+                    with self._loop(whole, lanes) as loop:
+                        place = b.gep(begin, b.offset(loop, str(self._stored.itemsize)))
+                        value = self._load(place, self.lanes)
+                        self._store(b.gep(target, b.offset(loop, str(self._step))), value)
+
+                def rest() -> None:
+                    self._store(target, self._load(begin, self.lanes, count), count)
+
+                long = b.compare("sge", count, lanes)
+                self._branch(long, vectors, rest)
+                step.step = b.pure(f"select i1 {long}, i64 {whole}, i64 {count}")
 
     # ---- square blocks
 

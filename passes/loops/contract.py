@@ -40,8 +40,8 @@ def contraction(
     m, n, k = (times(*map(size, v)) for v in (block.down, block.across, block.depth))
     width = times(block.vectors, LANES_EXPR)
     buffers = (
-        _panel(rows, m, number(block.height), times(block.tall), k, block.deep),
-        _panel(columns, n, width, times(block.wide, width), k, block.deep),
+        _panel(rows, m, number(block.height), times(block.tall), (number(contract.line),)),
+        _panel(columns, n, width, times(block.wide, width), (number(block.deep), k)),
         _flat(offsets, I64, plus(*(m, m, n, n, k, k), number(_SLACK))),
         _flat(runs, U8, plus(*(m, n, n, k, k), number(_SLACK))),
     )
@@ -71,13 +71,13 @@ def _operand(term: Value, reading: Reading) -> Value:
 
 
 def _panel(
-    packed: Packed, count: RankExpr, tile: RankExpr, most: RankExpr, depth: RankExpr, deep: int
+    packed: Packed, count: RankExpr, tile: RankExpr, most: RankExpr, steps: Sequence[RankExpr]
 ) -> Scratch:
-    """Room for a block of whole tiles."""
+    """Room for a block of whole tiles, which is at most each of `steps` deep."""
     slack = plus(times(_SLACK_STEPS, tile), number(_SLACK))
     elements = (
-        times(most, deep),
-        *(plus(times(steps, count), times(steps, tile)) for steps in (number(deep), depth)),
+        times(most, steps[0]),
+        *(plus(times(deep, count), times(deep, tile)) for deep in steps),
     )
     dtype = packed.value.dtype
     return Scratch(packed.buffer, dtype, (number(1),), tuple(plus(e, slack) for e in elements))
