@@ -2,13 +2,14 @@
 
 The coordinates of a list of variables, the last one fastest, are numbered; a table has the offset
 in bytes of each number in one buffer. Where the code moves vectors it must know how many numbers
-from one on are consecutive in memory: a second table has that, up to 255.
+from one on are consecutive in memory: a second table has that, up to 255. One variable alone needs
+no table: its stride tells both.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ...ir.ranks import RankExpr
 from .access import Accesses
@@ -23,9 +24,15 @@ class Table:
     count: str
     step: int  # the itemsize of the buffer
     type: str = "i64"
+    stride: str | None = None  # of the one variable, in bytes: nothing is stored
 
     def at(self, b: Builder, number: str) -> str:
         """The entry of a number, read here."""
+        if self.stride is not None and self.type == "i64":
+            return b.mul(number, self.stride)
+        if self.stride is not None:
+            consecutive = b.compare("eq", self.stride, str(self.step))
+            return b.pure(f"select i1 {consecutive}, i64 {b.sub(self.count, number)}, i64 1")
         place = b.gep(self.start, b.mul(number, "8" if self.type == "i64" else "1"))
         value = b.here(f"load {self.type}, ptr {place}, align 1")
         return value if self.type == "i64" else b.here(f"zext i8 {value} to i64")
@@ -79,6 +86,10 @@ class OffsetTables:
         """The offsets of a buffer along joined variables."""
         b = self.b
         _, strides = self.steps(buffer, indices)
+        itemsize = self.accesses.buffers[buffer].dtype.itemsize
+        if len(variables) < 2:
+            stride = strides.get(variables[0], "0") if variables else "0"
+            return Table("", self.count(variables), itemsize, stride=stride)
         loops = [b.begin_loop(self.accesses.size(name.upper())) for name in variables]
         offset, place = "0", self._next["i64"]
         for number, (name, loop) in enumerate(zip(variables, loops, strict=True)):
@@ -87,12 +98,12 @@ class OffsetTables:
         b.do(f"store i64 {offset}, ptr {place}, align 8")
         for loop in reversed(loops):
             b.end_loop(loop)
-        return self._placed(
-            "i64", self.count(variables), self.accesses.buffers[buffer].dtype.itemsize
-        )
+        return self._placed("i64", self.count(variables), itemsize)
 
     def runs(self, table: Table, distance: str) -> Table:
         """How many numbers, each so far from the one before it, are consecutive in memory."""
+        if table.stride is not None:
+            return replace(table, type="i8")
         b, start = self.b, self._next["i8"]
         loop = b.begin_loop(table.count)
         number = b.sub(b.sub(table.count, "1"), loop.counter)

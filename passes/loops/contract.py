@@ -38,12 +38,17 @@ def contraction(
         *(offsets, runs),
     )
     m, n, k = (times(*map(size, v)) for v in (block.down, block.across, block.depth))
+    # One variable alone needs no table.
+    down, across, depth = (
+        count if len(v) > 1 else number(0)
+        for count, v in ((m, block.down), (n, block.across), (k, block.depth))
+    )
     width = times(block.vectors, LANES_EXPR)
     buffers = (
         _panel(rows, m, number(block.height), times(block.tall), (number(contract.line),)),
         _panel(columns, n, width, times(block.wide, width), (number(block.deep), k)),
-        _flat(offsets, I64, plus(*(m, m, n, n, k, k), number(_SLACK))),
-        _flat(runs, U8, plus(*(m, n, n, k, k), number(_SLACK))),
+        _flat(offsets, I64, plus(*(down, down, across, across, depth, depth), number(_SLACK))),
+        _flat(runs, U8, plus(*(down, across, across, depth, depth), number(_SLACK))),
     )
     return contract, buffers
 
