@@ -8,13 +8,14 @@ import os
 from dataclasses import asdict
 from typing import Any
 
-from . import calls, chains, ckks, first_call, matmul, passes
+from . import calls, chains, ckks, contractions, first_call, matmul, passes
 from .measure import machine
 
 BENCHMARKS = {
     "first_call": first_call,
     "calls": calls,
     "matmul": matmul,
+    "contractions": contractions,
     "chains": chains,
     "passes": passes,
     "ckks": ckks,

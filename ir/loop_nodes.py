@@ -1,6 +1,6 @@
 """The loop-nest level, page one: loops, statements and values.
 
-    statement   = LoopNest | Collapse | If | Begin | Fold | Assign | Store
+    statement   = LoopNest | Collapse | If | Begin | Fold | Assign | Store | Contract
     value       = Load | Number | Index | Register | Apply | Convert       (every one of one dtype)
 
 Each schedule decision is a value here: loop order, tiles (a loop that steps, and inside it a loop
@@ -215,7 +215,56 @@ class If:
     otherwise: tuple[Statement, ...] = ()
 
 
-Statement: TypeAlias = LoopNest | Collapse | Begin | Fold | Assign | Store | If
+@dataclass(frozen=True, slots=True)
+class Packed:
+    """An operand of a contraction, copied tile by tile to a scratch buffer.
+
+    `value` is a Load, perhaps converted; `variables`, joined, are what the operand has beside the
+    depth and the batch.
+    """
+
+    value: Value
+    variables: tuple[str, ...]
+    buffer: str
+
+
+@dataclass(frozen=True, slots=True)
+class Contract:
+    """buffer[indices] = `op` over the depth of `value`, an operator of the two operands' elements.
+
+    Each list of variables is joined: its coordinates are numbered, the last variable fastest. A
+    register tile is `height` rows by `vectors` of the columns; a packed block of the rows' operand
+    has up to `tall` rows, one of the columns' operand up to `wide` tiles, both up to `deep` of the
+    depth; sums go on from piece to piece of it. Over an empty depth the value is `empty`.
+    """
+
+    buffer: str
+    indices: tuple[RankExpr, ...]
+    op: str
+    value: Value
+    empty: Number
+    rows: Packed
+    columns: Packed
+    depth: tuple[str, ...]
+    batch: tuple[str, ...]
+    height: int
+    vectors: int
+    tall: int
+    deep: int
+    wide: int
+    offsets: str  # the scratch buffers of the tables that say what joined coordinates mean
+    runs: str
+
+    @property
+    def line(self) -> int:
+        """How many elements apart two rows are that are packed untransposed.
+
+        A cache line more than a block is deep: those of a tile then fall into different sets.
+        """
+        return self.deep + 64 // self.rows.value.dtype.itemsize
+
+
+Statement: TypeAlias = LoopNest | Collapse | Begin | Fold | Assign | Store | If | Contract
 
 
 def blocks(statement: Statement) -> tuple[tuple[Statement, ...], ...]:

@@ -12,6 +12,7 @@ from .loop_nodes import (
     Assign,
     Begin,
     Collapse,
+    Contract,
     Convert,
     Fold,
     If,
@@ -21,6 +22,7 @@ from .loop_nodes import (
     LoopKind,
     LoopNest,
     Number,
+    Packed,
     Register,
     Statement,
     Store,
@@ -226,6 +228,8 @@ class _Parser(TokenReader):
             test = self._index()
             then = self._block()
             return If(test, then, self._block() if self._accept("else") else ())
+        if name == "contract":
+            return self._contract()
         if name == "collapse":
             outer = self._name()
             self.expect("into")
@@ -237,6 +241,54 @@ class _Parser(TokenReader):
             return Collapse(outer, inner, tuple(steps))
         return self._fail(f"follows {name}, which begins no statement")
 
+    def _contract(self) -> Contract:
+        buffer = self._name()
+        self.expect("[")
+        indices = self._index_list("]")
+        op = self._name()
+        self.expect("=")
+        value = self._value()
+        self.expect("else")
+        empty = self._number()
+        self.expect("depth")
+        depth = self._names()
+        batch = self._names() if self._accept("batch") else ()
+        self.expect("rows")
+        rows = self._packed()
+        self.expect("columns")
+        columns = self._packed()
+        self.expect("tile")
+        height = self._integer()
+        self.expect("by")
+        vectors = self._integer()
+        self.expect("block")
+        tall = self._integer()
+        self.expect("by")
+        deep = self._integer()
+        self.expect("by")
+        wide = self._integer()
+        self.expect("tables")
+        offsets = self._name()
+        self.expect(",")
+        runs = self._name()
+        blocks = (height, vectors, tall, deep, wide)
+        return Contract(
+            buffer, indices, op, value, empty, rows, columns, depth, batch, *blocks, offsets, runs
+        )
+
+    def _packed(self) -> Packed:
+        variables = self._names()
+        self.expect("of")
+        value = self._value()
+        self.expect("in")
+        return Packed(value, variables, self._name())
+
+    def _number(self) -> Number:
+        value = self._value()
+        if not isinstance(value, Number):
+            self._fail("follows what is no number")
+        return value
+
     def _register_statement(self) -> Statement:
         self.expect("%")
         register = self._name()
@@ -246,9 +298,7 @@ class _Parser(TokenReader):
             op = self._name()
             over = self._names() if self._accept("over") else ()
             self.expect("else")
-            empty = self._value()
-            if not isinstance(empty, Number):
-                self._fail("follows what is no number")
+            empty = self._number()
             self.dtypes["%" + register] = dtype
             return Begin(register, dtype, op, over, empty)
         if self._accept("="):
@@ -373,6 +423,4 @@ class _Parser(TokenReader):
         strides = self._index_list(")")
         for mark in ("elements", "("):
             self.expect(mark)
-        elements = self._index_list(")")
-        padded = self._accept("padded")
-        return Scratch(name, self.dtypes[name], strides, elements, padded, self._accept("split"))
+        return Scratch(name, self.dtypes[name], strides, self._index_list(")"))

@@ -7,6 +7,7 @@ from .loop_nodes import (
     Assign,
     Begin,
     Collapse,
+    Contract,
     Convert,
     Fold,
     If,
@@ -15,6 +16,7 @@ from .loop_nodes import (
     Loop,
     LoopNest,
     Number,
+    Packed,
     Register,
     Statement,
     Store,
@@ -38,6 +40,8 @@ def print_block(body: tuple[Statement, ...], depth: int) -> list[str]:
             if statement.otherwise:
                 lines += [margin + "} else {", *print_block(statement.otherwise, depth + 1)]
             lines.append(margin + "}")
+        elif isinstance(statement, Contract):
+            lines += [margin + line for line in _contract(statement)]
         else:
             lines.append(margin + _simple(statement))
     return lines
@@ -70,6 +74,24 @@ def _simple(statement: Collapse | Begin | Fold | Assign | Store) -> str:
         return f"%{statement.register} = {print_value(statement.value)}"
     indices = ",".join(map(str, statement.indices))
     return f"{statement.buffer}[{indices}] = {print_value(statement.value)}"
+
+
+def _contract(found: Contract) -> list[str]:
+    indices = ",".join(map(str, found.indices))
+    head = f"contract {found.buffer}[{indices}] {found.op}= {print_value(found.value)}"
+    batch = f" batch {', '.join(found.batch)}" if found.batch else ""
+    return [
+        f"{head} else {print_value(found.empty)}",
+        f"  depth {', '.join(found.depth)}{batch}",
+        f"  rows {_packed(found.rows)}",
+        f"  columns {_packed(found.columns)}",
+        f"  tile {found.height} by {found.vectors} block {found.tall} by {found.deep} by "
+        f"{found.wide} tables {found.offsets}, {found.runs}",
+    ]
+
+
+def _packed(found: Packed) -> str:
+    return f"{', '.join(found.variables)} of {print_value(found.value)} in {found.buffer}"
 
 
 def print_value(value: Value) -> str:

@@ -66,17 +66,13 @@ class Buffer:
 class Scratch:
     """A buffer of the program's own, of the least of `elements` elements.
 
-    `strides` are in elements, one for each index. `padded`: it is made up of whole tiles, which are
-    read whole, beyond the operand's range too. `split`: each vector of a complex buffer holds its
-    real parts and then its imaginary ones.
+    `strides` are in elements, one for each index.
     """
 
     name: str
     dtype: DType
     strides: tuple[RankExpr, ...]
     elements: tuple[RankExpr, ...]
-    padded: bool = False
-    split: bool = False
 
     @property
     def unit(self) -> int | None:
@@ -85,8 +81,7 @@ class Scratch:
 
     def __str__(self) -> str:
         strides, elements = (", ".join(map(str, given)) for given in (self.strides, self.elements))
-        flags = " padded" * self.padded + " split" * self.split
-        return f"{self.name}: {self.dtype} strides ({strides}) elements ({elements}){flags}"
+        return f"{self.name}: {self.dtype} strides ({strides}) elements ({elements})"
 
 
 @dataclass(frozen=True, slots=True)

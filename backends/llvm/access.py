@@ -33,9 +33,8 @@ class Accesses(Indices):
         indices: Mapping[int, RankExpr],
         at: Point,
         lane: int | None = None,
-        clamped: bool = True,
     ) -> Offset:
-        offset = Offset(clamped)
+        offset = Offset()
         for axis, index in indices.items():
             self.expand(index, at, offset, self.stride(buffer, axis), lane)
         return offset
@@ -73,17 +72,14 @@ class Accesses(Indices):
         indices = {
             axis: index for axis, index in enumerate(load.indices) if isinstance(index, RankExpr)
         }
-        buffer = self.buffers[load.buffer]
-        padded = isinstance(buffer, Scratch) and buffer.padded
-        offset = self._offset(load.buffer, indices, at, clamped=not padded)
+        offset = self._offset(load.buffer, indices, at)
         sure = self._sure(indices)
         if offset.lane == "0":
             return self.simd.load(self._place(load.buffer, offset, sure), load.dtype, 1)
-        remaining = None if padded else self.remaining(at)
+        remaining = self.remaining(at)
         if offset.lane == str(load.dtype.itemsize):
-            split = isinstance(buffer, Scratch) and buffer.split
             place = self._place(load.buffer, offset, sure)
-            return self.simd.load(place, load.dtype, self.lanes, remaining, split)
+            return self.simd.load(place, load.dtype, self.lanes, remaining)
         along = self._unit_axis(load, indices)
         if along is not None:
             rest = tuple((name, at[name]) for name in self.axes if name != along)
@@ -140,7 +136,7 @@ class Accesses(Indices):
         value = self.simd.splat(value, self.lanes)
         remaining = self.remaining(at)
         if offset.lane == str(found.dtype.itemsize):
-            self.simd.store(place, value, remaining, isinstance(found, Scratch) and found.split)
+            self.simd.store(place, value, remaining)
             return
         factor = self.simd.spread("i64", offset.lane, self.lanes)
         offsets = self.b.pure(f"mul {typed('i64', self.lanes)} {self.iota()}, {factor}")

@@ -42,26 +42,21 @@ class OdometerVariable:
 
 @dataclass(frozen=True, slots=True)
 class TileVariable:
-    """start + 0, 1, ... : `count` elements (unroll) or vectors; `room` elements are in range.
-
-    `cut`: it is a part of the schedule's tile, so that beyond its room padding may end as well.
-    """
+    """start + 0, 1, ... : `count` elements (unroll) or vectors; `room` elements are in range."""
 
     start: RankExpr
     vector: bool
     count: int
     room: str | None
-    cut: bool = False
 
 
 @dataclass(slots=True)
 class Offset:
     """A sum: constant + values + counter * factor of loops + lane * factor.
 
-    `clamped`: a point of the tile that is out of range stands where the last one in range does.
+    A point of the tile that is out of range stands where the last one in range does.
     """
 
-    clamped: bool = True
     constant: int = 0
     values: list[str] = field(default_factory=list[str])
     loops: dict[int, tuple[OpenLoop, str]] = field(default_factory=dict[int, tuple[OpenLoop, str]])
@@ -177,7 +172,7 @@ class Indices:
                     into.lane = self.b.add(into.lane, factor)
                     continue
                 coordinate += lane
-            if (into.clamped or variable.cut) and variable.room is not None and coordinate:
+            if variable.room is not None and coordinate:
                 last = self.b.sub(variable.room, "1")
                 factor = self.b.mul(factor, self.b.minimum(str(coordinate), last))
             else:

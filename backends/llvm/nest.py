@@ -16,6 +16,7 @@ from ...ir.loop_nodes import (
     Assign,
     Begin,
     Collapse,
+    Contract,
     Fold,
     If,
     Loop,
@@ -28,6 +29,7 @@ from ...ir.loops import Nest
 from ...ir.ranks import RankExpr
 from .access import Accesses
 from .builder import Builder, OpenLoop, Phi, Scope
+from .contract import Contraction
 from .index import OdometerVariable, SerialVariable, Tables, TileVariable
 from .odometer import Odometer
 from .simd import Simd, Vec, element, typed
@@ -58,7 +60,6 @@ class NestWriter:
         self.values = Values(self.accesses)
         self.nest = nest
         self._vector_registers = 32 if bits == 512 else 16
-        self._cut: set[str] = set()  # variables of tiles that do not fit the registers whole
         self._pointless: dict[str, str] = {}  # rank: whether a space that it is in has no point
 
     def body(self) -> list[str]:
@@ -94,6 +95,9 @@ class NestWriter:
                 self._wrote({statement.buffer})
             elif isinstance(statement, If):
                 self._if(statement)
+            elif isinstance(statement, Contract):
+                Contraction(self.values, statement).write()
+                self._wrote({statement.buffer})
             else:
                 self._collapse(statement)
 
@@ -252,8 +256,7 @@ class NestWriter:
         fits = "true"
         for loop in loops:
             count = self.values.count(loop)
-            cut = loop.variable in self._cut
-            axis = TileVariable(loop.start, loop.kind == "vector", count, None, cut)
+            axis = TileVariable(loop.start, loop.kind == "vector", count, None)
             full[loop.variable] = partial[loop.variable] = axis
             if loop.bounds:
                 room = self._room(loop)
@@ -294,7 +297,6 @@ class NestWriter:
         chunk = max(1, counts[outer] * room // total)
         if chunk == counts[outer]:
             return loops
-        self._cut.add(loop.variable)
         name = loop.variable + "'s"
         start = RankExpr.of_variable(name)
         step = RankExpr((), chunk)

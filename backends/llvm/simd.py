@@ -177,7 +177,7 @@ class Simd:
         parts = (self._shuffle(type, low, high, evens), self._shuffle(type, low, high, odds))
         return Vec(dtype, parts, lanes)
 
-    def store(self, at: Place, value: Vec, count: str | None = None, split: bool = False) -> None:
+    def store(self, at: Place, value: Vec, count: str | None = None) -> None:
         """Writes a vector; of `count`, if given, only the first so many elements."""
         dtype, lanes = value.dtype, value.lanes
         if dtype.kind != "complex":
@@ -187,7 +187,7 @@ class Simd:
         second = Place(self.b.gep(at.pointer, str(step * lanes)), at.align)
         low, high = found = (value.parts[0], value.parts[1])
         counts: tuple[str | None, str | None] = (None, None)
-        if lanes > 1 and not split:
+        if lanes > 1:
             type = typed(of, lanes)
             pairs = [k // 2 + (k % 2) * lanes for k in range(2 * lanes)]
             halves = (pairs[:lanes], pairs[lanes:])

@@ -58,7 +58,7 @@ class Collapses:
     def pairs(self, schedule: Schedule) -> list[Pair]:
         """The pairs to try, those with the tile's variables; a variable is in one pair as outer."""
         targets = [v for v in (schedule.vector, schedule.rows) if v is not None]
-        targets += [schedule.block.along] if schedule.block is not None else schedule.reduced[-1:]
+        targets += schedule.reduced[-1:]
         spent, tried = set(targets), 0
         found: list[Pair] = []
         for inner in dict.fromkeys(targets):

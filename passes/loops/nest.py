@@ -9,10 +9,9 @@ from ...ir.cascade import fresh_name
 from ...ir.dtypes import DType
 from ...ir.einsum import Access, Einsum, Map, Reduce, accesses, walk
 from ...ir.loop_nodes import (
-    Assign,
     Begin,
     Collapse,
-    If,
+    Contract,
     Index,
     Load,
     Loop,
@@ -27,8 +26,8 @@ from ...ir.loop_nodes import (
 from ...ir.loop_nodes import walk as walk_statements
 from ...ir.loops import Nest, Scratch
 from ...ir.ranks import RankExpr
-from .blocked import Blocking
 from .collapse import Collapses, likely
+from .contract import contraction
 from .pack import moved
 from .point import PointWriter, Storage
 from .schedule import Block, Limits, Problem, Reading, Schedule, choose
@@ -46,7 +45,7 @@ from .tile import (
     variable,
     vector_loops,
 )
-from .typed import Scope, Typing, convert, fold
+from .typed import Scope, convert
 
 #: Operators that take many instructions, or a call: a tile of them would be long code for nothing.
 _HEAVY = frozenset(("exp", "exp2", "expm1", "log", "log1p", "tanh", "sigmoid", "erf")) | frozenset(
@@ -143,7 +142,7 @@ class NestLowering:
         schedule = choose(self._problem({}), limits)
         problem = self._problem(dict(likely(collapses.pairs(schedule))))
         schedule = choose(problem, limits)
-        pairs = collapses.pairs(schedule)
+        pairs = collapses.pairs(schedule) if schedule.block is None else []
         scratch: list[Scratch] = []
         staged: dict[Access, Load] = {}
         body: list[Statement] = [Collapse(o.upper(), i.upper(), s) for o, i, s in pairs]
@@ -158,7 +157,7 @@ class NestLowering:
             staged[reading.access] = copy.load
             body += copy.loops
         if schedule.block is not None:
-            body += self._blocked(schedule, schedule.block, staged, scratch)
+            body += self._blocked(schedule.block, scratch)
         else:
             body += self._plain(schedule, staged)
         width = self._width(schedule, tuple(body))
@@ -191,30 +190,25 @@ class NestLowering:
         loops = [*(full_loop(v) for v in schedule.outer), *blocks, *tile]
         return around(loops, scope.statements)
 
-    def _blocked(
-        self,
-        schedule: Schedule,
-        block: Block,
-        staged: dict[Access, Load],
-        scratch: list[Scratch],
-    ) -> Iterator[Statement]:
-        """The loops of a blocked contraction (pack.py), partial sums kept where the output goes."""
-        blocking = Blocking(schedule, block, self.carrier)
-        columns, across = block.columns, block.across
-        name = self._name(columns.access.tensor + ".panel", scratch)
-        panel = blocking.pack_columns(name, self._source(columns))
-        name = self._name(across.access.tensor + ".block", [*scratch, panel.scratch])
-        rows = blocking.pack_rows(name, self._source(across))
-        scratch += [panel.scratch, rows.scratch]
-        staged |= {columns.access: panel.load, across.access: rows.load}
-        typing = self.point.typing(staged)
-        total, indices = self._total(blocking.vector, scratch)
-        tile = self._partial_sum(typing, total, indices, blocking)
-        inner = LoopNest(blocking.inner_loops(), tile)
-        middle = LoopNest(blocking.middle_loops(), (*rows.loops, inner))
-        yield LoopNest(blocking.outer_loops(), (*panel.loops, middle))
+    def _blocked(self, block: Block, scratch: list[Scratch]) -> Iterator[Statement]:
+        """A blocked contraction, partial sums kept where the output goes."""
+        vector = block.across[-1]
+        total, indices = self._total(vector, scratch)
+        inner = Scope(frozenset((*self.einsum.free, *self.reduced)))
+        term, _ = self.point.term(self.point.typing({}), inner)
+        names = [
+            self._name(stem, scratch)
+            for stem in (
+                f"{block.rows.access.tensor}.block",
+                f"{block.columns.access.tensor}.panel",
+            )
+        ]
+        names += [self._name(stem, scratch) for stem in ("offsets", "runs")]
+        contract, buffers = contraction(block, total, indices, self.point, term, names)
+        scratch += buffers
+        yield contract
         if total != self.einsum.name:
-            yield self._from_total(total, indices, blocking.vector)
+            yield self._from_total(total, indices, vector)
 
     def _total(self, vector: str, scratch: list[Scratch]) -> tuple[str, tuple[RankExpr, ...]]:
         """Where partial sums are kept: the output if it has their dtype, else a buffer."""
@@ -228,27 +222,6 @@ class NestLowering:
         strides = in_order(extents)
         scratch.append(Scratch(name, self.carrier, strides, (times(*extents),)))
         return name, tuple(variable(v) for v in names)
-
-    def _partial_sum(
-        self,
-        typing: Typing,
-        total: str,
-        indices: tuple[RankExpr, ...],
-        blocking: Blocking,
-    ) -> tuple[Statement, ...]:
-        """One tile of one piece of the reduction: goes on from the piece before."""
-        inner = Scope(frozenset((*self.einsum.free, *self.reduced)))
-        term, _ = self.point.term(typing, inner)
-        dtype = self.point.total
-        name = typing.register()
-        before = (Assign(name, Load(total, indices, dtype)),)
-        first = self.point.begin(name)
-        inner.statements += fold(name, self.point.fold_op, term, None)
-        return (
-            If(blocking.piece, before, first),
-            LoopNest(blocking.reduction(), tuple(inner.statements)),
-            Store(total, indices, Register(name, dtype)),
-        )
 
     def _from_total(self, total: str, indices: tuple[RankExpr, ...], vector: str) -> LoopNest:
         """The totals as what the output stores."""
@@ -279,6 +252,10 @@ class NestLowering:
         """The bits of the widest element in a vector register."""
         vector = schedule.vector
         width = 8
+        for statement in body:
+            if isinstance(statement, Contract):
+                values = (statement.value, statement.columns.value, statement.rows.value)
+                return max(_bits(value.dtype) for value in values)
         if vector is None:
             return 64
         problem = self._problem({})

@@ -94,7 +94,8 @@ class PointWriter:
             return {"add": "or", "mul": "and", "max": "or", "min": "and"}.get(op, op)
         return op
 
-    def _empty(self) -> Number:
+    @property
+    def empty(self) -> Number:
         """What the outermost reduction is of nothing."""
         assert self.reduce is not None
         zero = self.einsum.ring.zero if self.reduce.op == self.einsum.ring.add else None
@@ -105,7 +106,7 @@ class PointWriter:
     def begin(self, register: str) -> tuple[Statement, ...]:
         """The beginning of the outermost reduction."""
         ranks = tuple(variable.upper() for variable in self.reduced)
-        return begin(register, self.total, self.fold_op, ranks, self._empty())
+        return begin(register, self.total, self.fold_op, ranks, self.empty)
 
     def term(self, typing: Typing, scope: Scope) -> tuple[Value, Value | None]:
         """What the outermost reduction folds, as the register's dtype, and the filter."""
@@ -146,7 +147,7 @@ class PointWriter:
             scope.statements.append(Begin(any_kept, BOOL, "or", (), Number(False, BOOL)))
             inner.statements += fold(any_kept, "or", where, None)
             kept = Register(any_kept, BOOL)
-            result = Apply("select", (kept, result, self._empty()))
+            result = Apply("select", (kept, result, self.empty))
         scope.statements += self._reduction(typing, name, term, where, inner, outer, loops)
         result = convert(result, self.dtype.compute)
         if kept is not None and einsum.otherwise is not None:
@@ -170,7 +171,7 @@ class PointWriter:
         part = typing.register()
         inner.statements += fold(part, op, term, where)
         block = (
-            *begin(part, self.total, op, (), self._empty()),
+            *begin(part, self.total, op, (), self.empty),
             LoopNest(tuple(loops), tuple(inner.statements)),
             *fold(name, op, Register(part, self.total), None),
         )

@@ -14,6 +14,9 @@ from ...ir.einsum import Access
 #: A size that is not known counts as this.
 UNKNOWN = 1024
 
+#: The most variables that are joined: each is a loop where the tables are written.
+_MOST_JOINED = 8
+
 
 @dataclass(frozen=True, slots=True)
 class Limits:
@@ -27,9 +30,9 @@ class Limits:
     shared: int = 256 << 10  # what every block of rows may read all of: part of a level-2 cache
     unpacked: int = 96 << 10  # the largest columns' operand that is read as it lies
     few_rows: int = 24  # below this many rows packing the columns' operand does not pay
-    row: int = 4096  # a row of a block; `tall` of them are a part of a level-2 cache
-    tall: int = 64
-    wide: int = 128  # tiles of columns in a block
+    tall: int = 126  # rows of a block,
+    deep: int = 384  # steps of its depth,
+    wide: int = 24  # and tiles of columns: together most of a level-2 cache
     depth: int = 32  # what the depth of a block is a multiple of
 
 
@@ -64,6 +67,10 @@ class Problem:
         """The product of the extents."""
         return prod(self.sizes.get(v, UNKNOWN) for v in variables if v is not None)
 
+    def known(self, *variables: str) -> int | None:
+        """The product of the extents, if all are known."""
+        return self.size(*variables) if all(v in self.sizes for v in variables) else None
+
     def bytes(self, *variables: str | None) -> int:
         """How much memory a tensor of these variables takes."""
         return self.size(*variables) * self.width * self.parts // 8
@@ -71,14 +78,23 @@ class Problem:
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """A contraction cut into blocks that caches hold, its operands packed."""
+    """A contraction cut into blocks that caches hold, its operands packed (Contract).
 
-    along: str  # the reduced variable that is cut, into pieces of `depth`
-    depth: int
-    columns: Reading  # the operand with the vector variable; packed `wide` at a time
-    wide: int  # in tiles
-    across: Reading  # the operand with the row variable; packed for `tall` elements of it
-    tall: int
+    Variables are joined in this order: of the columns the one that the output is consecutive along
+    comes last, of the others the one that an operand is.
+    """
+
+    columns: Reading
+    across: tuple[str, ...]  # the variables of the columns
+    rows: Reading
+    down: tuple[str, ...]
+    depth: tuple[str, ...]
+    batch: tuple[str, ...]
+    height: int  # the register tile, in rows
+    vectors: int  # and in vectors of columns
+    tall: int  # a block: rows,
+    deep: int  # steps of the depth,
+    wide: int  # tiles of columns
 
 
 @dataclass(frozen=True, slots=True)
@@ -269,31 +285,67 @@ def _chunk(
 
 def _blocked(problem: Problem, limits: Limits, schedule: Schedule) -> Schedule:
     """The schedule with blocks for caches, if it is a contraction that does not fit them."""
-    vector, rows = schedule.vector, schedule.rows
-    if vector is None or rows is None or vector not in problem.free or not problem.reduced:
+    vector = schedule.vector
+    if vector is None or vector not in problem.free or not problem.reduced or problem.heavy:
         return schedule
-    if schedule.transposes or problem.ordered or problem.filtered:
+    if problem.ordered or problem.filtered or len(problem.readings) != 2:
         return schedule
-    columns = [r for r in problem.readings if vector in r.variables and rows not in r.variables]
-    across = [r for r in problem.readings if rows in r.variables and vector not in r.variables]
-    if len(columns) != 1 or len(across) != 1 or len(problem.readings) != 2:
+    columns, rows = problem.readings
+    if vector in rows.variables:
+        columns, rows = rows, columns
+    depth = frozenset(problem.reduced)
+    if not (columns.plain and rows.plain and depth <= columns.variables & rows.variables):
         return schedule
-    (column,), (row,) = columns, across
-    every = frozenset(problem.reduced)
-    if not (column.plain and row.plain and every <= column.variables and every <= row.variables):
+    if not columns.variables | rows.variables >= set(problem.free):
         return schedule
-    others = [v for v in problem.free if v not in column.variables]
+    down = [v for v in problem.free if v not in columns.variables]
+    across = [v for v in problem.free if v not in rows.variables]
+    if vector not in across or not down or max(map(len, (down, across, depth))) > _MOST_JOINED:
+        return schedule
     panel = problem.bytes(vector, *problem.reduced)
-    if panel <= limits.unpacked or problem.size(*others) < limits.few_rows:
+    if panel <= limits.unpacked or problem.size(*down) < limits.few_rows:
         return schedule
-    along = schedule.reduced[-1]
-    rest = problem.bytes(*(v for v in problem.reduced if v != along))
-    most = max(limits.row // rest, limits.depth)
-    depth = _pieces(problem.sizes.get(along), most, limits.depth)
-    tall = schedule.row_count * max(1, limits.tall // schedule.row_count)
-    block = Block(along, depth, column, limits.wide, row, tall)
-    moved = tuple(r for r in schedule.moved if r is not column)
-    return replace(schedule, moved=moved, block=block)
+    height = _height(problem, down, rows.unit)
+    deep = _pieces(problem.known(*problem.reduced), limits.deep, limits.depth)
+    block = Block(
+        columns,
+        _last(across, (columns.unit, vector)),
+        rows,
+        _last(down, (rows.unit,)),
+        _last(problem.reduced, (rows.unit, columns.unit)),
+        tuple(v for v in problem.free if v in columns.variables & rows.variables),
+        height,
+        2,
+        max(1, limits.tall // height) * height,
+        deep,
+        limits.wide,
+    )
+    return replace(schedule, moved=(), block=block)
+
+
+def _height(problem: Problem, down: Sequence[str], unit: str | None) -> int:
+    """How many rows a register tile has: little left over, and runs of the operand kept whole."""
+    most = 14 if problem.parts == 1 else 6
+    size = problem.known(*down)
+    if size is None or size < 1:
+        return most
+    run = problem.size(unit) if unit in down else 0
+
+    def cost(height: int) -> tuple[float, int]:
+        broken = 1.1 if run % height else 1.0
+        return -(-size // height) * (height + 2) * broken, -height
+
+    return min(range(1, most + 1), key=cost)
+
+
+def _last(variables: Sequence[str], last: Sequence[str | None]) -> tuple[str, ...]:
+    """The variables with these, if they are among them, at the end."""
+    found = list(variables)
+    for variable in last:
+        if variable in found:
+            found.remove(variable)
+            found.append(variable)
+    return tuple(found)
 
 
 def _pieces(size: int | None, most: int, unit: int) -> int:

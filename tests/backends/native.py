@@ -26,7 +26,7 @@ Array: TypeAlias = np.ndarray[Any, np.dtype[Any]]
 WIDTHS = [bits for bits in (512, 256, 128) if bits <= host().vector_bits]
 
 #: Blocks so small that small arrays have several of each kind.
-TINY = Limits(longest=7, shared=64, unpacked=0, few_rows=2, row=64, tall=8, wide=1, depth=16)
+TINY = Limits(longest=7, shared=64, unpacked=0, few_rows=2, tall=8, deep=16, wide=1, depth=16)
 
 
 def unit_axis(array: Array) -> int | None:

@@ -22,6 +22,7 @@ from einloom.ir.cascade import Cascade, TensorDecl
 from einloom.ir.dtypes import of_numpy
 from einloom.ir.einsum import Access, Coordinate, Einsum, Literal, Map, Reduce
 from einloom.ir.interpreter import evaluate
+from einloom.ir.loop_nodes import Contract
 from einloom.ir.ranks import Rank, RankExpr, Term
 from einloom.passes.loops.lower import LIMITS
 from einloom.passes.loops.schedule import Limits
@@ -117,7 +118,8 @@ def test_nothing_is_computed_with_what_memory_held(
     native = Native(cascade, arrays, bits, limits)
     poisoned = Poisoned()
     signalling = 0x7FA000007FA00000 if dtype in ("f4", "c8") else 0x7FF4000000000000
-    assert any(scratch.padded for scratch in native.program.scratch)
+    statements = [found for nest in native.program.nests for found in nest.body]
+    assert any(isinstance(found, Contract) for found in statements)
     assert not poisoned.flags(native, arrays, signalling)
     assert poisoned.asked
 

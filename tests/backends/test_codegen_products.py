@@ -96,7 +96,7 @@ def test_the_blocked_form_is_what_is_tested() -> None:
     cascade = as_cascade(Case("ij,jk->ik", (arrays["A"], arrays["B"])))
     text = str(Native(sized(cascade, {n: arrays[n] for n in "AB"}), arrays, limits=TINY).program)
     assert "Y.B.panel" in text
-    assert "once" in text
+    assert "contract Y" in text
 
 
 @pytest.mark.parametrize("limits", [LIMITS, TINY], ids=["blocks", "tiny_blocks"])

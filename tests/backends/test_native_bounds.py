@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
-import mmap
-import sys
 from typing import Any, Literal
 
 import numpy as np
@@ -12,37 +9,7 @@ import pytest
 
 import einloom as el
 
-if sys.platform != "linux":
-    pytest.skip("forbidding memory needs mprotect", allow_module_level=True)
-
-PAGES = 64
-SIZE = PAGES * mmap.PAGESIZE
-
-
-class Fenced:
-    """Memory between two forbidden regions; arrays are cut from either end of it."""
-
-    def __init__(self) -> None:
-        self.memory = mmap.mmap(-1, 3 * SIZE)
-        start = ctypes.addressof(ctypes.c_char.from_buffer(self.memory))
-        protect = ctypes.CDLL(None, use_errno=True).mprotect
-        for region in (start, start + 2 * SIZE):
-            assert protect(ctypes.c_void_p(region), ctypes.c_size_t(SIZE), 0) == 0
-
-    def array(
-        self, shape: tuple[int, ...], dtype: Any, at_end: bool, order: Literal["C", "F"]
-    ) -> Any:
-        count = int(np.prod(shape))
-        length = count * np.dtype(dtype).itemsize
-        offset = 2 * SIZE - length if at_end else SIZE
-        flat = np.frombuffer(self.memory, dtype, count, offset)
-        return flat.reshape(shape, order=order)
-
-
-@pytest.fixture(scope="module")
-def fences() -> list[Fenced]:
-    return [Fenced() for _ in range(3)]
-
+from .fences import fences
 
 ORDERS: tuple[Literal["C", "F"], ...] = ("C", "F")
 EXTENTS = (1, 2, 3, 5, 8, 15, 16, 17, 31, 33, 64, 67)
@@ -70,7 +37,11 @@ CASES = [
 
 
 @pytest.mark.parametrize(("left", "expr", "dtype"), CASES)
-def test_reads_stay_inside(fences: list[Fenced], left: str, expr: str, dtype: str) -> None:
+def test_reads_stay_inside(
+    left: str,
+    expr: str,
+    dtype: str,
+) -> None:
     name = {"f2": "f16", "f4": "f32", "f8": "f64", "c8": "c64"}[dtype]
     text = f"cascade c(B[I,J]: {name}) -> Y {{\n  ranks I, J = I\n  Y[{left}] = {expr}\n}}"
     f = el.compile(text)
@@ -81,8 +52,8 @@ def test_reads_stay_inside(fences: list[Fenced], left: str, expr: str, dtype: st
         wanted = el.evaluate(reference, B=values)
         for at_end in (True, False):
             for order in ORDERS:
-                given = fences[0].array(values.shape, dtype, at_end, order)
-                out = fences[1].array(wanted.shape, wanted.dtype, at_end, "C")
+                given = fences()[0].array(values.shape, dtype, at_end, order)
+                out = fences()[1].array(wanted.shape, wanted.dtype, at_end, "C")
                 given[...] = values
                 f(given, out=out)
                 np.testing.assert_allclose(out, wanted, rtol=5e-3 if dtype == "f2" else 1e-5)
@@ -93,19 +64,22 @@ PRODUCTS = ["ij,jk->ik", "ij,kj->ki", "ij,j->i", "ij,ij->", "ji,jk->k", "i,j->ij
 
 @pytest.mark.parametrize("dtype", ["i1", "?", "f2", "f4", "f8", "c8", "c16", "i8"])
 @pytest.mark.parametrize("subscripts", PRODUCTS)
-def test_products_stay_inside(fences: list[Fenced], subscripts: str, dtype: str) -> None:
+def test_products_stay_inside(
+    subscripts: str,
+    dtype: str,
+) -> None:
     rng = np.random.default_rng(4)
     inputs, output = subscripts.split("->")
     for number, extent in enumerate(EXTENTS):
         sizes = {"i": extent, "j": EXTENTS[-1 - number], "k": EXTENTS[(5 * number) % 12]}
         at_end, order = number % 2 == 0, ORDERS[number // 2 % 2]
         operands: list[Any] = []
-        for fence, term in zip(fences, inputs.split(","), strict=False):
+        for fence, term in zip(fences(), inputs.split(","), strict=False):
             shape = tuple(sizes[symbol] for symbol in term)
             operand = fence.array(shape, dtype, at_end, order)
             operand[...] = rng.integers(0, 3, shape)
             operands.append(operand)
         shape = tuple(sizes[symbol] for symbol in output)
-        out = fences[2].array(shape, dtype, at_end, order)
+        out = fences()[2].array(shape, dtype, at_end, order)
         el.einsum(subscripts, *operands, out=out)
         np.testing.assert_array_equal(out, np.einsum(subscripts, *operands))

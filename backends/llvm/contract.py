@@ -1,0 +1,372 @@
+"""A contraction in cache blocks: packing, the loops around the micro-kernel, the micro-kernel.
+
+The loops are those of GotoBLAS (Goto and van de Geijn, "Anatomy of high-performance matrix
+multiplication", ACM TOMS 34(3), 2008), over joined variables. What a joined coordinate means is
+told by tables of offsets, as in TBLIS (Matthews, "High-performance tensor contraction without
+transposition", SIAM J. Sci. Comput. 40(1), 2018), so one code serves all shapes and strides:
+
+    for each coordinate of the batch
+      for each block of columns, for each piece of the depth      the columns' operand is packed
+        for each block of rows                                    the rows' operand is packed
+          for each tile of rows, for each tile of columns         the micro-kernel
+
+A tile of rows stays in the level-1 cache while the block of columns comes by, from level 2.
+
+A micro-kernel's tile lies in the output as whole vectors, or is copied there from a tile on the
+stack: at the edges, and where a vector of columns is not consecutive.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+
+from ...ir.dtypes import DType
+from ...ir.loop_nodes import Apply, Contract, Convert, Number, Value
+from .builder import OpenLoop
+from .offsets import OffsetTables
+from .packing import Operand, Packing
+from .simd import Place, Vec, element, typed
+from .values import Values, neutral
+
+#: How many steps of the depth the micro-kernel's loop makes at a time, if each is short.
+_UNROLLED = 2
+
+#: How many steps of the depth ahead the panel of columns is fetched.
+_AHEAD = 8
+
+
+class Contraction:
+    """Writes one Contract."""
+
+    def __init__(self, values: Values, contract: Contract) -> None:
+        self.contract = contract
+        self.values = values
+        self.accesses, self.simd, self.b = values.accesses, values.simd, values.b
+        self.lanes = self.accesses.lanes
+        self.dtype: DType = contract.value.dtype
+        parts = 2 if self.dtype.kind == "complex" else 1
+        room = (32 if self.simd.bits == 512 else 16) - 4
+        self.vectors = contract.vectors
+        self.height = max(1, min(contract.height, room // (self.vectors * parts)))
+        self.width = self.vectors * self.lanes
+        self.tables = OffsetTables(self.accesses, contract.offsets, contract.runs)
+
+    def write(self) -> None:
+        """The statement: tables, then the blocks of each coordinate of the batch."""
+        contract, b, tables = self.contract, self.b, self.tables
+        n, m, k = contract.columns.variables, contract.rows.variables, contract.depth
+        self.out_n = tables.add(contract.buffer, contract.indices, n)
+        self.out_m = tables.add(contract.buffer, contract.indices, m)
+        self.out_runs = tables.runs(self.out_n, "1")
+        columns = Operand.of(self.values, contract.columns, self.width, tables, k, split=True)
+        line = contract.line
+        rows = Operand.of(self.values, contract.rows, self.height, tables, k, line=line)
+        self.count_n, self.count_m, self.count_k = (tables.count(v) for v in (n, m, k))
+        self._make_tile()
+        loops = [b.begin_loop(self.accesses.size(v.upper())) for v in contract.batch]
+        around = dict(zip(contract.batch, loops, strict=True))
+        self.out = tables.first(contract.buffer, contract.indices, around)
+        pack_columns = Packing(self.values, columns, columns.first(around))
+        pack_rows = Packing(self.values, rows, rows.first(around))
+        self._blocks(pack_columns, pack_rows)
+        for loop in reversed(loops):
+            b.end_loop(loop)
+
+    def _make_tile(self) -> None:
+        """The tile on the stack; zero, for what lies there is computed with."""
+        of, parts = element(self.dtype), 2 if self.dtype.kind == "complex" else 1
+        count = self.height * self.width * parts
+        size = count * self.dtype.itemsize // parts
+        self.tile = self.b.pure(f"alloca [{count} x {of}], align 64")
+        arguments = (("ptr", self.tile), ("i8", "0"), ("i64", str(size)), ("i1", "false"))
+        self.simd.effect("llvm.memset.p0.i64", *arguments)
+
+    # ---- the loops around the micro-kernel
+
+    def _loop(self, length: str, step: str, body: Callable[[OpenLoop], None]) -> None:
+        loop = self.b.begin_loop(length, step)
+        body(loop)
+        self.b.end_loop(loop)
+
+    def _blocks(self, columns: Packing, rows: Packing) -> None:
+        """The blocks of one contraction."""
+        contract, b = self.contract, self.b
+        wide = self._rounded(str(contract.wide * self.width), columns.operand, "across")
+        deep = str(contract.deep)
+        for packing in (columns, rows):
+            deep = self._rounded(deep, packing.operand, "depth")
+        tall = str(max(1, contract.tall // self.height) * self.height)
+        block = b.begin_loop(self.count_n, wide)
+        n = b.minimum(wide, b.sub(self.count_n, block.counter))
+        # An empty sum still has to be stored: its loop runs once.
+        piece = b.begin_loop(self.count_k, deep, once=True)
+        k = b.minimum(deep, b.sub(self.count_k, piece.counter))
+        columns.write(block.counter, n, piece.counter, k)
+        part = b.begin_loop(self.count_m, tall)
+        m = b.minimum(tall, b.sub(self.count_m, part.counter))
+        rows.write(part.counter, m, piece.counter, k)
+        kernel = partial(self._kernel, columns, rows, piece, k)
+        down = b.begin_loop(m, str(self.height))
+        top = b.add(part.counter, down.counter), b.sub(m, down.counter)
+        across = b.begin_loop(n, str(self.width))
+        left = b.add(block.counter, across.counter), b.sub(n, across.counter)
+        kernel(across, down, left, top)
+        for loop in (across, down, part, piece, block):
+            b.end_loop(loop)
+
+    def _rounded(self, length: str, operand: Operand, mode: str) -> str:
+        """A block's length, less what is no multiple of how far apart the operand's blocks are."""
+        distance = operand.distance
+        if operand.mode != mode or distance == "1":
+            return length
+        b = self.b
+        fits = b.compare("sle", distance, length)
+        whole = b.mul(b.pure(f"sdiv i64 {length}, {b.maximum(distance, '1')}"), distance)
+        fits = b.pure(f"and i1 {fits}, {b.compare('sgt', distance, '0')}")
+        return b.pure(f"select i1 {fits}, i64 {whole}, i64 {length}")
+
+    # ---- the micro-kernel
+
+    def _kernel(
+        self,
+        columns: Packing,
+        rows: Packing,
+        piece: OpenLoop,
+        depth: str,
+        across: OpenLoop,
+        down: OpenLoop,
+        left: tuple[str, str],
+        top: tuple[str, str],
+    ) -> None:
+        """One tile: `left` and `top` are where it begins in the output, and how much there is."""
+        b, dtype = self.b, self.dtype
+        whole = self._is_whole(left, top)
+        first = b.compare("eq", piece.counter, "0")
+        corner = b.gep(self.out, self.tables.at(self.out_n, left[0]))
+        starts: list[str] = []
+        for i in range(self.height):
+            there = b.gep(corner, self.tables.at(self.out_m, b.add(top[0], str(i))))
+            here = b.gep(self.tile, str(i * self.width * dtype.itemsize))
+            starts.append(b.here(f"select i1 {whole}, ptr {there}, ptr {here}"))
+        steps = ["0"]
+        for v in range(1, self.vectors):
+            there = self._distance(left[0], v)
+            here = str(v * self.lanes * dtype.itemsize)
+            steps.append(b.here(f"select i1 {whole}, i64 {there}, i64 {here}"))
+        places = [[b.gep(start, step) for step in steps] for start in starts]
+        start = self._begin()
+        totals = [[start] * self.vectors for _ in range(self.height)]
+        totals = self._summed(totals, columns, rows, depth, across, down)
+        aside = b.here(f"or i1 {whole}, {first}")
+        self._unless(aside, lambda: self._copy_tile(left, top, out=False))
+        totals = self._with_earlier(first, totals, places)
+        for line, found in zip(places, totals, strict=True):
+            for pointer, total in zip(line, found, strict=True):
+                self.simd.store(Place(pointer, 1), total)
+        self._unless(whole, lambda: self._copy_tile(left, top, out=True))
+
+    def _is_whole(self, left: tuple[str, str], top: tuple[str, str]) -> str:
+        """Whether a tile is full, and each vector of it consecutive in the output."""
+        b = self.b
+        whole = b.pure(
+            f"and i1 {b.compare('sge', left[1], str(self.width))}, "
+            f"{b.compare('sge', top[1], str(self.height))}"
+        )
+        for v in range(self.vectors):
+            run = self.out_runs.at(b, b.add(left[0], str(v * self.lanes)))
+            whole = b.here(f"and i1 {whole}, {b.compare('sge', run, str(self.lanes))}")
+        return whole
+
+    def _distance(self, left: str, vector: int) -> str:
+        """How far a vector of a tile lies from the tile's first, in the output."""
+        b, tables = self.b, self.tables
+        other = tables.at(self.out_n, b.add(left, str(vector * self.lanes)))
+        return b.sub(other, tables.at(self.out_n, left))
+
+    def _unless(self, test: str, write: Callable[[], None]) -> None:
+        b = self.b
+        b.begin_arm()
+        then = b.end_arm()
+        b.begin_arm()
+        write()
+        b.branch(test, then, b.end_arm(), ())
+
+    def _begin(self) -> Vec:
+        """What an accumulator begins with: it leaves all else unchanged."""
+        b, contract = self.b, self.contract
+        start = self.simd.constant(neutral(contract.op, self.dtype), self.dtype)
+        if contract.empty != Number(neutral(contract.op, self.dtype), self.dtype):
+            none = b.compare("eq", self.count_k, "0")
+            empty = self.simd.constant(contract.empty.value, self.dtype)
+            start = self.simd.choose(none, empty, start)
+        return self.simd.splat(start, self.lanes)
+
+    def _with_earlier(
+        self, first: str, totals: list[list[Vec]], places: list[list[str]]
+    ) -> list[list[Vec]]:
+        """The accumulators, and what earlier pieces of the depth came to, if there were any."""
+        b, contract = self.b, self.contract
+        b.begin_arm()
+        then = b.end_arm()
+        b.begin_arm()
+        sums = [
+            self.values.arithmetic.apply(
+                contract.op, (self._read(place, self.dtype, self.lanes), total)
+            )
+            for line, found in zip(places, totals, strict=True)
+            for place, total in zip(line, found, strict=True)
+        ]
+        otherwise = b.end_arm()
+        type = typed(element(self.dtype), self.lanes)
+        flat = [total for line in totals for total in line]
+        pairs = [
+            p
+            for old, new in zip(flat, sums, strict=True)
+            for p in zip(old.parts, new.parts, strict=True)
+        ]
+        merged = iter(b.branch(first, then, otherwise, [(type, *pair) for pair in pairs]))
+        return [
+            [replace(total, parts=tuple(next(merged) for _ in total.parts)) for total in line]
+            for line in totals
+        ]
+
+    def _read(self, pointer: str, dtype: DType, lanes: int, split: bool = False) -> Vec:
+        """A load that stays in its place."""
+        return self.simd.load(Place(pointer, 1, self.b.depth), dtype, lanes, split=split)
+
+    def _summed(
+        self,
+        totals: list[list[Vec]],
+        columns: Packing,
+        rows: Packing,
+        depth: str,
+        across: OpenLoop,
+        down: OpenLoop,
+    ) -> list[list[Vec]]:
+        """The accumulators after the loop over the depth."""
+        b, contract = self.b, self.contract
+        panel = columns.tile(across, depth)
+        block = rows.tile(down, depth)
+        short = isinstance(contract.value, Apply) and len(contract.value.args) == 2
+        unrolled = _UNROLLED if short and self.dtype.kind != "complex" else 1
+        most = b.pure(f"and i64 {depth}, {-unrolled}")
+        stages = [("0", most, unrolled), (most, b.sub(depth, most), 1)]
+        for origin, length, count in stages if unrolled > 1 else stages[:1]:
+            loop = b.begin_loop(length, str(count))
+            type = typed(element(self.dtype), self.lanes)
+            phis = [
+                [[b.carry(loop, type, part) for part in value.parts] for value in line]
+                for line in totals
+            ]
+            found = [
+                [Vec(self.dtype, tuple(phi.name for phi in value), self.lanes) for value in line]
+                for line in phis
+            ]
+            pointers: list[str] = []
+            for start, operand in ((panel, columns.operand), (block, rows.operand)):
+                step = str(operand.step * operand.dtype.itemsize)
+                start = b.gep(start, b.mul(origin, step))
+                pointers.append(b.gep(start, b.offset(loop, step)))
+            for n in range(count):
+                self._fetch(pointers[0], n + _AHEAD)
+            for n in range(count):
+                found = self._step(found, pointers, n, columns.operand, rows.operand)
+            flat = [phi for line in phis for value in line for phi in value]
+            ends = [part for line in found for value in line for part in value.parts]
+            for phi, end in zip(flat, ends, strict=True):
+                phi.next = end
+            results = b.end_loop(loop)
+            totals = [
+                [
+                    Vec(self.dtype, tuple(results[phi.name] for phi in value), self.lanes)
+                    for value in line
+                ]
+                for line in phis
+            ]
+        return totals
+
+    def _fetch(self, panel: str, number: int) -> None:
+        """Brings a later step of the panel near: it comes from the level-2 cache."""
+        size = self.contract.columns.value.dtype.itemsize
+        rest = (("i32", "0"), ("i32", "3"), ("i32", "1"))
+        for v in range(self.vectors):
+            place = self.b.gep(panel, str((number * self.width + v * self.lanes) * size))
+            self.simd.effect("llvm.prefetch.p0", ("ptr", place), *rest)
+
+    def _step(
+        self,
+        totals: list[list[Vec]],
+        pointers: list[str],
+        number: int,
+        columns: Operand,
+        rows: Operand,
+    ) -> list[list[Vec]]:
+        """One step of the depth: a row of the panel by a column of the block."""
+        b = self.b
+        step, lanes = columns.dtype.itemsize, self.lanes
+        across = [
+            self._read(
+                b.gep(pointers[0], str((number * self.width + v * lanes) * step)),
+                columns.dtype,
+                lanes,
+                split=True,
+            )
+            for v in range(self.vectors)
+        ]
+        found: list[list[Vec]] = []
+        for i, line in enumerate(totals):
+            at = str((number * rows.step + i * rows.lane) * rows.dtype.itemsize)
+            one = self._read(b.gep(pointers[1], at), rows.dtype, 1)
+            found.append([self._fold(total, v, one) for total, v in zip(line, across, strict=True)])
+        return found
+
+    def _fold(self, total: Vec, column: Vec, row: Vec) -> Vec:
+        arithmetic, contract = self.values.arithmetic, self.contract
+        value = contract.value
+        if contract.op == "add" and isinstance(value, Apply) and value.op == "mul":
+            factors = [self._value(arg, column, row) for arg in value.args]
+            found = arithmetic.multiply_add(factors, total)
+        else:
+            found = arithmetic.apply(contract.op, (self._value(value, column, row), total))
+        return self.simd.splat(found, self.lanes)
+
+    def _value(self, value: Value, column: Vec, row: Vec) -> Vec:
+        """What is folded, given an element of each operand."""
+        if value == self.contract.columns.value:
+            return column
+        if value == self.contract.rows.value:
+            return row
+        if isinstance(value, Apply):
+            args = [self._value(arg, column, row) for arg in value.args]
+            return self.values.arithmetic.apply(value.op, args)
+        if isinstance(value, Convert):
+            convert = self.values.convert
+            arg = self._value(value.arg, column, row)
+            return (convert.by_bits if value.bitcast else convert.by_value)(arg, value.dtype)
+        assert isinstance(value, Number)
+        return self.simd.constant(value.value, value.dtype)
+
+    # ---- the tile on the stack
+
+    def _copy_tile(self, left: tuple[str, str], top: tuple[str, str], out: bool) -> None:
+        """Between the tile and the output, as many columns at a time as are consecutive there."""
+        b, dtype = self.b, self.dtype
+        columns = b.minimum(left[1], str(self.width))
+        rows = b.minimum(top[1], str(self.height))
+        step = str(dtype.itemsize)
+        run = b.begin_loop(columns)
+        begin = b.add(left[0], run.counter)
+        count = b.minimum(self.out_runs.at(b, begin), b.sub(columns, run.counter), str(self.lanes))
+        there = b.gep(self.out, self.tables.at(self.out_n, begin))
+        here = b.gep(self.tile, b.mul(run.counter, step))
+        line = b.begin_loop(rows)
+        there = b.gep(there, self.tables.at(self.out_m, b.add(top[0], line.counter)))
+        here = b.gep(here, b.offset(line, b.mul(step, str(self.width))))
+        source, target = (here, there) if out else (there, here)
+        value = self.simd.load(Place(source, 1, b.depth), dtype, self.lanes, count)
+        self.simd.store(Place(target, 1), value, count)
+        b.end_loop(line)
+        run.step = count
+        b.end_loop(run)

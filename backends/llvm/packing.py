@@ -1,0 +1,471 @@
+"""An operand's block copied so that a micro-kernel reads it in order.
+
+A packed block is tiles one after another; a tile has, for each step of the depth, its elements side
+by side. How it is copied depends on what the operand is consecutive along:
+
+    its own variables, the last        whole vectors
+    its own variables, the last but one    square blocks, transposed in registers across tiles
+    the depth                          square blocks, transposed in registers; or lines
+    nothing                            one element at a time
+
+The last but one variable of the depth serves too: then a square block's columns lie as far apart as
+the last variable is long.
+
+Of the rows' operand single elements are read, from anywhere in the level-1 cache, so it need not be
+transposed: its lines, each one own coordinate along the depth, are copied a fixed distance apart.
+
+What a tile holds beyond the operand is zero or some element of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from ...ir.dtypes import C64, I64, DType
+from ...ir.loop_nodes import Convert, Load, Packed, Value
+from ...ir.ranks import RankExpr
+from .builder import OpenLoop
+from .offsets import OffsetTables, Table
+from .simd import Place, Vec, component
+from .values import Values
+
+#: So many elements are transposed at a time where their columns lie apart.
+_APART = 8
+
+
+def load_of(packed: Packed) -> Load:
+    """What is packed, before it is converted."""
+    value = packed.value
+    while isinstance(value, Convert):
+        value = value.arg
+    assert isinstance(value, Load)
+    return value
+
+
+@dataclass(frozen=True, slots=True)
+class Operand:
+    """A packed operand: its tables, and how its blocks are copied.
+
+    `mode` says what it is consecutive along: "rows", the last of the own variables; "across",
+    another of them; "depth", one of the depth; "lines", the last of the depth, and it is not
+    transposed. Its coordinates are `distance` apart among the joined ones. `step` and `lane` are
+    how many elements apart a tile has two steps of the depth, and two of the own coordinates.
+    """
+
+    packed: Packed
+    tile: int  # own coordinates
+    split: bool  # complex vectors hold their real parts, then the imaginary ones
+    tables: OffsetTables
+    own: Table
+    along: Table
+    mode: str
+    distance: str
+    runs: Table
+    step: int
+    lane: int = 1
+
+    @property
+    def dtype(self) -> DType:
+        return self.packed.value.dtype
+
+    @staticmethod
+    def of(
+        values: Values,
+        packed: Packed,
+        tile: int,
+        tables: OffsetTables,
+        depth: Sequence[str],
+        split: bool = False,
+        line: int = 0,
+    ) -> Operand:
+        """The operand, its tables written; lines, if they serve, are so many elements apart."""
+        load = load_of(packed)
+        indices = [index for index in load.indices if isinstance(index, RankExpr)]
+        own = tables.add(load.buffer, indices, packed.variables)
+        along = tables.add(load.buffer, indices, depth)
+        axis = values.accesses.buffers[load.buffer].unit
+        unit = None if axis is None else indices[axis].variable
+        split = split and packed.value.dtype.kind == "complex"
+        made = (packed, tile, split, tables, own, along)
+        if unit in depth:
+            apart = tables.count(depth[depth.index(unit) + 1 :])
+            runs = tables.runs(along, apart)
+            if line and apart == "1" and load.dtype.kind != "complex":
+                return Operand(*made, "lines", apart, runs, 1, line)
+            return Operand(*made, "depth", apart, runs, tile)
+        if unit in packed.variables[:-1]:
+            apart = tables.count(packed.variables[packed.variables.index(unit) + 1 :])
+            return Operand(*made, "across", apart, tables.runs(own, apart), tile)
+        return Operand(*made, "rows", "1", tables.runs(own, "1"), tile)
+
+    def first(self, around: Mapping[str, OpenLoop]) -> str:
+        """The address of the operand's first element at the coordinates of these loops."""
+        load = load_of(self.packed)
+        indices = [index for index in load.indices if isinstance(index, RankExpr)]
+        return self.tables.first(load.buffer, indices, around)
+
+
+class Packing:
+    """Packs the blocks of one operand, which begins at `source`.
+
+    A block: `count` own coordinates from `first` on, by `depth` of the depth from `begin` on.
+    """
+
+    def __init__(self, values: Values, operand: Operand, source: str) -> None:
+        self.operand, self.source = operand, source
+        self.accesses, self.simd, self.b = values.accesses, values.simd, values.b
+        self.lanes = self.accesses.lanes
+        self.target = self.accesses.base(operand.packed.buffer)
+        self._convert = values.convert
+        self._stored = load_of(operand.packed).dtype
+        self._step = operand.dtype.itemsize
+        self._row = operand.tile * self._step  # bytes of one step of the depth
+        self.first = self.count = self.begin = self.depth = "0"
+
+    def tile(self, tiles: OpenLoop, depth: str) -> str:
+        """Where the tile of a loop over tiles begins in a packed block."""
+        if self.operand.mode == "lines":
+            depth = str(self.operand.lane)
+        return self.b.gep(self.target, self.b.offset(tiles, self.b.mul(depth, str(self._step))))
+
+    def write(self, first: str, count: str, begin: str, depth: str) -> None:
+        """Packs a block."""
+        self.first, self.count, self.begin, self.depth = first, count, begin, depth
+        operand, b = self.operand, self.b
+        if operand.mode == "lines":
+            self._lines()
+            return
+        self._zeros()
+        if operand.mode == "rows":
+            self._rows()
+        elif operand.mode == "depth" and operand.distance == "1":
+            self._depth()
+        elif operand.mode == "depth":
+            self._branch(self._divides(operand.distance, begin, depth), self._depth_apart)
+        else:
+            even = self._divides(operand.distance, first, count)
+            side = str(min(_APART, self.lanes))
+            whole = b.compare("eq", b.pure(f"srem i64 {operand.distance}, {side}"), "0")
+            self._branch(b.pure(f"and i1 {even}, {whole}"), self._across)
+
+    # ---- elements
+
+    def _from(self, own: str, along: str) -> str:
+        """Where an element of the operand is, given the entries of the tables."""
+        return self.b.gep(self.b.gep(self.source, own), along)
+
+    def _own(self, number: str) -> str:
+        return self.operand.own.at(self.b, self.b.add(self.first, number))
+
+    def _along(self, number: str) -> str:
+        return self.operand.along.at(self.b, self.b.add(self.begin, number))
+
+    def _to(self, own: str, step: str = "0") -> str:
+        """Where an element goes: a coordinate of the block, and a step of the depth."""
+        b, tile = self.b, str(self.operand.tile)
+        lane = b.pure(f"urem i64 {own}, {tile}")
+        whole = b.mul(b.mul(b.sub(own, lane), self.depth), str(self._step))
+        place = b.gep(b.gep(self.target, whole), b.mul(step, str(self._row)))
+        if not self.operand.split:
+            return b.gep(place, b.mul(lane, str(self._step)))
+        within = b.pure(f"urem i64 {lane}, {self.lanes}")
+        place = b.gep(place, b.mul(b.sub(lane, within), str(self._step)))
+        return b.gep(place, b.mul(within, str(self._step // 2)))
+
+    def _load(self, pointer: str, lanes: int, count: str | None = None) -> Vec:
+        # A pair of f32 moves as one number of 64 bits.
+        dtype = I64 if self._stored == C64 and lanes > 1 else self._stored
+        return self.simd.load(Place(pointer, 1, self.b.depth), dtype, lanes, count)
+
+    def _store(self, pointer: str, value: Vec, count: str | None = None) -> None:
+        """Writes what was loaded as the operand's dtype."""
+        if value.dtype == I64 and self._stored == C64:
+            value = self.simd.pairs(value)
+        value = self._converted(self.operand.packed.value, value)
+        if not self.operand.split:
+            self.simd.store(Place(pointer, 1), value, count)
+            return
+        of = component(value.dtype)
+        for number, part in enumerate(value.parts):
+            place = self.b.gep(pointer, str(number * self.lanes * of.itemsize))
+            self.simd.store(Place(place, 1), Vec(of, (part,), value.lanes), count)
+
+    def _converted(self, form: Value, value: Vec) -> Vec:
+        if not isinstance(form, Convert):
+            return value
+        value = self._converted(form.arg, value)
+        convert = self._convert.by_bits if form.bitcast else self._convert.by_value
+        return convert(value, form.dtype)
+
+    def _zeros(self) -> None:
+        """Zero in the last tile, if it is not full: what memory held may be denormal numbers."""
+        b = self.b
+        over = b.pure(f"urem i64 {self.count}, {self.operand.tile}")
+        partial = b.compare("ne", over, "0")
+        size = b.pure(f"select i1 {partial}, i64 {b.mul(self.depth, str(self._row))}, i64 0")
+        arguments = (("ptr", self._to(b.sub(self.count, over))), ("i8", "0"), ("i64", size))
+        self.simd.effect("llvm.memset.p0.i64", *arguments, ("i1", "false"))
+
+    def _elements(self, own: tuple[str, str], steps: tuple[str, str]) -> None:
+        """One at a time: the coordinates and steps between these."""
+        b = self.b
+        with self._loop(b.sub(own[1], own[0])) as coordinate:
+            number = b.add(own[0], coordinate.counter)
+            source, target = self._own(number), self._to(number)
+            with self._loop(b.sub(steps[1], steps[0])) as loop:
+                step = b.add(steps[0], loop.counter)
+                value = self._load(self._from(source, self._along(step)), 1)
+                self._store(b.gep(target, b.mul(step, str(self._row))), value)
+
+    # ---- loops and branches
+
+    @contextmanager
+    def _loop(self, length: str, step: str = "1") -> Generator[OpenLoop, None, None]:
+        loop = self.b.begin_loop(length, step)
+        yield loop
+        self.b.end_loop(loop)
+
+    def _branch(
+        self, test: str, write: Callable[[], None], otherwise: Callable[[], None] | None = None
+    ) -> None:
+        b = self.b
+        b.begin_arm()
+        write()
+        then = b.end_arm()
+        b.begin_arm()
+        if otherwise is None:
+            self._elements(("0", self.count), ("0", self.depth))
+        else:
+            otherwise()
+        b.branch(test, then, b.end_arm(), ())
+
+    def _divides(self, distance: str, *lengths: str) -> str:
+        """Whether all lengths are multiples of a distance."""
+        b = self.b
+        divisor, test = b.maximum(distance, "1"), "true"
+        for length in lengths:
+            even = b.compare("eq", b.pure(f"urem i64 {length}, {divisor}"), "0")
+            test = even if test == "true" else b.pure(f"and i1 {test}, {even}")
+        return test
+
+    # ---- vectors along the own variables
+
+    def _rows(self) -> None:
+        """Tile after tile; one that is not consecutive in as many pieces as it has."""
+        b, tile = self.b, self.operand.tile
+        chunks: list[tuple[int, int]] = []
+        at = 0
+        while at < tile:
+            wide = min(self.lanes, 1 << ((tile - at).bit_length() - 1))
+            chunks.append((at, wide))
+            at += wide
+        with self._loop(self.count, str(tile)) as tiles:
+            have = b.minimum(str(tile), b.sub(self.count, tiles.counter))
+            whole = b.compare("eq", have, str(tile))
+            for at, wide in chunks:
+                run = self._run(b.add(tiles.counter, str(at)))
+                whole = b.here(f"and i1 {whole}, {b.compare('sge', run, str(wide))}")
+            self._branch(
+                whole,
+                lambda: self._whole_tile(tiles, chunks),
+                lambda: self._pieces(tiles, have),
+            )
+
+    def _run(self, number: str) -> str:
+        """How far from a coordinate, or a step, on the operand is consecutive."""
+        origin = self.begin if self.operand.mode in ("depth", "lines") else self.first
+        return self.operand.runs.at(self.b, self.b.add(origin, number))
+
+    def _whole_tile(self, tiles: OpenLoop, chunks: Sequence[tuple[int, int]]) -> None:
+        b = self.b
+        sources = [self._own(b.add(tiles.counter, str(at))) for at, _ in chunks]
+        target = self.tile(tiles, self.depth)
+        with self._loop(self.depth) as step:
+            along = self._along(step.counter)
+            line = b.gep(target, b.offset(step, str(self._row)))
+            for (at, wide), source in zip(chunks, sources, strict=True):
+                self._store(
+                    b.gep(line, str(at * self._step)), self._load(self._from(source, along), wide)
+                )
+
+    def _pieces(self, tiles: OpenLoop, have: str) -> None:
+        b = self.b
+        if self._stored.kind == "complex" or self.operand.split:
+            first = tiles.counter
+            self._elements((first, b.add(first, have)), ("0", self.depth))
+            return
+        target = self.tile(tiles, self.depth)
+        with self._loop(have) as piece:
+            number = b.add(tiles.counter, piece.counter)
+            count = b.minimum(self._run(number), b.sub(have, piece.counter), str(self.lanes))
+            source = self._own(number)
+            place = b.gep(target, b.mul(piece.counter, str(self._step)))
+            with self._loop(self.depth) as step:
+                value = self._load(self._from(source, self._along(step.counter)), self.lanes, count)
+                self._store(b.gep(place, b.offset(step, str(self._row))), value, count)
+            piece.step = count
+
+    # ---- lines
+
+    def _lines(self) -> None:
+        """Line after line, in whole vectors where a run is long; beyond the last, that again."""
+        b, tile, lanes = self.b, self.operand.tile, str(self.lanes)
+        distance = str(self.operand.lane * self._step)
+        tiles = b.pure(f"sdiv i64 {b.add(self.count, str(tile - 1))}, {tile}")
+        with self._loop(b.mul(tiles, str(tile))) as row:
+            source = self._own(b.minimum(row.counter, b.sub(self.count, "1")))
+            line = b.gep(self.target, b.offset(row, distance))
+            with self._loop(self.depth) as step:
+                count = b.minimum(self._run(step.counter), b.sub(self.depth, step.counter))
+                whole = b.pure(f"and i64 {count}, {-self.lanes}")
+                begin = self._from(source, self._along(step.counter))
+                target = b.gep(line, b.mul(step.counter, str(self._step)))
+
+                def vectors() -> None:
+                    with self._loop(whole, lanes) as loop:
+                        place = b.gep(begin, b.offset(loop, str(self._stored.itemsize)))
+                        value = self._load(place, self.lanes)
+                        self._store(b.gep(target, b.offset(loop, str(self._step))), value)
+
+                def rest() -> None:
+                    self._store(target, self._load(begin, self.lanes, count), count)
+
+                long = b.compare("sge", count, lanes)
+                self._branch(long, vectors, rest)
+                step.step = b.pure(f"select i1 {long}, i64 {whole}, i64 {count}")
+
+    # ---- square blocks
+
+    def _side(self) -> int:
+        """How many elements are transposed at a time: a cache line."""
+        return min(16, max(2, 512 // self._stored.bits))
+
+    def _depth(self) -> None:
+        """Consecutive along the last variable of the depth.
+
+        A block's columns beyond a run, and the lanes beyond a tile, are written over by what is
+        packed after them.
+        """
+        b, tile = self.b, self.operand.tile
+        chunks: list[tuple[int, int]] = []
+        at = 0
+        while at < tile:
+            wide = min(self.lanes, max(2, 1 << (tile - at - 1).bit_length()))
+            chunks.append((at, wide))
+            at += wide
+        groups = [[chunk] for chunk in chunks] if at == tile else [chunks]
+        with self._loop(self.count, str(tile)) as tiles:
+            target = self.tile(tiles, self.depth)
+            for group in groups:
+                sources = [
+                    [self._clamped(tiles.counter, at + n) for n in range(wide)]
+                    for at, wide in group
+                ]
+                with self._loop(self.depth) as step:
+                    count = b.minimum(
+                        self._run(step.counter),
+                        b.sub(self.depth, step.counter),
+                        str(self._side()),
+                    )
+                    along = self._along(step.counter)
+                    line = b.gep(target, b.mul(step.counter, str(self._row)))
+                    self._square(group, sources, along, line, count)
+                    step.step = count
+
+    def _clamped(self, first: str, number: int) -> str:
+        """The table's entry of a coordinate; beyond the block, of the last."""
+        b = self.b
+        return self._own(b.minimum(b.add(first, str(number)), b.sub(self.count, "1")))
+
+    def _square(
+        self,
+        group: Sequence[tuple[int, int]],
+        sources: Sequence[Sequence[str]],
+        along: str,
+        line: str,
+        count: str | None,
+    ) -> None:
+        """Blocks of one piece of the depth."""
+        b = self.b
+        columns = [
+            self.simd.transpose(
+                [self._load(self._from(source, along), self._side(), count) for source in rows]
+            )
+            for rows in sources
+        ]
+        for number in range(self._side()):
+            for (at, _), found in zip(group, columns, strict=True):
+                place = str(number * self._row + at * self._step)
+                self._store(b.gep(line, place), found[number])
+
+    def _depth_apart(self) -> None:
+        """Consecutive along the last but one variable of the depth."""
+        b, tile, distance = self.b, self.operand.tile, self.operand.distance
+        blocks = b.pure(f"udiv i64 {self.depth}, {b.maximum(distance, '1')}")
+        chunks = [(at, min(self.lanes, tile - at)) for at in range(0, tile, self.lanes)]
+        with self._loop(self.count, str(tile)) as tiles:
+            end = b.add(tiles.counter, b.minimum(str(tile), b.sub(self.count, tiles.counter)))
+            target = self.tile(tiles, self.depth)
+            with self._loop(blocks) as block:
+                begin = b.mul(block.counter, distance)
+                count = b.minimum(self._run(begin), b.sub(blocks, block.counter), str(_APART))
+
+                def whole() -> None:
+                    for at, wide in chunks:
+                        self._apart(tiles, at, wide, begin, target)
+
+                def rest() -> None:
+                    last = b.add(begin, b.mul(count, distance))
+                    self._elements((tiles.counter, end), (begin, last))
+
+                self._branch(b.compare("eq", count, str(_APART)), whole, rest)
+                block.step = count
+
+    def _apart(self, tiles: OpenLoop, at: int, wide: int, begin: str, target: str) -> None:
+        """Some rows of a tile, by a block of the depth for each coordinate of the last variable."""
+        b, distance = self.b, self.operand.distance
+        full = max(2, 1 << (wide - 1).bit_length())
+        sources = [self._clamped(tiles.counter, at + n) for n in range(full)]
+        jump = b.mul(distance, str(self._row))
+        with self._loop(distance) as last:
+            step = b.add(begin, last.counter)
+            along = self._along(step)
+            rows = [self._load(self._from(source, along), _APART) for source in sources]
+            line = b.gep(target, b.mul(step, str(self._row)))
+            for number, column in enumerate(self.simd.transpose(rows)):
+                place = b.gep(line, b.mul(jump, str(number)))
+                count = None if wide == full else str(wide)
+                self._store(b.gep(place, str(at * self._step)), column, count)
+
+    def _across(self) -> None:
+        """Consecutive along the last but one own variable: a block goes to several tiles."""
+        b, distance = self.b, self.operand.distance
+        side = min(_APART, self.lanes)
+        blocks = b.pure(f"udiv i64 {self.count}, {b.maximum(distance, '1')}")
+        with self._loop(blocks) as block:
+            begin = b.mul(block.counter, distance)
+            count = b.minimum(self._run(begin), b.sub(blocks, block.counter), str(_APART))
+
+            def whole() -> None:
+                with self._loop(distance, str(side)) as last:
+                    number = b.add(begin, last.counter)
+                    sources = [self._own(b.add(number, str(n))) for n in range(side)]
+                    targets = [
+                        self._to(b.add(number, b.mul(distance, str(n)))) for n in range(_APART)
+                    ]
+                    with self._loop(self.depth) as step:
+                        along = self._along(step.counter)
+                        rows = [self._load(self._from(source, along), _APART) for source in sources]
+                        jump = b.offset(step, str(self._row))
+                        columns = self.simd.transpose(rows)
+                        for target, column in zip(targets, columns, strict=True):
+                            self._store(b.gep(target, jump), column)
+
+            def rest() -> None:
+                end = b.add(begin, b.mul(count, distance))
+                self._elements((begin, end), ("0", self.depth))
+
+            self._branch(b.compare("eq", count, str(_APART)), whole, rest)
+            block.step = count

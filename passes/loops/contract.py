@@ -1,0 +1,92 @@
+"""A contraction of two operands, blocked and packed: the statement and its scratch buffers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ...ir.dtypes import I64, U8, DType
+from ...ir.loop_nodes import Contract, Convert, Load, Packed, Value, parts
+from ...ir.loops import Scratch
+from ...ir.ranks import RankExpr
+from .point import PointWriter
+from .schedule import Block, Reading
+from .tile import LANES_EXPR, number, plus, size, times
+
+#: Packing may write so many steps of the depth, and elements, beyond a block's end.
+_SLACK_STEPS, _SLACK = 16, 64
+
+
+def contraction(
+    block: Block,
+    total: str,
+    indices: tuple[RankExpr, ...],
+    point: PointWriter,
+    term: Value,
+    names: Sequence[str],
+) -> tuple[Contract, tuple[Scratch, ...]]:
+    """The contraction that folds `term` into total[indices], and the buffers that it needs.
+
+    `names` are those of the packed rows, the packed columns, and the tables of offsets and runs.
+    """
+    packed_rows, packed_columns, offsets, runs = names
+    rows = Packed(_operand(term, block.rows), block.down, packed_rows)
+    columns = Packed(_operand(term, block.columns), block.across, packed_columns)
+    contract = Contract(
+        *(total, indices, point.fold_op, term, point.empty, rows, columns),
+        *(block.depth, block.batch),
+        *(block.height, block.vectors, block.tall, block.deep, block.wide),
+        *(offsets, runs),
+    )
+    m, n, k = (times(*map(size, v)) for v in (block.down, block.across, block.depth))
+    # One variable alone needs no table.
+    down, across, depth = (
+        count if len(v) > 1 else number(0)
+        for count, v in ((m, block.down), (n, block.across), (k, block.depth))
+    )
+    width = times(block.vectors, LANES_EXPR)
+    buffers = (
+        _panel(rows, m, number(block.height), times(block.tall), (number(contract.line),)),
+        _panel(columns, n, width, times(block.wide, width), (number(block.deep), k)),
+        _flat(offsets, I64, plus(*(down, down, across, across, depth, depth), number(_SLACK))),
+        _flat(runs, U8, plus(*(down, across, across, depth, depth), number(_SLACK))),
+    )
+    return contract, buffers
+
+
+def _operand(term: Value, reading: Reading) -> Value:
+    """What a term takes of an operand: converted, if it is so wherever it stands."""
+    found: set[Value] = set()
+    stack = [term]
+    while stack:
+        node = stack.pop()
+        inside = node
+        while isinstance(inside, Convert):
+            inside = inside.arg
+        if isinstance(inside, Load):
+            if inside.buffer == reading.access.tensor and inside.indices == reading.access.indices:
+                found.add(node)
+        else:
+            stack += parts(node)
+    if len(found) == 1:
+        return found.pop()
+    value = found.pop()
+    while isinstance(value, Convert):
+        value = value.arg
+    return value
+
+
+def _panel(
+    packed: Packed, count: RankExpr, tile: RankExpr, most: RankExpr, steps: Sequence[RankExpr]
+) -> Scratch:
+    """Room for a block of whole tiles, which is at most each of `steps` deep."""
+    slack = plus(times(_SLACK_STEPS, tile), number(_SLACK))
+    elements = (
+        times(most, steps[0]),
+        *(plus(times(deep, count), times(deep, tile)) for deep in steps),
+    )
+    dtype = packed.value.dtype
+    return Scratch(packed.buffer, dtype, (number(1),), tuple(plus(e, slack) for e in elements))
+
+
+def _flat(name: str, dtype: DType, elements: RankExpr) -> Scratch:
+    return Scratch(name, dtype, (number(1),), (elements,))
