@@ -8,7 +8,7 @@ import os
 from dataclasses import asdict
 from typing import Any
 
-from . import calls, chains, ckks, first_call, matmul, passes
+from . import calls, chains, ckks, first_call, matmul, packing, passes
 from .measure import machine
 
 BENCHMARKS = {
@@ -18,6 +18,7 @@ BENCHMARKS = {
     "chains": chains,
     "passes": passes,
     "ckks": ckks,
+    "packing": packing,
 }
 
 
