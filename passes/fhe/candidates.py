@@ -57,6 +57,8 @@ def candidates(
             in_place = layout == "free" and kind == 0
             found = _candidate(problem, space, layouts, fresh, in_place)
             kinds.setdefault((kind, space.layout.wrap), []).append(found)
+    if layout == "free" and not held:
+        kinds.setdefault((0, True), []).extend(_bicyclic(problem, slots))
     for number in (0, 1):  # what is free already lies where it is needed: it is quickly planned
         turns = (kinds.get((number, wrapped), []) for wrapped in (False, True))
         turns = (sorted(each, key=lambda candidate: candidate.likely) for each in turns)
@@ -75,14 +77,62 @@ def _candidate(
     least += 2 * products * WEIGHTS["mul"] * (len(encrypted) - 1) + fresh * WEIGHTS["encrypt"]
     if len(encrypted) < len(problem.factors):
         least += products * WEIGHTS["encode"]
-    size, likely = results, least
+    size, likely = results // _alike(space, kept), least
     for factor in encrypted:
         names = frozenset(factor.variables())
         told = math.prod(piece.extent for piece in space.told_by(names))
         copies = sum(doublings(p.extent) for p in space.inner if not space.along(p) & names)
-        size += told
+        size += told // _alike(space, names & kept)
         likely += 0 if in_place else told * copies
     return Candidate(space, layouts, fresh, least, likely, size * space.slots)
+
+
+def _bicyclic(problem: Problem, slots: int) -> Iterator[Candidate]:
+    """The product of two encrypted matrices with element (s mod n, s mod m) in slot s.
+
+    Where the extents are coprime, what an operand must be is a rotation of one ciphertext.
+    """
+    terms = [factor.plain for factor in problem.factors]
+    output = problem.output.plain
+    if len(terms) != 2 or output is None or len(set(problem.inputs) & problem.encrypted) != 2:
+        return
+    sizes = [problem.sizes[v] for v in variables_of(problem)]
+    pairs = [frozenset(term or ()) for term in (*terms, output)]
+    if len(sizes) != 3 or any(len(pair) != 2 for pair in pairs) or len(set(pairs)) != 3:
+        return
+    if any(math.gcd(*pair) > 1 for pair in combinations(sizes, 2)):
+        return
+    (around,) = set(variables_of(problem)) - set(output)
+    variables = (*output, around)
+    shape = tuple(problem.sizes[v] for v in variables)
+    points = shape[0] * shape[1]
+    if points > slots or any(problem.shapes[n] != _extents(problem, n) for n in problem.inputs):
+        return
+    pieces = (
+        Piece(shape[2], slots, ((2, 1),)),
+        Piece(points, 1, ((0, 1), (1, 1), (2, 1))),
+    )
+    space = Space(variables, Layout(slots, shape, pieces, wrap=True), "bicyclic")
+    round_ = Piece(slots, 1, ((0, 1), (1, 1)))
+    layouts = {
+        name: Layout(slots, problem.shapes[name], (round_,), wrap=True) for name in problem.inputs
+    }
+    if all(math.prod(problem.shapes[name]) <= slots for name in problem.inputs):
+        yield _candidate(problem, space, layouts, 2, True)
+
+
+def _extents(problem: Problem, name: str) -> tuple[int, ...]:
+    """The extents that are read of a tensor."""
+    (factor,) = (each for each in problem.factors if each.tensor == name)
+    return tuple(problem.sizes[v] for v in factor.variables())
+
+
+def _alike(space: Space, names: frozenset[str]) -> int:
+    """How many vectors what is planned for one of them often serves."""
+    alone = [
+        piece for piece in space.outer if len(piece.steps) == 1 and space.along(piece) <= names
+    ]
+    return math.prod(piece.extent for piece in alone)
 
 
 def variables_of(problem: Problem) -> tuple[str, ...]:

@@ -14,11 +14,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache, reduce
 from itertools import pairwise, product
+from typing import TypeAlias
 
 import numpy as np
 
 from ...ir.layouts import Array
-from .builder import Builder, ones_at
+from .builder import Builder, Plain, ones_at
 from .space import Digit
 
 #: Points beyond which not every way to cut the coordinates is tried.
@@ -172,66 +173,75 @@ def _addresses(parts: Sequence[Sequence[int]]) -> Array:
     return found
 
 
+@dataclass(frozen=True, slots=True)
+class _Masked:
+    """One product of a stage: which vector, turned by which step, is masked with what."""
+
+    vector: int
+    step: int
+    mask: Plain
+
+
+#: For each vector that a stage makes, the products that are added and turned by each giant step.
+_Parts: TypeAlias = "tuple[tuple[tuple[int, tuple[_Masked, ...]], ...], ...]"
+
+
+@lru_cache(maxsize=128)
+def _parts(plan: Move, stage: int, slots: int) -> _Parts:
+    """What a stage is written as, kept: the same is often done to several vectors."""
+    source, target = plan.stops[stage : stage + 2]
+    baby, giant = split(source % slots - target % slots, plan.babies[stage])
+    return _grouped(source // slots, target, baby, giant, slots)
+
+
+def _grouped(came: Array, target: Array, baby: Array, giant: Array, slots: int) -> _Parts:
+    goes = target // slots
+    order = np.lexsort((baby, came, giant, goes))
+    keys = np.stack([goes[order], giant[order], came[order], baby[order]])
+    places = (target[order] + giant[order]) % slots
+    starts = np.flatnonzero((np.diff(keys, axis=1) != 0).any(axis=0)) + 1
+    found: list[dict[int, list[_Masked]]] = [{} for _ in range(int(goes.max()) + 1)]
+    for begin, end in pairwise([0, *starts.tolist(), places.size]):
+        to, step, vector, turned = (int(key[begin]) for key in keys)
+        masked = _Masked(vector, turned, ones_at(places[begin:end]))
+        found[to].setdefault(step, []).append(masked)
+    return tuple(tuple((step, tuple(each)) for step, each in by_step.items()) for by_step in found)
+
+
 def moved(build: Builder, values: Sequence[int], plan: Move) -> list[int]:
     """The vectors after those stages; every slot but those moved to is then 0."""
     found = list(values)
-    for babies, source, target in zip(plan.babies, plan.stops, plan.stops[1:], strict=False):
-        found = _stage(build, found, source, target, babies)
+    for stage in range(plan.levels):
+        found = _written(build, found, _parts(plan, stage, build.slots))
     return found
 
 
-def _stage(
-    build: Builder, values: Sequence[int], source: Array, target: Array, babies: int
-) -> list[int]:
-    slots = build.slots
-    came, goes = source // slots, target // slots
-    baby, giant = split(source % slots - target % slots, babies)
+def _written(build: Builder, values: Sequence[int], parts: _Parts) -> list[int]:
+    """For each vector the sum over giant steps of rot(sum of mask * rot(x, baby step), step)."""
+    steps: dict[int, set[int]] = {}
+    every = [each for by_step in parts for _, products in by_step for each in products]
+    for each in every:
+        steps.setdefault(each.vector, set()).add(each.step)
     turned: dict[tuple[int, int], int] = {}
-    held: list[int] = np.unique(came).tolist()
-    for vector in held:
-        steps = sorted(set(baby[came == vector].tolist()))
-        for step, value in zip(steps, build.rotate(values[vector], steps), strict=True):
+    for vector in sorted(steps):
+        babies = sorted(steps[vector])
+        for step, value in zip(babies, build.rotate(values[vector], babies), strict=True):
             turned[vector, step] = value
     found: list[int] = []
-    for vector in range(int(goes.max()) + 1):
-        here = np.flatnonzero(goes == vector)
-        found.append(
-            _summed(build, turned, came[here], target[here] % slots, baby[here], giant[here])
-        )
+    for by_step in parts:
+        sums: list[int] = []
+        for step, products in by_step:
+            masked = [build.mul_plain(turned[p.vector, p.step], p.mask) for p in products]
+            total: int = reduce(build.add, masked)
+            sums += build.rotate(total, [step])
+        found.append(reduce(build.add, sums))
     return found
-
-
-def _summed(
-    build: Builder,
-    turned: dict[tuple[int, int], int],
-    came: Array,
-    slot: Array,
-    baby: Array,
-    giant: Array,
-) -> int:
-    """Sum over giant steps g of rot(sum over baby steps b of mask * rot(x, b), g)."""
-    order = np.lexsort((baby, came, giant))
-    came, slot, baby, giant = came[order], slot[order], baby[order], giant[order]
-    changes = (np.diff(came) != 0) | (np.diff(baby) != 0) | (np.diff(giant) != 0)
-    starts = [0, *(np.flatnonzero(changes) + 1).tolist(), len(slot)]
-    products: dict[int, list[int]] = {}
-    for begin, end in pairwise(starts):
-        step = int(giant[begin])
-        mask = ones_at((slot[begin:end] + step) % build.slots)
-        value = turned[int(came[begin]), int(baby[begin])]
-        products.setdefault(step, []).append(build.mul_plain(value, mask))
-    parts: list[int] = []
-    for step, each in products.items():
-        total: int = reduce(build.add, each)
-        parts += build.rotate(total, [step])
-    return reduce(build.add, parts)
 
 
 def shifted(build: Builder, value: int, after: Array, baby: Array, giant: Array) -> int:
     """What a vector of points at `after` becomes by those baby and giant steps of each."""
-    steps = sorted(set(baby.tolist()))
-    turned = {(0, b): each for b, each in zip(steps, build.rotate(value, steps), strict=True)}
-    return _summed(build, turned, np.zeros_like(after), after, baby, giant)
+    parts = _grouped(np.zeros_like(after), after, baby, giant, build.slots)
+    return _written(build, [value], parts)[0]
 
 
 # ---- copies and sums along a stride

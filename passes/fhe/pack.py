@@ -25,6 +25,8 @@ from .problem import Problem
 WRITTEN = 8
 #: Slots that plans look at before no more candidates are tried.
 ENOUGH = 1 << 25
+#: What a draft may cost, whatever the best one costs, to be written.
+_FAR = 100.0
 #: How many pairs of factors are tried to be multiplied first, and drafts of each.
 _PAIRS, _DRAFTS = 3, 2
 
@@ -63,7 +65,11 @@ def plans(
     """
     limit = depth(problem) + 2 if most is None else most
     found: list[Plan] = []
-    for draft in ranked(problem, slots, layout, limit)[:WRITTEN]:
+    drafts_ = ranked(problem, slots, layout, limit)[:WRITTEN]
+    far = max(_FAR, 4 * min((draft.cost for draft in drafts_), default=0.0))
+    for draft in drafts_:
+        if found and draft.cost > far:
+            continue  # a long program that would not be chosen
         build = Builder(problem.name, slots)
         for name in problem.inputs:
             build.input(SlotInput(name, problem.shapes[name], draft.inputs.get(name)))
