@@ -79,6 +79,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     group.add_argument("--plan", metavar="NAME", help="best (the default) or einhops")
     group.add_argument(
+        "--keys", metavar="NAME", help="of rotations: each (the default), few or powers-of-two"
+    )
+    group.add_argument(
         "--approximate",
         metavar="TEXT",
         help="what stands for a function, such as 'sigmoid on -8..8 degree 7'",

@@ -157,7 +157,9 @@ def pack(options: argparse.Namespace) -> None:
         shapes=_shapes(options.shapes),
         secret=_secret(options.secret),
         **_given(
-            options, "semiring", "notation", "name", "layout", "plan", "approximate", "levels"
+            options,
+            *("semiring", "notation", "name"),
+            *("layout", "plan", "keys", "approximate", "levels"),
         ),
     )
     if options.svg is not None:
@@ -203,7 +205,7 @@ def _executable(options: argparse.Namespace, backend: str) -> Executable | Encry
 
 #: The options of encryption that are given as they are.
 _ENCRYPTION = (
-    *("slots", "layout", "plan", "approximate", "levels"),
+    *("slots", "layout", "plan", "keys", "approximate", "levels"),
     *("engine", "precision", "magnitude", "bound", "seed", "insecure"),
 )
 

@@ -25,6 +25,7 @@ from einloom.parties import Client, Keys, Server, Setting, Stored, gathered, num
 from einloom.passes.base import Pipeline, Step
 from einloom.passes.fhe.approximate import Approximation, parse_approximations
 from einloom.passes.fhe.choice import LayoutName, Packed, PlanName, choose
+from einloom.passes.fhe.rotation_keys import KeysName
 from einloom.specialisation import Shape
 
 #: Inputs by name or position: one, or several.
@@ -42,6 +43,7 @@ class EncryptionOptions(TypedDict, total=False):
     slots: int | None
     layout: LayoutName
     plan: PlanName
+    keys: KeysName
     engine: EngineName | Engine
     precision: int | None
     magnitude: float | None
@@ -63,6 +65,8 @@ class Encryption:
         layout: "row-major": encrypted inputs and outputs are row-major and compact; "free": they
             lie where they are needed.
         plan: "best", or "einhops": everything as EinHops does it.
+        keys: "each": a rotation key for each step of the program; "few": as few as no further
+            rotation is needed for; "powers-of-two": those alone, with more rotations.
         engine: "simulated", not secure; "seal"; or an engine with parameters of its own.
         precision: bits after the binary point that an operation's noise leaves right; None: 20.
         magnitude: the largest absolute value of any input; larger ones are refused. None: for a
@@ -80,6 +84,7 @@ class Encryption:
     slots: int | None = None
     layout: LayoutName = "row-major"
     plan: PlanName = "best"
+    keys: KeysName = "each"
     engine: EngineName | Engine = "simulated"
     precision: int | None = None
     magnitude: float | None = None
@@ -382,7 +387,8 @@ def pack_cascade(cascade: Cascade, secret: Sequence[str] | None, encryption: Enc
     if isinstance(asked, str):
         asked = parse_approximations(asked)
     layout, plan, levels = encryption.layout, encryption.plan, encryption.levels
-    return choose(cascade, shapes, secret, slots, layout, plan, asked, levels)
+    chosen = choose(cascade, shapes, secret, slots, layout, plan, asked, levels)
+    return chosen.with_keys(encryption.keys)
 
 
 def _enough(cascade: Cascade, sizes: Mapping[str, int]) -> int:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from einloom.passes.analysis.traffic import Schedule
     from einloom.passes.analysis.traffic_report import TrafficReport
     from einloom.passes.fhe.choice import LayoutName, Packed, PlanName
+    from einloom.passes.fhe.rotation_keys import KeysName
 
 
 def cost(cascade: str | Cascade, /, **shapes: Any) -> CostReport:
@@ -164,6 +165,7 @@ def pack(
     secret: Inputs | None = None,
     layout: LayoutName = "row-major",
     plan: PlanName = "best",
+    keys: KeysName = "each",
     approximate: Approximations | None = None,
     levels: int | None = None,
     **options: Any,
@@ -179,6 +181,7 @@ def pack(
         layout: "row-major": encrypted inputs and outputs are row-major and compact; "free": they
             lie where they are needed.
         plan: "best"; "einhops": everything as EinHops does it.
+        keys: "each" step has one; "few"; "powers-of-two": as `compile` takes it.
         approximate, levels: as `compile` takes them.
         **options: notation, semiring and name, as `compile` takes them.
 
@@ -198,6 +201,6 @@ def pack(
     cascade = cascade_of(cascade, shapes=shapes, **options)
     names = [decl.name for decl in cascade.inputs]
     asked = Encryption(
-        slots=slots, layout=layout, plan=plan, approximate=approximate, levels=levels
+        slots=slots, layout=layout, plan=plan, keys=keys, approximate=approximate, levels=levels
     )
     return pack_cascade(cascade, names_of(secret, names, "secret"), asked)

@@ -8,7 +8,7 @@ import os
 from dataclasses import asdict
 from typing import Any
 
-from . import calls, chains, ckks, contractions, first_call, matmul, passes
+from . import calls, chains, ckks, contractions, first_call, matmul, packing, passes
 from .measure import machine
 
 BENCHMARKS = {
@@ -19,6 +19,7 @@ BENCHMARKS = {
     "chains": chains,
     "passes": passes,
     "ckks": ckks,
+    "packing": packing,
 }
 
 

@@ -19,7 +19,9 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Row:
-    """One line of a table: what was run, seconds for each contestant, ratios to the first."""
+    """One line of a table: what was run, seconds for each contestant; ratios to the first, or
+    other figures by name.
+    """
 
     name: str
     seconds: Mapping[str, float]

@@ -60,3 +60,29 @@ def test_the_cascades_whose_passes_are_counted() -> None:
         "there and back 43 {'M': 2}\n"
         "scans 28 {'M': 1}\n"
     )
+
+
+def test_what_packings_are_compared_by() -> None:
+    script = (
+        "from benchmarks.packing import KNOWN, LARGE, figures, named, ways\n"
+        "text, shapes, known = KNOWN[2]\n"
+        "for way, packed in ways(text, shapes).items():\n"
+        "    print(named(text, shapes), way, figures(packed), known)\n"
+        "for each in LARGE:\n"
+        "    points = {*each.subscripts.partition('->')[0]} - {','}\n"
+        "    print(each.times * each.slots * each.side >= 64 ** len(points))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.stderr == ""
+    found = "{'rotations': 7, 'key switches': 7, 'pt': %s, 'ct': 0, 'levels': %s} (7, 7, 7)\n"
+    assert done.stdout == (
+        "`ij->j` 128x128 EinHops "
+        + found % (1, 1)
+        + "`ij->j` 128x128 row-major "
+        + found % (0, 0)
+        + "`ij->j` 128x128 free "
+        + found % (0, 0)
+        + "True\n" * 4
+    )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Set
 
 from ...ir.errors import SlotError
+from ...ir.rotations import signed_digits
 
 
 def powers_of_two(slots: int) -> tuple[int, ...]:
@@ -29,7 +30,7 @@ def route(step: int, held: Set[int], slots: int) -> tuple[int, ...]:
     """
     if step in held:
         return (step,)
-    ways = (_signed_digits(step), _signed_digits(step - slots), _digits(step))
+    ways = (signed_digits(step), signed_digits(step - slots), _digits(step))
     reduced = [tuple(part % slots for part in way) for way in ways]
     possible = [way for way in reduced if all(part in held for part in way)]
     if not possible:
@@ -44,18 +45,6 @@ def route(step: int, held: Set[int], slots: int) -> tuple[int, ...]:
 
 def _digits(step: int) -> list[int]:
     return [1 << k for k in range(step.bit_length()) if step >> k & 1]
-
-
-def _signed_digits(step: int) -> list[int]:
-    """The non-adjacent form of a signed step."""
-    sign, rest, place, found = (-1 if step < 0 else 1), abs(step), 1, list[int]()
-    while rest:
-        if rest & 1:
-            digit = 2 - rest % 4
-            found.append(sign * digit * place)
-            rest -= digit
-        rest, place = rest >> 1, place << 1
-    return found
 
 
 def _named(ways: list[tuple[int, ...]] | list[list[int]]) -> str:

@@ -19,6 +19,7 @@ from .normal import normal_form
 from .pack import plans
 from .problem import Problem, problem_of
 from .program import Levels
+from .rotation_keys import KeysName, with_keys
 from .steps import Combination, Elementwise, Normal, Product
 
 LayoutName: TypeAlias = OneOf["row-major", "free"]
@@ -46,6 +47,20 @@ class Packed:
     def program(self) -> SlotProgram:
         """The SlotProgram."""
         return self.lowered.program
+
+    def with_keys(self, keys: KeysName) -> Packed:
+        """The same with fewer rotation keys: "few", or "powers-of-two"; "each" is as it is.
+
+        Raises:
+            ArgumentError: there is no such choice.
+        """
+        program = with_keys(self.program, keys)
+        if program is self.program:
+            return self
+        counts = count(program)
+        made = f"{len(counts.rotation_keys)} rotation keys, {counts.key_switches} key switches"
+        lowered = replace(self.lowered, program=program)
+        return Packed(f"{self.chosen}; keys {keys}: {made}", lowered, counts, self.rejected)
 
     def to_svg(self) -> str:
         """A picture of which element lies in which slot, as SVG."""
