@@ -234,23 +234,25 @@ def read_message(setting: Setting, message: Message | Stored, kind: str) -> Mess
         ArgumentError: it is another's, or damaged.
     """
     wanted = _tensors(setting, kind)
+    engine = setting.engine
     if isinstance(message, Message):
-        if (message.kind, message.setting.digest) != (kind, setting.digest):
+        theirs = message.setting
+        if message.kind != kind:
             raise ArgumentError(
-                f"these are {message.kind} of {message.setting.program.name}",
+                f"these are {message.kind} of {theirs.program.name}",
                 hint=f"{kind} of {setting.program.name} are needed",
             )
+        about = store.description(kind, theirs.engine.name, theirs.engine.parameters)
+        store.check(about, f"this message of {kind}", kind, engine.name, engine.parameters)
+        if theirs.digest != setting.digest:
+            raise _another_program(f"this message of {kind}", setting, theirs)
         return message
     data, source = _content(message)
-    engine = setting.engine
     meta, payload = store.read(data, source, kind, engine.name, engine.parameters)
     clear = setting.lowered.clear if kind == OUTPUTS else ()
     said = (meta.get("program"), meta.get("tensors"), meta.get("clear"))
     if said != (setting.digest, wanted, list(clear)):
-        raise ArgumentError(
-            f"{source} is of another program than {setting.program.name}",
-            hint="compile the same text with the same options on both sides",
-        )
+        raise _another_program(source, setting)
     parts = list(_parts(payload))
     if len(parts) != sum(wanted.values()) + len(clear):
         raise ArgumentError(f"{source} holds other parts than its header says")
@@ -261,6 +263,20 @@ def read_message(setting: Setting, message: Message | Stored, kind: str) -> Mess
     }
     arrays = {name: _array_of(next(rest)) for name in clear}
     return Message(setting, kind, tensors, meta.get("real") is True, arrays)
+
+
+def _another_program(source: str, setting: Setting, theirs: Setting | None = None) -> ArgumentError:
+    """The refusal of what another program made; two of one name are told apart by their digests."""
+    both = (("its", theirs), ("this", setting))
+    return ArgumentError(
+        f"{source} is of another program than {setting.program.name}",
+        passed=tuple(
+            f"{whose} program: {each.program.name}, digest {each.digest[:16]}"
+            for whose, each in both
+            if each is not None and theirs is not None
+        ),
+        hint="compile the same text with the same options on both sides",
+    )
 
 
 def _parts(payload: bytes) -> Iterator[bytes]:

@@ -197,7 +197,7 @@ def test_what_is_refused(tmp_path: Path) -> None:
         (lambda: client.encrypt(B=V), OperandError, "B is no input here"),
         (lambda: client.decrypt(sent), ArgumentError, "encrypted outputs"),
         (lambda: client.decrypt(sent.to_bytes()), ArgumentError, "another kind"),
-        (lambda: other.server(keys).run(sent, V), ArgumentError, "needed"),
+        (lambda: other.server(keys).run(sent, V), ArgumentError, "another program than other"),
         (lambda: compiled("seal").server(keys.to_bytes()), ArgumentError, "engine"),
         (lambda: compiled(precision=30).server(keys.to_bytes()), ArgumentError, "parameters"),
         (lambda: f.client(tmp_path / "none"), FileNotFoundError, "none"),
@@ -216,3 +216,37 @@ def test_a_message_of_another_program_is_refused() -> None:
     server: Server = other.server(client.keys())
     with pytest.raises(ArgumentError, match="of another program"):
         server.run(client.encrypt(A).to_bytes(), V)
+
+
+@ENGINES
+def test_what_another_client_or_other_primes_made_is_refused(engine: Any) -> None:
+    """As objects and as bytes, though the program is the same and the seed too."""
+    f, again, large = compiled(engine), compiled(engine), compiled(engine, magnitude=64)
+    assert f.source == large.source
+    client = f.client()
+    reply = f.server(client.keys()).run(client.encrypt(A), V)
+    for other in (f.client(), again.client()):
+        for message in (reply, reply.to_bytes()):
+            with pytest.raises(EinloomError, match="under other keys"):
+                other.decrypt(message)
+    other = large.client()
+    server = large.server(other.keys())
+    for message, sent in (
+        (reply, client.encrypt(A)),
+        (reply.to_bytes(), client.encrypt(A).to_bytes()),
+    ):
+        with pytest.raises(ArgumentError, match="of other parameters"):
+            other.decrypt(message)
+        with pytest.raises(ArgumentError, match="of other parameters"):
+            server.run(sent, V)
+
+
+def test_two_programs_of_one_name_are_told_apart() -> None:
+    f, wide = compiled(), compiled(slots=64)
+    client = f.client()
+    server: Server = wide.server(wide.client().keys())
+    assert f.parameters == wide.parameters
+    with pytest.raises(ArgumentError, match="of another program") as caught:
+        server.run(client.encrypt(A), V)
+    its, ours = (line for line in str(caught.value).split("\n") if "program: einsum" in line)
+    assert its.split("digest ")[1] != ours.split("digest ")[1]

@@ -88,7 +88,8 @@ class Simulator(Files):
         sequence = np.random.SeedSequence((self._seed, self._clients))
         generator = np.random.Generator(np.random.SFC64(sequence))
         secret = generator.integers(-1, 2, self.parameters.degree, dtype=np.int8)
-        owner = f"{NAME}-{generator.bytes(8).hex()}"
+        # Not the seed's: two clients of one seed have one secret, and SEAL's never have.
+        owner = f"{NAME}-{secrets.token_hex(8)}"
         return SimulatedClient(self.parameters, owner, secret, generator, self._noise)
 
     def load_client(self, path: str | Path) -> SimulatedClient:
@@ -222,6 +223,7 @@ class SimulatedEvaluator(_SimulatedEncoder, BaseEvaluator):
         self._seed, self._noisy = seed, noisy
         held: _Keys = keys.payload
         self._spread = held.spread
+        self._key_seed = zlib.crc32(held.spread.tobytes())  # of one secret, the same keys
         # Few, and each serves many operations; bounded where there are many keys.
         self._deviation = lru_cache(maxsize=64)(self._switching_deviation)
         self._rounding = lru_cache(maxsize=None)(self._rounding_deviation)
@@ -341,7 +343,7 @@ class SimulatedEvaluator(_SimulatedEncoder, BaseEvaluator):
         return self._deviation(level, step if noise.key_matters(self.parameters, level) else 0)
 
     def _switching_deviation(self, level: int, step: int) -> tuple[noise.Singles, float]:
-        seed = (self._seed, zlib.crc32(self._keys.owner.encode()), step)
+        seed = (self._seed, self._key_seed, step)
         key = np.random.Generator(np.random.SFC64(seed))
         variance = noise.key_switch(self.parameters, level, self._spread, key)
         return np.sqrt(variance).astype(np.float32), float(variance.mean())

@@ -12,6 +12,7 @@ import json
 import os
 import secrets
 import struct
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
 
@@ -49,7 +50,7 @@ def content(
     kind: str, engine: str, parameters: Parameters, meta: dict[str, Any], payload: bytes
 ) -> bytes:
     """The bytes of something of a kind, with its header, payload and digest."""
-    about = {"kind": kind, "engine": engine, "parameters": parameters.to_json(), **meta}
+    about = {**description(kind, engine, parameters), **meta}
     header = json.dumps(about).encode()
     body = b"".join(
         (
@@ -89,14 +90,30 @@ def read(
         ArgumentError: they are others, of another version, cut short, or damaged.
     """
     meta, payload = _opened(data, source)
-    expected = {"kind": kind, "engine": engine, "parameters": parameters.to_json()}
-    for key, value in expected.items():
-        if meta.get(key) != value:
-            raise ArgumentError(
-                f"{source} is of another {key}",
-                passed=(f"its {key}: {meta.get(key)}", f"asked for: {value}"),
-            )
+    check(meta, source, kind, engine, parameters)
     return meta, payload
+
+
+def check(
+    about: Mapping[str, Any], source: str, kind: str, engine: str, parameters: Parameters
+) -> None:
+    """What something says of itself is what is asked for.
+
+    Raises:
+        ArgumentError: it is of another kind, engine, or of other parameters.
+    """
+    for key, value in description(kind, engine, parameters).items():
+        if about.get(key) != value:
+            another = f"other {key}" if key == "parameters" else f"another {key}"
+            raise ArgumentError(
+                f"{source} is of {another}",
+                passed=(f"its {key}: {about.get(key)}", f"asked for: {value}"),
+            )
+
+
+def description(kind: str, engine: str, parameters: Parameters) -> dict[str, str]:
+    """What a header says of everything."""
+    return {"kind": kind, "engine": engine, "parameters": parameters.to_json()}
 
 
 def read_parameters(path: str | Path) -> Parameters:
