@@ -189,7 +189,8 @@ class Encrypted:
         """The side that computes, from a client's `keys()`, their bytes or their file.
 
         Raises:
-            ArgumentError: the shapes are not known yet; the keys are of other parameters.
+            ArgumentError: the shapes are not known yet; the keys are of other parameters, or lack
+                what the program needs.
             OSError: the file cannot be read.
         """
         setting = self._show().setting

@@ -21,9 +21,10 @@ import numpy as np
 from einloom.backends.ckks import store
 from einloom.backends.ckks.counts import Counts
 from einloom.backends.ckks.engine import Ciphertext, Engine, EvaluationKeys
+from einloom.backends.ckks.rotations import route
 from einloom.backends.ckks.rules import no_copy
 from einloom.backends.ckks.run import ProgramClient, ProgramServer
-from einloom.ir.errors import ArgumentError, OperandError, RankError
+from einloom.ir.errors import ArgumentError, OperandError, RankError, SlotError
 from einloom.ir.layouts import Array
 from einloom.ir.slots import SlotProgram
 from einloom.passes.fhe.lower import Lowered
@@ -212,19 +213,48 @@ class Server:
         return f"<server of {self._setting.program.name}; {self._setting.label}>"
 
 
-#: The two kinds of Messages.
-INPUTS, OUTPUTS = "encrypted inputs", "encrypted outputs"
+#: The two kinds of Messages, and of Keys.
+INPUTS, OUTPUTS, KEYS = "encrypted inputs", "encrypted outputs", "evaluation keys"
+#: How many rotations a message lists.
+_SHOWN = 12
 
 
 def read_keys(setting: Setting, keys: Keys | Stored) -> EvaluationKeys:
     """The evaluation keys, from what `Keys` gives.
 
     Raises:
-        ArgumentError: they are of another engine or other parameters, or damaged.
+        ArgumentError: they are of another engine or other parameters, damaged, or lack what the
+            program needs.
     """
     if isinstance(keys, Keys):
-        return keys.held
-    return setting.engine.keys_of(*_content(keys))
+        theirs, engine = keys.setting.engine, setting.engine
+        about = store.description(KEYS, theirs.name, theirs.parameters)
+        store.check(about, "this", KEYS, engine.name, engine.parameters)
+        held = keys.held
+    else:
+        held = setting.engine.keys_of(*_content(keys))
+    lacking = _lacking(setting.program, held)
+    if lacking:
+        raise ArgumentError(
+            f"these keys lack what {setting.program.name} needs: {lacking}",
+            hint="a client of this very program makes the keys for it: f.client().keys()",
+        )
+    return held
+
+
+def _lacking(program: SlotProgram, keys: EvaluationKeys) -> str:
+    """What a program does that these keys do not serve, in its own words."""
+    steps: list[str] = []
+    for step in sorted({step for op in program.ops for step in op.steps}, key=abs):
+        try:
+            route(step % keys.parameters.slots, keys.steps, keys.parameters.slots)
+        except SlotError:
+            steps.append(str(step))
+    more = ", ..." if len(steps) > _SHOWN else ""
+    lacking = [f"rotations by {', '.join(steps[:_SHOWN])}{more}"] if steps else []
+    if not keys.relinearization and any(op.op == "relinearize" for op in program.ops):
+        lacking.append("relinearisation")
+    return " and ".join(lacking)
 
 
 def read_message(setting: Setting, message: Message | Stored, kind: str) -> Message:

@@ -16,6 +16,8 @@ import numpy as np
 import pytest
 
 import einloom as el
+from einloom.backends.ckks.params import Parameters
+from einloom.backends.ckks.report import engine_of
 from einloom.backends.ckks.seal import sealapi
 from einloom.ir.errors import ArgumentError, EinloomError, OperandError, RankError
 from einloom.parties import Server
@@ -250,3 +252,20 @@ def test_two_programs_of_one_name_are_told_apart() -> None:
         server.run(client.encrypt(A), V)
     its, ours = (line for line in str(caught.value).split("\n") if "program: einsum" in line)
     assert its.split("digest ")[1] != ours.split("digest ")[1]
+
+
+@ENGINES
+def test_keys_that_lack_what_the_program_needs_are_refused(engine: Any) -> None:
+    own = engine_of(engine, Parameters.create(8192, [45, 36, 36, 60]))
+    f, other = compiled(own), compiled(own, "ij,ij->ij", shapes=[(3, 4)] * 2, secret=None)
+    product, turned = other.client().keys(), f.client().keys()
+    for keys in (product, product.to_bytes()):
+        with pytest.raises(ArgumentError, match="needs: rotations by") as caught:
+            f.server(keys)
+        steps = {step for op in f.packed.program.ops for step in op.steps}
+        said = str(caught.value).split("rotations by ")[1].splitlines()[0]
+        assert {int(step) for step in said.split(", ")} == steps
+    with pytest.raises(ArgumentError, match="einsum needs: relinearisation"):
+        other.server(turned)
+    powers = compiled(own, keys="powers-of-two")
+    f.server(powers.client().keys())  # these serve every rotation

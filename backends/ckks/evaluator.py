@@ -76,10 +76,14 @@ class BaseClient(Encoder):
         return self._owner
 
     def evaluation_keys(self, steps: Steps = (), *, relinearization: bool = True) -> EvaluationKeys:
-        """Keys for relinearisation and for rotations by the steps, taken modulo the slots."""
+        """Keys for relinearisation and for rotations by the steps, taken modulo the slots.
+
+        Raises:
+            OperandError: a step is no whole number.
+        """
         slots = self.parameters.slots
         asked = powers_of_two(slots) if steps == "powers-of-two" else steps
-        wanted = frozenset(int(step) % slots for step in asked) - {0}
+        wanted = frozenset(step % slots for step in rules.whole_steps(asked)) - {0}
         return self._evaluation_keys(wanted, relinearization)
 
     def encrypt(self, plaintext: Plaintext) -> Ciphertext:
@@ -231,7 +235,7 @@ class BaseEvaluator(Encoder):
         """`a` rotated by each step; the keys that serve it directly share one decomposition."""
         self._owned(a)
         slots = self.parameters.slots
-        wanted = [int(step) % slots for step in steps]
+        wanted = [step % slots for step in rules.whole_steps(steps)]
         if any(wanted):
             rules.size_two("rotate", a)
         routes = {k: route(k, self._keys.steps, slots) for k in wanted if k}

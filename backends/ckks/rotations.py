@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Set
+from collections.abc import Sequence, Set
 
 from ...ir.errors import SlotError
 from ...ir.rotations import signed_digits
+
+#: How many steps a message lists.
+_SHOWN = 12
 
 
 def powers_of_two(slots: int) -> tuple[int, ...]:
@@ -31,13 +34,14 @@ def route(step: int, held: Set[int], slots: int) -> tuple[int, ...]:
     if step in held:
         return (step,)
     ways = (signed_digits(step), signed_digits(step - slots), _digits(step))
-    reduced = [tuple(part % slots for part in way) for way in ways]
+    # Steps modulo the slots: a whole turn is none.
+    reduced = [tuple(part % slots for part in way if part % slots) for way in ways]
     possible = [way for way in reduced if all(part in held for part in way)]
     if not possible:
         raise SlotError(
             f"there is no key for the rotation by {step}",
-            deduced=(f"it needs the key of step {step}, or those of {_named(reduced)}",),
-            passed=(f"keys for the steps {_named([sorted(held)])}",),
+            deduced=(f"it needs {_needed(step, reduced)}",),
+            passed=(f"keys for the steps {_listed(sorted(held))}",),
             hint="ask the client for evaluation_keys with this step",
         )
     return min(possible, key=len)
@@ -47,5 +51,13 @@ def _digits(step: int) -> list[int]:
     return [1 << k for k in range(step.bit_length()) if step >> k & 1]
 
 
-def _named(ways: list[tuple[int, ...]] | list[list[int]]) -> str:
-    return " or ".join(", ".join(map(str, way[:12])) or "none" for way in map(list, ways))
+def _needed(step: int, ways: Sequence[tuple[int, ...]]) -> str:
+    """Each set of keys that would do, once."""
+    sets = dict.fromkeys(tuple(sorted(set(way))) for way in ways)
+    several = [f"those of {_listed(way)} together" for way in sets if len(way) > 1]
+    return ", or ".join([f"the key of step {step}", *several])
+
+
+def _listed(steps: Sequence[int]) -> str:
+    more = ", ..." if len(steps) > _SHOWN else ""
+    return (", ".join(map(str, steps[:_SHOWN])) or "none") + more

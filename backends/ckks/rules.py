@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
+import operator
 import sys
+from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ...ir.errors import ArgumentError, LevelError, SlotError, UnsupportedError
+from ...ir.errors import ArgumentError, LevelError, OperandError, SlotError, UnsupportedError
 from .engine import Ciphertext, EvaluationKeys, Plaintext, Slots
 from .params import Parameters
 
@@ -114,6 +117,17 @@ def same_scale(operation: str, a: Ciphertext, b: Ciphertext | Plaintext) -> None
             passed=(state("a", a), state("b", b)),
             hint="rescale both, or encode a plaintext at the ciphertext's scale",
         )
+
+
+def whole_steps(steps: Iterable[Any]) -> list[int]:
+    """Rotations are by whole numbers of slots."""
+    found: list[int] = []
+    for step in steps:
+        try:
+            found.append(operator.index(step))
+        except TypeError:
+            raise OperandError(f"a rotation is by a whole number of slots, not {step!r}") from None
+    return found
 
 
 def size_two(operation: str, a: Ciphertext) -> None:

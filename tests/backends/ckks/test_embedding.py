@@ -51,3 +51,18 @@ def test_a_route_by_the_keys_that_are_there() -> None:
     assert route(7, {1, 2, 4}, 256) == (1, 2, 4)
     with pytest.raises(SlotError, match="no key for the rotation by 7"):
         route(7, {1, 2, 3, 8}, 256)
+
+
+@pytest.mark.parametrize(
+    ("step", "needed"),
+    [
+        (7, "the key of step 7, or those of 8, 255 together, or those of 1, 2, 4 together"),
+        (4, "the key of step 4"),
+        (252, "the key of step 252, or those of 4, 8, 16, 32, 64, 128 together"),
+    ],
+)
+def test_a_missing_key_is_named_once(step: int, needed: str) -> None:
+    with pytest.raises(SlotError) as caught:
+        route(step, {3}, 256)
+    assert caught.value.deduced == (f"it needs {needed}",)
+    assert caught.value.passed == ("keys for the steps 3",)

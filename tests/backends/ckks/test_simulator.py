@@ -2,14 +2,16 @@
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
 
 from einloom.backends.ckks.engine import Ciphertext
 from einloom.backends.ckks.params import Parameters
+from einloom.backends.ckks.seal import Seal
 from einloom.backends.ckks.simulator import Simulator
-from einloom.ir.errors import SlotError
+from einloom.ir.errors import OperandError, SlotError
 
 from .engines import DEEP, SMALL, pair, vector
 
@@ -143,6 +145,20 @@ def test_hoisting_is_counted() -> None:
     counts = it.server.counts
     assert counts.rotations == {1: 1, 2: 1, 3: 1, 5: 1}
     assert (counts.key_switches, counts.hoisted) == (5, 2)  # 3 = 1 + 2 has no key of its own
+
+
+@pytest.mark.parametrize("engine", [Simulator(SMALL), Seal(SMALL)], ids=["simulated", "seal"])
+def test_rotations_are_by_whole_numbers(engine: Simulator | Seal) -> None:
+    it = pair(engine)
+    a = it.client.encrypt(it.client.encode([1.0, 2.0]))
+    one: Any = np.int8(1)
+    assert it.client.decrypt(it.server.rotate(a, one))[0] == pytest.approx(2, abs=0.1)
+    wrong: Any
+    for wrong in (1.5, "1", None):
+        with pytest.raises(OperandError, match="whole number of slots"):
+            it.server.rotate(a, wrong)
+        with pytest.raises(OperandError, match="whole number of slots"):
+            it.client.evaluation_keys([wrong])
 
 
 def test_nothing_printed_tells_a_secret() -> None:
