@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import operator
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from numbers import Real
 from typing import Any, cast
 
 from einloom.ir.cascade import Cascade
@@ -96,6 +98,38 @@ def names_of(given: Any, names: Sequence[str], what: str) -> list[str] | None:
             )
         found.append(each if isinstance(each, str) else names[each])
     return found
+
+
+def whole(name: str, value: Any, least: int | None = None) -> int | None:
+    """An option that is a whole number, NumPy's too, or None.
+
+    Raises:
+        OperandError: it is something else, or less than the least.
+    """
+    if value is None:
+        return None
+    with suppress(TypeError):
+        found = operator.index(value)
+        if not isinstance(value, bool) and (least is None or found >= least):
+            return found
+    bounds = "" if least is None else f", {least} at least"
+    raise OperandError(f"{name}= is a whole number{bounds}, not {value!r}")
+
+
+def positive(name: str, value: Any) -> float | None:
+    """An option that is a finite number above 0, NumPy's too, or None.
+
+    Raises:
+        OperandError: it is something else.
+    """
+    if value is None:
+        return None
+    if not isinstance(value, bool) and isinstance(value, Real):
+        with suppress(OverflowError):
+            found = float(value)
+            if 0 < found < math.inf:
+                return found
+    raise OperandError(f"{name}= is a positive number, not {value!r}")
 
 
 def sized(cascade: Cascade, sizes: Mapping[str, int] | None) -> Cascade:

@@ -10,7 +10,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Any, TypeAlias, TypedDict, cast
 
-from einloom.arguments import declared, extents_known, names_of
+from einloom.arguments import declared, extents_known, names_of, positive, whole
 from einloom.backends.ckks import store
 from einloom.backends.ckks.engine import Engine
 from einloom.backends.ckks.params import Parameters
@@ -95,16 +95,13 @@ class Encryption:
     insecure: bool = False
 
     def __post_init__(self) -> None:
-        if not (self.slots is None or type(self.slots) is int):
-            raise OperandError(f"slots= is a power of two, not {self.slots!r}")
-        for name, least in (("precision", 1), ("levels", 0), ("seed", 0)):
-            value = getattr(self, name)
-            if not (value is None or (type(value) is int and value >= least)):
-                raise OperandError(f"{name}= is a whole number, {least} at least, not {value!r}")
+        for name, least in (("slots", None), ("precision", 1), ("levels", 0), ("seed", 0)):
+            self._set(name, whole(name, getattr(self, name), least))
         for name in ("magnitude", "bound"):
-            size = getattr(self, name)
-            if not (size is None or (isinstance(size, int | float) and 0 < size < math.inf)):
-                raise OperandError(f"{name}= is a positive number, not {size!r}")
+            self._set(name, positive(name, getattr(self, name)))
+        insecure: Any = self.insecure
+        if not isinstance(insecure, bool):
+            raise OperandError(f"insecure= is True or False, not {insecure!r}")
         asked: Any = self.approximate
         if isinstance(asked, Mapping):
             entries = cast("Mapping[Any, Any]", asked).items()
@@ -130,6 +127,17 @@ class Encryption:
                 "an engine has parameters and a seed of its own",
                 hint="precision=, bound=, seed= and insecure= go with an engine's name alone",
             )
+
+    def _set(self, name: str, value: float | None) -> None:
+        """A number as Python's own: it goes into texts and JSON."""
+        object.__setattr__(self, name, value)
+
+    def __str__(self) -> str:
+        engine = self.engine
+        if not isinstance(engine, str):
+            return repr(engine).strip("<>")
+        warning = ", NOT SECURE" if self.insecure else ""
+        return f"{engine}, not secure" if engine == "simulated" else f"{engine}{warning}"
 
 
 class Encrypted:
@@ -277,9 +285,7 @@ class Encrypted:
 
     def __repr__(self) -> str:
         name = self._shown.cascade.name if self._shown is not None else "not packed yet"
-        engine = self.encryption.engine
-        said = "simulated, not secure" if engine == "simulated" else engine
-        return f"<einloom.Encrypted {name} on ckks: {said}>"
+        return f"<einloom.Encrypted {name} on ckks: {self.encryption}>"
 
     def __reduce__(self) -> tuple[Any, ...]:
         """As a value: what it was made from; no key goes along."""

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 import einloom as el
 from einloom.backends.ckks.params import Parameters
+from einloom.backends.ckks.report import engine_of
 from einloom.backends.ckks.simulator import Simulator
 from einloom.ir.errors import (
     ArgumentError,
@@ -147,6 +148,43 @@ def test_insecure_parameters_are_asked_for() -> None:
     assert compiled("ij,ij->ij", shapes=[(3, 4), (3, 4)]).parameters.secure
 
 
+@pytest.mark.parametrize("engine", ["simulated", "seal"])
+def test_what_is_not_secure_says_so(engine: Any) -> None:
+    """Wherever it is printed; what is simulated says that instead."""
+    warning = "not secure" if engine == "simulated" else "NOT SECURE"
+    shapes = [(3, 4), (3, 4)]
+    small = compiled("ij,ij->ij", shapes=shapes, insecure=True, engine=engine)
+    own = engine_of(engine, small.parameters)
+    for f in (small, compiled("ij,ij->ij", shapes=shapes, engine=own)):
+        client = f.client()
+        keys, sent = client.keys(), client.encrypt(A, A)
+        server = f.server(keys)
+        inner = own.client()
+        made = (own, inner, own.evaluator(inner.evaluation_keys()))
+        for thing in (f, client, keys, sent, server, server.run(sent), *made):
+            assert warning in repr(thing)
+        assert warning in str(server.counts)
+    secure = compiled("ij,ij->ij", shapes=shapes, engine=engine)
+    assert "NOT SECURE" not in repr(secure) + repr(secure.client())
+
+
+def test_numbers_of_numpy_are_options() -> None:
+    numbers: dict[str, Any] = {
+        "slots": np.int64(16),
+        "seed": np.int64(1),
+        "levels": np.uint8(3),
+        "precision": np.int32(22),
+        "magnitude": np.float32(2),
+        "bound": np.int16(8),
+    }
+    f = compiled(shapes=[(3, 4), (4,)], **numbers)
+    plain = {name: value.item() for name, value in numbers.items()}
+    g = compiled(shapes=[(3, 4), (4,)], **plain)
+    np.testing.assert_array_equal(f(A, V), g(A, V))
+    assert json.dumps(f.packed.as_dict()) == json.dumps(g.packed.as_dict())
+    json.dumps(el.pack(MATVEC, numbers["slots"], shapes=[(3, 4), (4,)]).as_dict())
+
+
 def test_one_seed_gives_one_result() -> None:
     found = [compiled(seed=seed)(A, V) for seed in (1, 1, 2)]
     np.testing.assert_array_equal(found[0], found[1])
@@ -178,6 +216,14 @@ def test_one_seed_gives_one_result() -> None:
         ({"plan": "worst"}, ArgumentError, "best, einhops"),
         ({"plan": "einhops", "layout": "free"}, ArgumentError, "EinHops"),
         ({"magnitude": -1}, OperandError, "magnitude="),
+        ({"magnitude": True}, OperandError, "magnitude="),
+        ({"magnitude": 10**400}, OperandError, "magnitude="),
+        ({"bound": "2"}, OperandError, "bound="),
+        ({"slots": True}, OperandError, "slots="),
+        ({"slots": np.int64(-8)}, EinloomError, "power of two"),
+        ({"seed": 1.0}, OperandError, "seed="),
+        ({"insecure": "no"}, OperandError, "insecure="),
+        ({"insecure": 0}, OperandError, "insecure="),
         ({"precision": 0}, OperandError, "precision="),
         ({"precision": 60}, ArgumentError, "no ring is large enough"),
         ({"semiring": "max_plus"}, UnsupportedError, "max_plus"),

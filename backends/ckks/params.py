@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
-from ...ir.errors import ArgumentError
+from ...ir.errors import ArgumentError, OperandError
 from .primes import is_prime, ntt_primes
 from .security import ESTIMATE_2024, budget
 
@@ -39,6 +39,7 @@ class Parameters:
 
     Raises:
         ArgumentError: a prime does not fit, or the modulus is over the budget.
+        OperandError: `insecure` is no bool.
     """
 
     degree: int
@@ -48,6 +49,9 @@ class Parameters:
     insecure: bool = False
 
     def __post_init__(self) -> None:
+        insecure: object = self.insecure
+        if not isinstance(insecure, bool):
+            raise OperandError(f"insecure= is True or False, not {insecure!r}")
         if self.degree not in _DEGREES:
             raise ArgumentError(
                 f"the ring degree {self.degree} is not a power of two from 8 to {_DEGREES[-1]}"
@@ -183,6 +187,11 @@ class Parameters:
         """Whether the modulus is within the budget of 128-bit security."""
         return self.bits <= budget(self.degree)
 
+    @property
+    def warning(self) -> str:
+        """What is printed of an engine or a client wherever it is not secure; else nothing."""
+        return "" if self.secure else ", NOT SECURE"
+
     def modulus_bits(self, level: int) -> int:
         """The size in bits of the modulus at a level: SEAL's total_coeff_modulus_bit_count."""
         return _prefix_bits(self.primes)[level]
@@ -223,7 +232,9 @@ class Parameters:
         try:
             row = json.loads(text)
             degree, primes, special = int(row["degree"]), row["primes"], int(row["special"])
-            scale, insecure = float.fromhex(row["scale"]), bool(row["insecure"])
+            scale, insecure = float.fromhex(row["scale"]), row["insecure"]
+            if not isinstance(insecure, bool):
+                raise TypeError
             chain = tuple(int(q) for q in primes)
         except (ValueError, TypeError, KeyError, OverflowError) as error:
             raise ArgumentError("these are not CKKS parameters that einloom wrote") from error

@@ -55,7 +55,7 @@ class Seal(Files):
         self._context = _Context(parameters)
 
     def __repr__(self) -> str:
-        return f"<CKKS by SEAL: N = {self.parameters.degree}>"
+        return f"<CKKS by SEAL{self.parameters.warning}: N = {self.parameters.degree}>"
 
     def client(self) -> SealClient:
         """A client with new keys."""
@@ -192,10 +192,9 @@ def _refusal(error: Exception) -> EinloomError:
 class _SealEncoder(Encoder):
     """Encodes through SEAL."""
 
-    label = "Microsoft SEAL"
-
     def __init__(self, context: _Context, *rest: Any) -> None:
         self._context = context
+        self.label = f"Microsoft SEAL{context.parameters.warning}"
         super().__init__(context.parameters, *rest)
 
     def _encode(self, slots: Slots, level: int, scale: float) -> Plaintext:

@@ -1,6 +1,7 @@
 """Parameters: SEAL's primes, SEAL's security budget, a choice that is large enough."""
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,9 +11,9 @@ from einloom.backends.ckks.primes import is_prime, ntt_primes
 from einloom.backends.ckks.seal import sealapi
 from einloom.backends.ckks.security import STANDARD_2018
 from einloom.backends.ckks.simulator import Simulator
-from einloom.ir.errors import ArgumentError
+from einloom.ir.errors import ArgumentError, OperandError
 
-from .engines import pair
+from .engines import SMALL, pair
 
 
 @pytest.mark.parametrize("degree", [1024, 8192, 32768])
@@ -120,3 +121,14 @@ def test_how_it_prints() -> None:
         "  modulus: 200 bits of 218 allowed, 128-bit security; newer estimates allow 214\n"
         "  scale: 2^40"
     )
+
+
+@pytest.mark.parametrize("wrong", ["no", 1, None, np.True_])
+def test_insecure_is_true_or_false(wrong: Any) -> None:
+    with pytest.raises(OperandError, match="insecure="):
+        Parameters.create(1024, [40, 40, 40], insecure=wrong)
+    with pytest.raises(OperandError, match="insecure="):
+        Parameters.choose(slots=512, depth=0, insecure=wrong)
+    text = SMALL.to_json().replace("false", '"no"')
+    with pytest.raises(ArgumentError, match="not CKKS parameters"):
+        Parameters.from_json(text)
