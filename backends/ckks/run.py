@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -159,6 +159,16 @@ class ProgramClient:
         return self._client.decrypt(ciphertext)
 
 
+@dataclass(frozen=True, slots=True)
+class _Zero:
+    """A value that is 0 in every slot, and no secret: what made it so."""
+
+    because: str
+
+
+_Value: TypeAlias = "Ciphertext | _Zero"
+
+
 class ProgramServer:
     """Runs a program with evaluation keys alone; what it encodes the same each time it keeps.
 
@@ -170,7 +180,8 @@ class ProgramServer:
         trace(program)
         _fits(program, evaluator.parameters)
         self._program, self.evaluator = program, evaluator
-        self._kept: dict[tuple[int, int, float], Plaintext] = {}
+        self._kept: dict[tuple[int, int, float], Plaintext | _Zero] = {}
+        self._predicted = predicted(program, evaluator.parameters)
         self._last = _last_uses(program)
 
     @property
@@ -189,28 +200,58 @@ class ProgramServer:
 
         Raises:
             ArgumentError: a plaintext input is missing, or there are more or fewer ciphertexts.
-            SlotError, LevelError: what the engine refuses, such as a plaintext factor that is 0
-                everywhere, which would give a result that is not encrypted.
+            SlotError, LevelError: what the engine refuses; an output that is 0 whatever is
+                encrypted, since the plaintexts that it is multiplied by are.
         """
         self._check(ciphertexts)
         given = plain_inputs(self._program, inputs or {})
-        values = dict(enumerate(ciphertexts))
+        values: dict[int, _Value] = dict(enumerate(ciphertexts))
         made = [_made(each) for each in ciphertexts]
-        encoded: dict[tuple[int, int, float], Plaintext] = {}
+        encoded: dict[tuple[int, int, float], Plaintext | _Zero] = {}
         for number, op in enumerate(self._program.ops):
-            plain = None
-            if op.plain is not None:
-                plain = self._plain(op, values[op.args[0]], made, given, encoded)
-            for result in self._applied(op, values, plain):
+            results = self._without_zeros(op, values)
+            if results is None:
+                plain = None
+                if op.plain is not None:
+                    plain = self._plain(op, values, made, given, encoded)
+                if isinstance(plain, _Zero):
+                    results = (plain,)
+                else:
+                    results = self._applied(op, values, plain)
+            for result in results:
                 values[len(made)] = result
-                made.append(_made(result))
+                would = self._predicted[len(made)]
+                made.append(would if isinstance(result, _Zero) else _made(result))
             for value in self._last.get(number, ()):
                 values.pop(value, None)
         outputs = {
-            output.name: tuple(values[value] for value in output.values)
+            output.name: tuple(_encrypted(values[value], output.name) for value in output.values)
             for output in self._program.outputs
         }
         return Evaluated(outputs, tuple(made))
+
+    def _without_zeros(self, op: SlotOp, values: Mapping[int, _Value]) -> tuple[_Value, ...] | None:
+        """What an operation gives if a value is 0 in the clear; None: none is, it is to be done.
+
+        A product with a plaintext of zeros is not encrypted, so no engine makes one: it is left out
+        of the sums that it is in.
+        """
+        given = [values[arg] for arg in op.args]
+        zeros = [each for each in given if isinstance(each, _Zero)]
+        rest = [each for each in given if not isinstance(each, _Zero)]
+        if not zeros:
+            if op.op == "relinearize" and rest[0].size == 2:  # all else in the sum was 0
+                return (rest[0],)
+            return None
+        if op.op == "add_plain":
+            raise SlotError(
+                f"plain {op.plain} would be added to nothing encrypted",
+                deduced=(f"0 because of {zeros[0].because}",),
+            )
+        if op.op in ("add", "sub") and rest:
+            turned = op.op == "sub" and isinstance(given[0], _Zero)
+            return (self.evaluator.negate(rest[0]) if turned else rest[0],)
+        return (zeros[0],) * op.results
 
     def _check(self, ciphertexts: Sequence[Ciphertext]) -> None:
         wanted = Made(self._program.levels, self.evaluator.parameters.scale, 2)
@@ -230,13 +271,15 @@ class ProgramServer:
     def _plain(
         self,
         op: SlotOp,
-        factor: Ciphertext,
+        values: Mapping[int, _Value],
         made: Sequence[Made],
         given: Mapping[str, Array],
-        encoded: dict[tuple[int, int, float], Plaintext],
-    ) -> Plaintext:
+        encoded: dict[tuple[int, int, float], Plaintext | _Zero],
+    ) -> Plaintext | _Zero:
         """The plain vector at the level and the scale that the operation asks for."""
+        factor = values[op.args[0]]
         assert op.plain is not None
+        assert not isinstance(factor, _Zero)
         scale = factor.scale
         if op.op == "mul_plain":
             wanted = factor.scale if op.like is None else made[op.like].scale
@@ -246,15 +289,20 @@ class ProgramServer:
         if key not in held:
             vector = plain_vector(plain, self._program.slots, given)
             copies = self.evaluator.parameters.slots // self._program.slots
-            held[key] = self.evaluator.encode(
-                np.tile(vector, copies), level=factor.level, scale=scale
-            )
+            if op.op == "mul_plain" and not vector.any():
+                names = dict.fromkeys(each.tensor for each in plain.factors if each.tensor)
+                held[key] = _Zero(", ".join(names) or f"plain {op.plain}")
+            else:
+                held[key] = self.evaluator.encode(
+                    np.tile(vector, copies), level=factor.level, scale=scale
+                )
         return held[key]
 
     def _applied(
-        self, op: SlotOp, values: Mapping[int, Ciphertext], plain: Plaintext | None
+        self, op: SlotOp, values: Mapping[int, _Value], plain: Plaintext | None
     ) -> tuple[Ciphertext, ...]:
-        do, (one, *others) = self.evaluator, [values[arg] for arg in op.args]
+        do = self.evaluator
+        one, *others = (_encrypted(values[arg], op.op) for arg in op.args)
         if plain is not None:
             return ((do.add_plain if op.op == "add_plain" else do.multiply_plain)(one, plain),)
         if others:
@@ -270,6 +318,20 @@ class ProgramServer:
             "mod_switch": do.mod_switch,
         }
         return (unary[op.op](one),)
+
+
+def _encrypted(value: _Value, name: str) -> Ciphertext:
+    """A value that is no 0 in the clear.
+
+    Raises:
+        SlotError: it is.
+    """
+    if isinstance(value, _Zero):
+        raise SlotError(
+            f"{name} is 0 whatever is encrypted: a ciphertext of it would hide nothing",
+            deduced=(f"because of the plaintext values of {value.because}",),
+        )
+    return value
 
 
 def _made(ciphertext: Ciphertext) -> Made:

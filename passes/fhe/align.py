@@ -11,7 +11,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import reduce
 from itertools import islice
 from typing import TypeAlias
 
@@ -141,7 +140,9 @@ def _by_going_round(table: Array, slots: Sequence[Array], elements: Sequence[Arr
     for copies in sorted({min(2, room), room} - {0, 1}):
         if (table == -2).any():
             break
-        wide = reduce(np.maximum, (np.roll(table, n * size, axis=1) for n in range(copies)))
+        wide, made = table, 1
+        while made < copies:
+            wide, made = np.maximum(wide, np.roll(wide, made * size, axis=1)), 2 * made
         turned = _rotations(wide, slots, elements)
         if turned is not None:
             found.append(_repeated(turned, copies, size))

@@ -9,7 +9,6 @@ from itertools import chain, combinations, permutations, zip_longest
 from typing import Literal as OneOf
 from typing import TypeAlias
 
-from ...ir.errors import SlotError
 from ...ir.layouts import Layout, Piece, row_major
 from ...ir.slot_counts import WEIGHTS
 from .moves import doublings
@@ -29,13 +28,15 @@ _SKEWS = ((1, False, False), (_MANY, False, False), (1, True, False), (1, True, 
 class Candidate:
     """A space, the layouts of the encrypted factors, the vectors among them that are new.
 
-    `least` is what it costs at least, `likely` with copies of what is not where it is needed,
-    `size` how many slots a plan for it looks at.
+    `in_place` are the factors whose layouts were made for the space. `least` is what it costs at
+    least, `likely` with copies of what is not where it is needed, `size` how many slots a plan for
+    it looks at.
     """
 
     space: Space
     layouts: Mapping[str, Layout]
     fresh: int
+    in_place: frozenset[str]
     least: float
     likely: float
     size: int
@@ -52,9 +53,8 @@ def candidates(
     """
     kinds: dict[tuple[int, bool], list[Candidate]] = {}
     for space in _spaces(problem, slots):
-        for kind, layouts in enumerate(_inputs(problem, space, layout, held)):
+        for kind, (layouts, in_place) in enumerate(_inputs(problem, space, layout, held)):
             fresh = sum(each.vectors for name, each in layouts.items() if name not in held)
-            in_place = layout == "free" and kind == 0
             found = _candidate(problem, space, layouts, fresh, in_place)
             kinds.setdefault((kind, space.layout.wrap), []).append(found)
     if layout == "free" and not held:
@@ -66,12 +66,16 @@ def candidates(
 
 
 def _candidate(
-    problem: Problem, space: Space, layouts: Mapping[str, Layout], fresh: int, in_place: bool
+    problem: Problem,
+    space: Space,
+    layouts: Mapping[str, Layout],
+    fresh: int,
+    in_place: frozenset[str],
 ) -> Candidate:
     kept = frozenset(problem.output.variables())
     encrypted = [factor for factor in problem.factors if factor.tensor in problem.encrypted]
     results = math.prod(piece.extent for piece in space.told_by(kept))
-    sums = sum(doublings(p.extent) for p in space.inner if not space.along(p) & kept)
+    sums = sum((p.extent - 1).bit_length() for p in space.inner if not space.along(p) & kept)
     products = math.prod(piece.extent for piece in space.outer)
     least: float = results * sums + 2 * results * (len(encrypted) - 1)
     least += 2 * products * WEIGHTS["mul"] * (len(encrypted) - 1) + fresh * WEIGHTS["encrypt"]
@@ -82,9 +86,10 @@ def _candidate(
         names = frozenset(factor.variables())
         told = math.prod(piece.extent for piece in space.told_by(names))
         copies = sum(doublings(p.extent) for p in space.inner if not space.along(p) & names)
-        size += told // _alike(space, names & kept)
-        likely += 0 if in_place else told * copies
-    return Candidate(space, layouts, fresh, least, likely, size * space.slots)
+        if factor.tensor not in in_place:
+            size += told // _alike(space, names & kept)
+            likely += told * copies
+    return Candidate(space, layouts, fresh, in_place, least, likely, size * space.slots)
 
 
 def _bicyclic(problem: Problem, slots: int) -> Iterator[Candidate]:
@@ -97,8 +102,10 @@ def _bicyclic(problem: Problem, slots: int) -> Iterator[Candidate]:
     if len(terms) != 2 or output is None or len(set(problem.inputs) & problem.encrypted) != 2:
         return
     sizes = [problem.sizes[v] for v in variables_of(problem)]
-    pairs = [frozenset(term or ()) for term in (*terms, output)]
-    if len(sizes) != 3 or any(len(pair) != 2 for pair in pairs) or len(set(pairs)) != 3:
+    pairs = [term or () for term in (*terms, output)]
+    if len(sizes) != 3 or min(sizes) < 2 or len({frozenset(pair) for pair in pairs}) != 3:
+        return
+    if any(len(pair) != 2 or len(set(pair)) != 2 for pair in pairs):
         return
     if any(math.gcd(*pair) > 1 for pair in combinations(sizes, 2)):
         return
@@ -118,7 +125,7 @@ def _bicyclic(problem: Problem, slots: int) -> Iterator[Candidate]:
         name: Layout(slots, problem.shapes[name], (round_,), wrap=True) for name in problem.inputs
     }
     if all(math.prod(problem.shapes[name]) <= slots for name in problem.inputs):
-        yield _candidate(problem, space, layouts, 2, True)
+        yield _candidate(problem, space, layouts, 2, frozenset())
 
 
 def _extents(problem: Problem, name: str) -> tuple[int, ...]:
@@ -189,42 +196,37 @@ def _all_spaces(problem: Problem, slots: int) -> Iterator[Space]:
 
 def _inputs(
     problem: Problem, space: Space, layout: Choice, held: Mapping[str, Layout]
-) -> list[dict[str, Layout]]:
-    """The layouts of the encrypted factors that are tried on a space."""
+) -> list[tuple[dict[str, Layout], frozenset[str]]]:
+    """The layouts of the encrypted factors that are tried on a space, and those made for it."""
     names = [name for name in problem.inputs if name in problem.encrypted]
     rows = {
         name: held[name] if name in held else row_major(problem.shapes[name], space.slots)
         for name in names
     }
+    alone = rows, frozenset[str]()
     if layout == "row-major":
-        return [rows]
-    free = {
-        name: rows[name] if name in held else _where_needed(problem, space, name) or rows[name]
-        for name in names
-    }
-    return [free] if free == rows else [free, rows]
+        return [alone]
+    needed = {name: _where_needed(problem, space, name) for name in names if name not in held}
+    free = {name: each for name, each in needed.items() if each is not None}
+    return [({**rows, **free}, frozenset(free)), alone] if free else [alone]
 
 
 def _where_needed(problem: Problem, space: Space, name: str) -> Layout | None:
     """The layout in which an input that is read once lies as it is needed."""
     reads = [factor for factor in problem.factors if factor.tensor == name]
-    factors = affine(reads[0], problem.sizes)
-    if len(reads) > 1 or reads[0].fill is not None or any(constant for _, constant in factors):
+    variables, shape = reads[0].plain, problem.shapes[name]
+    if len(reads) > 1 or variables is None or len(set(variables)) < len(variables):
         return None
-    shape = problem.shapes[name]
-    names = frozenset(v for axis, _ in factors for v in axis)
+    if tuple(problem.sizes[v] for v in variables) != shape:
+        return None  # a part of it is not read, and lies nowhere
+    factors, names = affine(reads[0], problem.sizes), frozenset(variables)
     number, pieces = 1, list[Piece]()
     for piece in reversed(space.told_by(names)):
         stride = number * space.slots + piece.stride % space.slots
         pieces.insert(0, _along(space, piece, factors, stride))
         number *= piece.extent
     pieces += [_along(space, piece, factors, piece.stride) for piece in space.inner]
-    found = Layout(space.slots, shape, tuple(pieces), wrap=space.layout.wrap)
-    try:
-        found.table()
-    except SlotError:  # it is read in part, or along a diagonal
-        return None
-    return found
+    return Layout(space.slots, shape, tuple(pieces), wrap=space.layout.wrap)
 
 
 def _along(

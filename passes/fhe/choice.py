@@ -26,6 +26,8 @@ LayoutName: TypeAlias = OneOf["row-major", "free"]
 LAYOUTS: tuple[LayoutName, ...] = get_args(LayoutName)
 PlanName: TypeAlias = OneOf["best", "einhops"]
 PLANS: tuple[PlanName, ...] = get_args(PlanName)
+#: Half of the largest ring degree that security estimates speak of.
+MOST_SLOTS = 65536
 #: How many of the plans that were not chosen are printed, and how many lines of slots.
 _LISTED, _ROWS = 5, 4
 
@@ -141,6 +143,11 @@ def choose(
         raise ArgumentError('EinHops packs row-major: plan="einhops" takes no other layout')
     if slots < 1 or slots & (slots - 1):
         raise SlotError(f"the number of slots is a power of two, not {slots}")
+    if slots > MOST_SLOTS:
+        raise SlotError(
+            f"no ring has {slots} slots: the largest has {MOST_SLOTS}",
+            hint="a tensor may take several ciphertexts",
+        )
     if plan == "einhops":
         problem = problem_of(cascade, shapes, secret)
         program = einhops(problem, slots)
@@ -163,7 +170,9 @@ def choose(
         counts = count(lowered.program)
         return Packed(f"{layout}: {counts.summary}", lowered, counts)
     best, *others = plans(only, slots, layout, levels)
-    rejected = (*_measure(only, slots), *map(str, others))
+    unlike = {plan.counts.summary: str(plan) for plan in reversed(others)}
+    unlike.pop(best.counts.summary, None)  # another order of the same
+    rejected = (*_measure(only, slots), *reversed(unlike.values()))
     chosen = f"{layout}, {best}"
     return Packed(chosen, _alone(cascade, best.program), best.counts, rejected)
 
@@ -191,10 +200,9 @@ def _product(normal: Normal) -> Problem | None:
 
 
 def _alone(cascade: Cascade, program: SlotProgram) -> Lowered:
-    """A program that is the whole Cascade: nothing is left in the clear."""
+    """A program that is the whole Cascade, of one output: nothing is left in the clear."""
     plain = replace(cascade, inputs=(), einsums=(), outputs=())
-    (einsum,) = cascade.einsums
-    levels = Levels(einsum.name, 0, program.levels)
+    levels = Levels(cascade.outputs[0], 0, program.levels)
     return Lowered(program, plain, (), (levels,), ())
 
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from ...ir.einsum import Access
 from ...ir.errors import UnsupportedError
-from ...ir.layouts import Array, Layout, Piece, row_major
+from ...ir.layouts import Array, Layout, Piece, padded, row_major
 from ...ir.slot_counts import WEIGHTS
 from .align import Way, ways
 from .builder import Builder, Plain, gathered, ones_at
@@ -64,6 +64,7 @@ def drafts(
     layouts: Mapping[str, Layout],
     output: Layout | None,
     most: int,
+    in_place: frozenset[str] = frozenset(),
 ) -> list[Draft]:
     """The ways to do a product on a space, for each number of masks before and after it.
 
@@ -71,8 +72,9 @@ def drafts(
         layouts: of the encrypted factors.
         output: where the result is to lie; None: where it comes to lie.
         most: the most levels, the product's own included.
+        in_place: the encrypted factors whose layouts were made for the space.
     """
-    return _Product(problem, space, layouts, output).drafts(most)
+    return _Product(problem, space, layouts, output, in_place).drafts(most)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -135,6 +137,7 @@ class _Product:
     space: Space
     layouts: Mapping[str, Layout]
     output: Layout | None
+    in_place: frozenset[str]
 
     def drafts(self, most: int) -> list[Draft]:
         depth = math.ceil(math.log2(len(self.problem.factors)))
@@ -159,6 +162,11 @@ class _Product:
 
     def _operand(self, factor: Access, most: int) -> _Operand:
         problem = self.problem
+        if factor.tensor in self.in_place:
+            outer = self.space.told_by(frozenset(factor.variables()))
+            wanted = Want(outer, tuple(vectors(outer)), (), (), (), self.space.slots)
+            as_it_is = Way(0, 0, True, lambda _, values: list(values))
+            return _Operand(factor, wanted, dict.fromkeys(range(most + 1), as_it_is))
         held = self.layouts[factor.tensor] if factor.tensor in problem.encrypted else None
         wanted = want(self.space, factor, problem.shapes[factor.tensor], problem.sizes, held)
         if held is None:
@@ -205,9 +213,9 @@ class _Product:
         results = math.prod(piece.extent for piece in outer)
         vectors_ = math.prod(piece.extent for piece in space.outer)
         limbs = end.levels + 1
-        cost: float = end.rotations * limbs + results * limbs * sum(
-            doublings(p.extent) for p in inner
-        )
+        sums = {piece: self._summed_over(piece, brought, masked) for piece in inner}
+        each_sum = sum(map(doublings, sums.values()))
+        cost: float = end.rotations * limbs + results * limbs * each_sum
         limbs += masked
         switches = results * (len(encrypted) - 1) + sum(each.rotations for each in brought)
         cost += (limbs + 1) * (WEIGHTS["key_switch"] * switches)
@@ -217,10 +225,23 @@ class _Product:
 
         def emit(build: Builder, held: Mapping[str, Held]) -> Held:
             finds = [each.write(build, held) for each in brought]
-            return end.emit(build, self._summed(build, finds, masked, outer, inner))
+            return end.emit(build, self._summed(build, finds, masked, outer, sums))
 
-        every = switches + end.rotations + results * sum(doublings(p.extent) for p in inner)
+        every = switches + end.rotations + results * each_sum
         return Draft(space.label, levels, every, cost, dict(self.layouts), end.layout, emit)
+
+    def _summed_over(self, piece: Piece, brought: Sequence[_Brought], masked: bool) -> int:
+        """How many places a piece is summed over: with zeros behind, a power of two is quicker."""
+        space, wide = self.space, padded(piece.extent, "power")
+        beyond = [p.stride for p in space.inner if p.stride > piece.stride]
+        room = min(beyond, default=space.slots) >= wide * piece.stride
+        shifted = any(p.stride % space.slots for p in space.outer)
+        zero = masked or any(
+            each.way is None or each.way.clean
+            for each in brought
+            if space.along(piece) & set(each.access.variables())
+        )
+        return wide if room and zero and not shifted else piece.extent
 
     def _summed(
         self,
@@ -228,7 +249,7 @@ class _Product:
         finds: Sequence[Callable[[Mapping[Piece, int]], int | Plain | None]],
         masked: bool,
         outer: Sequence[Piece],
-        inner: Sequence[Piece],
+        inner: Mapping[Piece, int],
     ) -> dict[Key, int]:
         """For each vector of the output, the sum of the products of the space's vectors."""
         space = self.space
@@ -252,8 +273,8 @@ class _Product:
         if not found:
             raise UnsupportedError(f"{self.problem.output.tensor} is 0 everywhere")
         for key, value in found.items():
-            for piece in inner:
-                value = summed(build, value, piece.stride, piece.extent)
+            for piece, extent in inner.items():
+                value = summed(build, value, piece.stride, extent)
             found[key] = value
         return found
 

@@ -149,7 +149,7 @@ def ranked(
         if each.least >= best or (found and spent > ENOUGH):
             continue
         spent += each.size
-        for draft in drafts(problem, each.space, each.layouts, output, most):
+        for draft in drafts(problem, each.space, each.layouts, output, most, each.in_place):
             vectors = each.fresh + draft.output.vectors
             found.append((draft.cost + vectors * (draft.levels + 1) * WEIGHTS["encrypt"], draft))
             best = min(best, found[-1][0])

@@ -217,6 +217,10 @@ def _wanted(
             keys.append(key)
             slots.append(at)
             elements.append(np.where(inside, element, -1))
+    if not keys:
+        raise UnsupportedError(
+            f"{access.tensor} is read outside its range alone, where it is 0", span=access.span
+        )
     return tuple(keys), tuple(slots), tuple(elements)
 
 
