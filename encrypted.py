@@ -10,6 +10,8 @@ from os import PathLike
 from pathlib import Path
 from typing import Any, TypeAlias, TypedDict, cast
 
+import numpy as np
+
 from einloom.arguments import declared, extents_known, names_of, positive, whole
 from einloom.backends.ckks import store
 from einloom.backends.ckks.engine import Engine
@@ -334,9 +336,24 @@ class _Made:
         if isinstance(engine, str):
             if asked.magnitude is None:
                 limit = 1.0 if asked.bound is None else asked.bound
-            bound = largest(lowered.program, limit) if asked.bound is None else asked.bound
+            bound = self._bound(limit) if asked.bound is None else asked.bound
             engine = self._engine(engine, bound)
         return Setting(lowered, secret, plain, self.cascade.outputs, engine, limit)
+
+    def _bound(self, limit: float) -> float:
+        """What inputs of at most that size can lead to.
+
+        Raises:
+            ArgumentError: no float holds it.
+        """
+        with np.errstate(over="ignore", invalid="ignore"):
+            found = largest(self.packed.program, limit)
+        if not math.isfinite(found):
+            raise ArgumentError(
+                f"inputs of up to magnitude={limit:g} lead to values that no float holds",
+                hint="scale the inputs down; or give bound=, if what is computed stays smaller",
+            )
+        return found
 
     def _engine(self, name: EngineName, magnitude: float) -> Engine:
         asked = self._encryption
@@ -356,7 +373,7 @@ class _Made:
         lowered = self.packed.lowered
         made = lowered.inputs(given)
         exact = Exact.of(lowered.program, made)
-        engine, client, server = self._sides_for(exact.magnitude)
+        engine, client, server = self._sides_for(exact)
         before = server.counts.copy()
         done = server.run(client.encrypt(made), made)
         did = server.counts.since(before)
@@ -364,12 +381,21 @@ class _Made:
         approximated = {str(each): each.error for each in lowered.approximated}
         return made, replace(run, report=replace(run.report, approximated=approximated))
 
-    def _sides_for(self, magnitude: float) -> tuple[Engine, ProgramClient, ProgramServer]:
+    def _sides_for(self, exact: Exact) -> tuple[Engine, ProgramClient, ProgramServer]:
+        magnitude = exact.magnitude
         if self._sides is not None and magnitude <= self._sides[3]:
             return self._sides[:3]
         asked, program = self._encryption, self.packed.program
         if isinstance(asked.engine, str) and asked.magnitude is None and asked.bound is None:
-            room, engine = magnitude, self._engine(asked.engine, magnitude)
+            try:
+                room, engine = magnitude, self._engine(asked.engine, magnitude)
+            except ArgumentError as error:
+                raise ArgumentError(
+                    error.message,
+                    deduced=error.deduced,
+                    passed=(*error.passed, f"{exact.origin} to the largest values"),
+                    hint=error.hint,
+                ) from None
         else:
             room, engine = math.inf, self.setting.engine
         client = ProgramClient(program, engine)

@@ -132,6 +132,48 @@ def test_large_values_get_larger_parameters() -> None:
     np.testing.assert_allclose(found, 1000 * A @ V, atol=f.report.errors["Y"].bound)
 
 
+@pytest.mark.parametrize("engine", ["simulated", "seal"])
+def test_values_that_wrapped_are_told(engine: Any) -> None:
+    """No bound holds of them: nothing is below NaN. What did not wrap has its own."""
+    text = """cascade f(A[I,J], B[J]) -> Y, Z {
+      Y[i] = A[i,j] * B[j]
+      Z[j] = B[j] + B[j]
+    }"""
+    f = compiled(text, shapes=[(3, 4), (4,)], bound=16, engine=engine)
+    f(A, V)
+    assert not f.report.wrapped
+    assert f.report.as_dict()["errors"]["Y"]["expected"] == f.report.errors["Y"].expected
+    y, z = f(10000 * A, V)
+    wrong, right = f.report.errors["Y"], f.report.errors["Z"]
+    assert np.abs(y - 10000 * A @ V).max() > 1
+    assert not wrong.largest < wrong.bound
+    assert not np.abs(y - 10000 * A @ V).max() < wrong.expected
+    np.testing.assert_allclose(z, 2 * V, atol=right.bound)
+    assert list(f.report.wrapped) == ["Y"]
+    assert "error of Y       WRONG, values outgrew the modulus and wrapped" in str(f.report)
+    said = json.loads(json.dumps(f.report.as_dict(), allow_nan=False))
+    assert said["wrapped"] == ["Y"]
+    assert said["errors"]["Y"]["bound"] is None
+
+
+@pytest.mark.filterwarnings("error")
+def test_values_too_large_for_any_ring_or_float() -> None:
+    f = compiled(shapes=[(3, 4), (4,)], secret=[0])
+    with pytest.raises(ArgumentError, match="the inputs A, B lead to values in einsum that no"):
+        f(A * 1e308, V * 1e308)
+    with pytest.raises(ArgumentError, match="no ring is large enough") as caught:
+        f(A * 1e200, V)
+    assert "the inputs A, B lead to the largest values" in str(caught.value)
+    assert "scale the values down" in str(caught.value)
+    one = compiled("i->", shapes=[(4,)])
+    with pytest.raises(ArgumentError, match="the input A leads to values"):
+        one(np.full(4, 1.7e308))
+    large = compiled(shapes=[(3, 4), (4,)], magnitude=1e308)
+    for use in (large.client, lambda: large(A, V)):
+        with pytest.raises(ArgumentError, match=r"magnitude=1e\+308 lead to values that no float"):
+            use()
+
+
 def test_an_engine_of_ones_own() -> None:
     engine = Simulator(Parameters.create(8192, [45, 36, 36, 36, 50]), noise=False)
     f = compiled(secret=[0], engine=engine)

@@ -17,22 +17,31 @@ def power(slots: Slots) -> float:
     return float(np.einsum("i,i->", parts, parts)) / len(slots)
 
 
+def fits(parameters: Parameters, level: int, scale: float, slots: Slots) -> bool:
+    """Whether no coefficient outgrows the level's modulus.
+
+    None exceeds the root of the slots' mean square, so the usual case is told cheaply.
+    """
+    square, period = power(slots), _period(parameters, level, scale)
+    if math.sqrt(square) < period / 2:
+        return True
+    return math.isfinite(square) and bool(np.abs(to_coefficients(slots)).max() < period / 2)
+
+
+def _period(parameters: Parameters, level: int, scale: float) -> float:
+    """The level's modulus in units of the values."""
+    return math.pow(2.0, min(parameters.log2_modulus(level) - math.log2(scale), 1000.0))
+
+
 def wrapped(
     parameters: Parameters, level: int, scale: float, slots: Slots, variance: float
 ) -> tuple[Slots, float]:
-    """The slots, their coefficients taken modulo the level's modulus as a ciphertext has them.
-
-    No coefficient exceeds the root of the slots' mean square, so the usual case is told cheaply.
-    """
-    square = power(slots)
-    room = parameters.log2_modulus(level) - math.log2(scale)
-    if square == 0 or (math.isfinite(square) and 0.5 * math.log2(square) < room - 1):
+    """The slots, their coefficients taken modulo the level's modulus as a ciphertext has them."""
+    if fits(parameters, level, scale, slots):
         return slots, variance
-    period = 2.0 ** min(room, 1000.0)
-    if math.isfinite(square):
+    period = _period(parameters, level, scale)
+    if math.isfinite(power(slots)):
         coefficients = to_coefficients(slots)
-        if np.abs(coefficients).max() < period / 2:
-            return slots, variance
         coefficients -= period * np.rint(coefficients / period)
     else:  # too large even for a float: nothing of the value is left
         generator = np.random.Generator(np.random.SFC64(int(parameters.digest[:16], 16)))

@@ -141,6 +141,7 @@ class Parameters:
                 passed=(f"slots={slots}, depth={depth}, precision={precision}", f"{magnitude=}"),
             )
         tried: list[str] = []
+        hint = "ask for less precision, or scale the values down"
         for degree in _DEGREES:
             if degree < 2 * slots or not (insecure or budget(degree)):
                 continue
@@ -154,6 +155,7 @@ class Parameters:
                 needed = first + _LEAST_SPECIAL_BITS
                 tried.append(f"N = {degree}: a prime of {needed} bits, {MOST_BITS} are allowed")
                 continue
+            hint = "ask for less depth or precision, or cut the computation in two"
             total = first + depth * middle + special
             if total > budget(degree) and not insecure:
                 tried.append(f"N = {degree}: {total} bits, {budget(degree)} are allowed")
@@ -164,7 +166,7 @@ class Parameters:
             "no ring is large enough for such a depth and precision",
             deduced=tried,
             passed=(f"slots={slots}, depth={depth}, precision={precision}, {magnitude=}",),
-            hint="ask for less depth or precision, or cut the computation in two",
+            hint=hint,
         )
 
     @property

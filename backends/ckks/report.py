@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, TypeAlias
 from typing import Literal as OneOf
@@ -16,6 +16,8 @@ from ...ir.slot_executor import packed_inputs, plain_inputs, run_vectors
 from ...ir.slots import SlotProgram
 from .counts import Counts
 from .engine import Engine, Evaluator
+from .origins import inputs_of, spread
+from .overflow import fits
 from .params import Parameters
 from .run import Evaluated, Made, ProgramClient, ProgramServer, parameters_for
 from .seal import Seal
@@ -35,7 +37,8 @@ class Error:
     """The error of an output's elements, in units of the values.
 
     `expected`: the standard deviation over simulated runs of the same program on the same primes;
-    `measured`: the root mean square against the exact result; `largest` of all elements.
+    `measured`: the root mean square against the exact result; `largest` of all elements. Where a
+    value outgrew the modulus on the way and wrapped, the output means nothing: `expected` is NaN.
     """
 
     expected: float
@@ -44,11 +47,23 @@ class Error:
 
     @property
     def bound(self) -> float:
-        """What the largest error stays below, but for one element in 10^9."""
+        """What the largest error stays below, but for one element in 10^9; NaN if `wrapped`."""
         return DEVIATIONS * self.expected
+
+    @property
+    def wrapped(self) -> bool:
+        """Whether a value that the output comes from outgrew the modulus."""
+        return math.isnan(self.expected)
+
+    def as_dict(self) -> dict[str, float | None]:
+        """The numbers by name: what JSON takes, which has no NaN."""
+        found = {**asdict(self), "bound": self.bound}
+        return {name: None if math.isnan(value) else value for name, value in found.items()}
 
     def __str__(self) -> str:
         expected, measured = f"{self.expected:.2e} expected", f"{self.measured:.2e} measured"
+        if self.wrapped:
+            expected = "WRONG, values outgrew the modulus and wrapped"
         return f"{expected}, {measured}, {self.largest:.2e} at most"
 
 
@@ -108,6 +123,11 @@ class Report:
         return max((each.largest for each in self.errors.values()), default=0.0)
 
     @property
+    def wrapped(self) -> tuple[str, ...]:
+        """The outputs that mean nothing: a value outgrew the modulus on the way, and wrapped."""
+        return tuple(name for name, each in self.errors.items() if each.wrapped)
+
+    @property
     def scales(self) -> dict[int, tuple[float, ...]]:
         """The scales of the values at each level, from the top, in the order in which they came."""
         levels = sorted({each.level for each in self.made}, reverse=True)
@@ -129,9 +149,8 @@ class Report:
             "ciphertexts": self.ciphertexts,
             **self.counts.as_dict(),
             "scales": {str(level): list(scales) for level, scales in self.scales.items()},
-            "errors": {
-                name: {**asdict(error), "bound": error.bound} for name, error in self.errors.items()
-            },
+            "errors": {name: error.as_dict() for name, error in self.errors.items()},
+            "wrapped": list(self.wrapped),
             "approximated": dict(self.approximated),
             "estimated_seconds": dict(self.seconds),
         }
@@ -175,17 +194,55 @@ class Exact:
         """The values for these inputs.
 
         Raises:
-            ArgumentError, SlotError: an input is missing, or has another shape.
+            ArgumentError, SlotError: an input is missing, or has another shape; the inputs lead to
+                values that no float holds.
         """
         vectors = packed_inputs(program, inputs)
-        values = run_vectors(program, vectors, plain_inputs(program, inputs))
-        return cls(program, inputs, tuple(values))
+        with np.errstate(over="ignore", invalid="ignore"):
+            values = run_vectors(program, vectors, plain_inputs(program, inputs))
+        exact = cls(program, inputs, tuple(values))
+        if not math.isfinite(exact._largest):
+            raise ArgumentError(
+                f"{exact.origin} to values in {program.name} that no float holds",
+                hint="scale the inputs down",
+            )
+        return exact
 
     @property
     def magnitude(self) -> float:
         """The power of two that no slot exceeds, 1 at least: it tells little of the values."""
-        largest = max((float(np.abs(each).max(initial=1.0)) for each in self.values), default=1.0)
-        return 2.0 ** math.ceil(math.log2(largest))
+        return 2.0 ** math.ceil(math.log2(max(self._largest, 1.0)))
+
+    @property
+    def origin(self) -> str:
+        """Which inputs lead to the largest value, in words."""
+        names = sorted(inputs_of(self.program)[self._sizes.index(self._largest)])
+        one = len(names) == 1
+        return f"the input{'' if one else 's'} {', '.join(names)} lead{'s' if one else ''}"
+
+    @property
+    def _sizes(self) -> list[float]:
+        """The largest absolute value in each value's slots; infinite if one is NaN."""
+        sizes = [float(np.abs(each).max(initial=0.0)) for each in self.values]
+        return [math.inf if math.isnan(size) else size for size in sizes]
+
+    @property
+    def _largest(self) -> float:
+        return max(self._sizes, default=0.0)
+
+    def wrapped(self, parameters: Parameters, made: Sequence[Made]) -> set[str]:
+        """The outputs with a value on the way that outgrew the modulus that it was under."""
+        own: list[frozenset[int]] = []
+        for value, each in zip(self.values, made, strict=True):
+            # Copies of a vector have its coefficients, further apart.
+            fitting = fits(parameters, each.level, each.scale, value.astype(np.complex128))
+            own.append(frozenset() if fitting else frozenset({len(own)}))
+        found = spread(self.program, own)
+        return {
+            output.name
+            for output in self.program.outputs
+            if any(found[value] for value in output.values)
+        }
 
     def outputs(self) -> dict[str, Array]:
         """Each output, of its shape."""
@@ -199,6 +256,7 @@ class Exact:
     ) -> Run:
         """The outputs, real where the exact ones are, and what is to be said of a run."""
         expected = _expected(self, parameters)
+        expected |= dict.fromkeys(self.wrapped(parameters, done.made), math.nan)
         outputs, errors = dict[str, Array](), dict[str, Error]()
         for name, wanted in self.outputs().items():
             found = decrypted[name]
