@@ -77,7 +77,7 @@ def extents_known(cascade: Cascade) -> dict[str, int]:
 
 
 def names_of(given: Any, names: Sequence[str], what: str) -> list[str] | None:
-    """Inputs that are given by name or position, one or several, as names.
+    """Inputs that are given by name or position, one or several, as names; "A, B" are two.
 
     Raises:
         ArgumentError: there is no such input.
@@ -85,18 +85,24 @@ def names_of(given: Any, names: Sequence[str], what: str) -> list[str] | None:
     """
     if given is None:
         return None
-    entries = [given] if isinstance(given, str | int) else given
-    if not isinstance(entries, Iterable):
-        raise OperandError(f"{what}= are names or positions of inputs, not {given!r}")
+    entries: Iterable[Any] = [given]
+    if isinstance(given, str):
+        entries = [name.strip() for name in given.split(",")]
+    elif isinstance(given, Iterable):
+        entries = cast("Iterable[Any]", given)
     found: list[str] = []
-    for each in cast("Iterable[Any]", entries):
-        if isinstance(each, bool) or not isinstance(each, str | int):
-            raise OperandError(f"{what}= are names or positions of inputs, not {each!r}")
-        if each not in names and not (isinstance(each, int) and 0 <= each < len(names)):
+    for each in entries:
+        name: Any = each
+        if not isinstance(each, str):
+            if isinstance(each, bool) or not hasattr(each, "__index__"):
+                raise OperandError(f"{what}= are names or positions of inputs, not {each!r}")
+            position = operator.index(each)
+            name = names[position] if 0 <= position < len(names) else None
+        if name not in names:
             raise ArgumentError(
                 f"there is no input {each}", deduced=(f"inputs: {', '.join(names)}",)
             )
-        found.append(each if isinstance(each, str) else names[each])
+        found.append(name)
     return found
 
 

@@ -419,6 +419,10 @@ def pack_cascade(cascade: Cascade, secret: Sequence[str] | None, encryption: Enc
     asked = encryption.approximate
     if isinstance(asked, str):
         asked = parse_approximations(asked)
+    if asked and encryption.plan == "einhops":
+        raise ArgumentError(
+            f"EinHops packs one product: nothing uses the approximation of {', '.join(asked)}"
+        )
     layout, plan, levels = encryption.layout, encryption.plan, encryption.levels
     chosen = choose(cascade, shapes, secret, slots, layout, plan, asked, levels)
     return chosen.with_keys(encryption.keys)

@@ -250,6 +250,12 @@ def test_one_seed_gives_one_result() -> None:
          ArgumentError, "of its own"),
         ({"secret": [2]}, ArgumentError, "no input 2"),
         ({"secret": "Q"}, ArgumentError, "no input Q"),
+        ({"secret": "A, Q"}, ArgumentError, "no input Q"),
+        ({"secret": [True]}, OperandError, "secret="),
+        ({"approximate": "sigmoid on -1..1 degree 3"}, ArgumentError, "approximation of sigmoid"),
+        ({"approximate": "exp on -1..1 degree 3", "plan": "einhops"}, ArgumentError,
+         "approximation of exp"),
+        ({"levels": 0, "plan": "einhops"}, LevelError, "Y runs out of levels: EinHops takes"),
         ({"secret": []}, UnsupportedError, "nothing is encrypted"),
         ({"secret": 0.5}, OperandError, "secret="),
         ({"slots": 12}, EinloomError, "power of two"),
@@ -369,6 +375,57 @@ def test_too_few_levels_and_no_approximation() -> None:
     for wrong in ("sigmoid", {"sigmoid": 3}, 3, [("sigmoid", 3)]):
         with pytest.raises(EinloomError, match="pproximation"):
             compiled(LOGISTIC, secret="X", shapes=shapes, approximate=wrong)
+
+
+@pytest.mark.parametrize("secret", ["B,C", " B , C", ["C", "B"], np.array([1, 2])])
+def test_secrets_by_name_and_position(secret: Any) -> None:
+    f = compiled("i,i,i->i", shapes=[(2,)] * 3, secret=secret)
+    assert [each.name for each in f.packed.program.inputs if each.layout is None] == ["A"]
+
+
+REFUSED = {
+    "A[i+1 else 1.5] * B[i]": "A is filled with 1.5: slots are filled with 0 alone",
+    "max[j] M[i,j]": "CKKS has no reduction by max",
+    "max(A[i], B[i])": "CKKS has no max",
+    "A[i] * B[i]": "Y runs out of levels",
+}
+
+
+@pytest.mark.parametrize("right", list(REFUSED))
+def test_a_refusal_has_its_line_and_what_to_do(right: str) -> None:
+    text = f"cascade f(A[I], B[I], M[I,J]) -> Y {{\n  Y[i] = {right}\n}}"
+    with pytest.raises(EinloomError) as caught:
+        compiled(text, shapes=[(4,), (4,), (4, 4)], levels=0)
+    assert REFUSED[right] in str(caught.value)
+    assert f"line:2\n    Y[i] = {right}\n" in str(caught.value)
+    assert "^" in str(caught.value)
+    assert "hint: " in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("shapes", "says"),
+    [
+        ([(4, 0), (0,)], "axis 1 of A has extent 0"),
+        ([(0, 4), (4,)], "axis 0 of A has extent 0"),
+    ],
+)
+def test_an_extent_of_zero_is_named(shapes: Any, says: str) -> None:
+    with pytest.raises(UnsupportedError, match=says):
+        compiled(shapes=shapes)
+
+
+def test_an_approximation_that_nothing_uses_is_refused() -> None:
+    text = """cascade f(X[B], W[B]) -> Y {
+      P[b] = sigmoid(X[b])
+      Q[b] = exp(W[b])
+      Y[b] = P[b] * Q[b]
+    }"""
+    used = "sigmoid on -1..1 degree 3"
+    compiled(text, secret="X", shapes=[(4,)] * 2, approximate=used)
+    for unused in ("exp", "tanh", "Q", "Y"):
+        asked = f"{used}, {unused} on -1..1 degree 3"
+        with pytest.raises(ArgumentError, match=f"uses the approximation of {unused}"):
+            compiled(text, secret="X", shapes=[(4,)] * 2, approximate=asked)
 
 
 def test_a_bound_on_what_is_computed_on_the_way() -> None:

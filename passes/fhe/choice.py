@@ -153,7 +153,12 @@ def choose(
         program = einhops(problem, slots)
         counts = count(program)
         if levels is not None and counts.levels > levels:
-            raise LevelError(f"EinHops takes {counts.levels} levels, and there are {levels}")
+            (einsum,) = cascade.einsums
+            raise LevelError(
+                f"{einsum.name} runs out of levels: EinHops takes {counts.levels}, "
+                f"and there are {levels}",
+                span=einsum.span,
+            )
         return Packed(f"by EinHops: {counts.summary}", _alone(cascade, program), counts)
     normal = normal_form(cascade, shapes, secret, approximate)
     only = _product(normal)

@@ -19,7 +19,7 @@ from ...ir.einsum import (
     accesses,
     free_variables,
 )
-from ...ir.errors import UnsupportedError
+from ...ir.errors import ArgumentError, UnsupportedError
 from ...ir.interpreter import evaluate_einsum
 from ...ir.operators import OPERATORS
 from ...ir.source import Span
@@ -37,6 +37,11 @@ from .terms import (
 )
 from .writer import Writer
 
+#: What to do where no polynomial is made for what is refused.
+_INSTEAD = (
+    "encrypted numbers are added and multiplied, functions of one value and max(a, b) or min(a, b) "
+    "can be approximated: write it with those, or decrypt first"
+)
 #: The largest exponent of what is encrypted.
 _MOST_POWER = 1023
 
@@ -46,6 +51,7 @@ class Expressions:
 
     def __init__(self, writer: Writer, approximate: Mapping[str, Approximation]) -> None:
         self.approximated: list[Approximated] = []
+        self._used: set[str] = set()
         self._writer, self._approximate = writer, approximate
 
     @property
@@ -55,6 +61,20 @@ class Expressions:
     @property
     def _span(self) -> Span | None:
         return self._writer.span
+
+    def check_used(self) -> None:
+        """Every approximation that is asked for stands for something.
+
+        Raises:
+            ArgumentError: one does not.
+        """
+        unused = [name for name in self._approximate if name not in self._used]
+        if unused:
+            raise ArgumentError(
+                f"nothing encrypted uses the approximation of {' or '.join(unused)}",
+                passed=tuple(f"{name} {self._approximate[name]}" for name in unused),
+                hint="leave it out; one of a tensor's name goes before one of a function's",
+            )
 
     def write(self, einsum: Einsum) -> None:
         """The steps of one Einsum."""
@@ -135,7 +155,7 @@ class Expressions:
             return (Term(1, (expr,)),)
         if isinstance(expr, Reduce):
             if expr.op != "add":
-                raise self._refused(expr, f"CKKS has no reduction by {expr.op}")
+                raise self._refused(expr, f"CKKS has no reduction by {expr.op}", _INSTEAD)
             return self._summed(self._form(expr.expr), expr.variables)
         assert isinstance(expr, Map)
         return self._map(expr)
@@ -182,7 +202,7 @@ class Expressions:
             return self._largest(expr)
         if approximable(op):
             return self._function(expr, op, self._form(args[0]))
-        raise self._refused(expr, f"CKKS has no {op}")
+        raise self._refused(expr, f"CKKS has no {op}", _INSTEAD)
 
     def _refused(self, expr: Expr, message: str, hint: str | None = None) -> UnsupportedError:
         own = "it is of encrypted values in " + self._einsum
@@ -222,7 +242,9 @@ class Expressions:
 
     def _function(self, expr: Map, op: str, form: Form) -> Form:
         """A function of what is encrypted, as the polynomial that is asked for."""
-        asked = self._approximate.get(self._einsum) or self._approximate.get(op)
+        name = self._einsum if self._einsum in self._approximate else op
+        asked = self._approximate.get(name)
+        self._used.add(name)
         what = "division by what is encrypted" if op == "div" else op
         if asked is None:
             raise self._refused(

@@ -86,7 +86,8 @@ def normal_form(
     Raises:
         UnsupportedError: an encrypted Einsum has what CKKS has not, such as max, a comparison, or
             a division by what is encrypted, and no approximation is asked for.
-        ArgumentError: a name is wrong, or a function has no value on its interval.
+        ArgumentError: a name is wrong, a function has no value on its interval, or nothing uses an
+            approximation.
         RankError: the shapes do not fit.
     """
     encrypted = checked_secret(cascade, secret)
@@ -104,6 +105,7 @@ def normal_form(
         if einsum.name in hidden:
             _check(einsum)
             expressions.write(einsum)
+    expressions.check_used()
     spans = {einsum.name: einsum.span for einsum in cascade.einsums if einsum.name in hidden}
     plain = replace(
         cascade,
@@ -134,6 +136,8 @@ def _check(einsum: Einsum) -> None:
             f"{einsum.name} is over the semiring {einsum.ring.name}: encrypted slots are added "
             "and multiplied, and nothing else",
             span=einsum.span,
+            hint="sums and products as they are usually written; max(a, b) and min(a, b) of two "
+            "values can be approximated",
         )
     if einsum.dtype is not None and not einsum.dtype.is_inexact:
         raise UnsupportedError(

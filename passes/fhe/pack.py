@@ -78,9 +78,10 @@ def plans(
         if plan.counts.levels <= limit:
             found.append(plan)
     if not found:
-        name = problem.output.tensor
+        output = problem.output
         raise LevelError(
-            f"{name} runs out of levels: no packing of it has {limit} or fewer",
+            f"{output.tensor} runs out of levels: no packing of it has {limit} or fewer",
+            span=output.span,
             hint="encrypt with more levels, in a larger ring",
         )
     return tuple(sorted(found, key=lambda plan: _score(plan.counts)))
@@ -138,8 +139,7 @@ def ranked(
     Args:
         held: where encrypted factors lie that are there already.
     """
-    if any(problem.sizes[v] == 0 for v in variables_of(problem)):
-        raise UnsupportedError("an extent of 0 leaves nothing to pack")
+    _check_extents(problem)
     there = held or {}
     shape = problem.shapes[problem.output.tensor]
     output = row_major(shape, slots, zero=False) if layout == "row-major" else None
@@ -157,6 +157,25 @@ def ranked(
         found += _by_pairs(problem, slots, layout, most, there)
     found.sort(key=lambda each: each[0])
     return [draft for _, draft in found]
+
+
+def _check_extents(problem: Problem) -> None:
+    """Every axis has something to pack.
+
+    Raises:
+        UnsupportedError: an extent is 0.
+    """
+    empty = [v for v in variables_of(problem) if problem.sizes[v] == 0]
+    if not empty:
+        return
+    for access in (*problem.factors, problem.output):
+        if 0 in (shape := problem.shapes[access.tensor]):
+            raise UnsupportedError(
+                f"axis {shape.index(0)} of {access.tensor} has extent 0: there is nothing to pack",
+                span=access.span,
+                passed=(f"{access.tensor}: {shape}",),
+            )
+    raise UnsupportedError(f"{empty[0]} has extent 0: there is nothing to pack")
 
 
 def _by_pairs(

@@ -19,6 +19,7 @@ import numpy as np
 from ...ir.einsum import Access
 from ...ir.errors import UnsupportedError
 from ...ir.layouts import Array, Layout, Padding, Piece, padded
+from ...ir.printer import print_number
 from ...ir.ranks import RankExpr
 
 #: The value that a piece has, for some of the pieces.
@@ -277,7 +278,11 @@ def affine(access: Access, sizes: Mapping[str, int]) -> list[tuple[dict[str, int
     """
     if access.fill is not None and access.fill.value != 0:
         raise UnsupportedError(
-            f"{access.tensor} is filled with {access.fill}, not with 0", span=access.span
+            f"{access.tensor} is filled with {print_number(access.fill.value)}: slots are filled "
+            "with 0 alone",
+            span=access.span,
+            hint="write `else 0`, and add a plaintext tensor that holds the number where what is "
+            "read is out of range, and 0 elsewhere",
         )
     ranks = {v.upper(): extent for v, extent in sizes.items()}
     found: list[tuple[dict[str, int], int]] = []
