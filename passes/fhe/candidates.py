@@ -88,7 +88,7 @@ def _candidate(
         copies = sum(doublings(p.extent) for p in space.inner if not space.along(p) & names)
         if factor.tensor not in in_place:
             size += told // _alike(space, names & kept)
-            likely += told * copies
+            likely += told * (copies + 1)  # a rotation each, at the least
     return Candidate(space, layouts, fresh, in_place, least, likely, size * space.slots)
 
 
