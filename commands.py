@@ -38,6 +38,7 @@ def compile(options: argparse.Namespace) -> None:
         raise ArgumentError(f"--emit {emit} needs --backend {needed}, not {backend}")
     if emit in BINARY and options.output is None and sys.stdout.isatty():
         raise ArgumentError(f"--emit {emit} is binary", hint="give -o FILE, or redirect it")
+    _check_target(options.output)
     f = _executable(options, backend)
     if emit == "ir":
         content = f"{f.cascade}\n".encode()
@@ -83,6 +84,7 @@ def run(options: argparse.Namespace) -> None:
 
     from einloom.encrypted import Encrypted
 
+    _check_target(options.output)
     positional: list[Any] = []
     named: dict[str, Any] = {}
     for given in options.arrays:
@@ -151,6 +153,7 @@ def pack(options: argparse.Namespace) -> None:
 
     from einloom.reports import pack as packed
 
+    _check_target(options.svg)
     found = packed(
         _what(options.what),
         options.slots,
@@ -191,6 +194,9 @@ def _executable(options: argparse.Namespace, backend: str) -> Executable | Encry
     encryption = _given(options, *_ENCRYPTION)
     if options.secret is not None:
         encryption["secret"] = _secret(options.secret)
+    if encryption and backend != "ckks":
+        given = ", ".join(f"--{name}" for name in encryption)
+        raise ArgumentError(f"{given} can be given with --backend ckks alone")
     compiled: Callable[..., Executable | Encrypted] = compiler.compile
     return compiled(
         _what(options.what),
@@ -357,6 +363,23 @@ def _save_arrays(path: Path, arrays: Mapping[str, Any]) -> None:
     else:
         raise ArgumentError(f"{len(arrays)} outputs need an .npz file, not {path.name}")
     _write(path, content.getvalue())
+
+
+def _check_target(output: str | None) -> None:
+    """A file can be written there: better told before what it is for is computed.
+
+    Raises:
+        ArgumentError: its folder does not exist or lets nothing be written, or it is a folder.
+    """
+    if output is None:
+        return
+    path = Path(output).resolve()
+    if path.is_dir():
+        raise ArgumentError(f"cannot write {output}: it is a folder")
+    if not path.parent.is_dir():
+        raise ArgumentError(f"cannot write {output}: there is no folder {path.parent}")
+    if not path.exists() and not os.access(path.parent, os.W_OK):
+        raise ArgumentError(f"cannot write {output}: {path.parent} may not be written to")
 
 
 def _write(path: Path, content: bytes) -> None:

@@ -24,7 +24,7 @@ from einloom.backends.ckks.engine import Ciphertext, Engine, EvaluationKeys
 from einloom.backends.ckks.rotations import route
 from einloom.backends.ckks.rules import no_copy
 from einloom.backends.ckks.run import ProgramClient, ProgramServer
-from einloom.ir.errors import ArgumentError, OperandError, RankError, SlotError
+from einloom.ir.errors import ArgumentError, OperandError, RankError, SlotError, UnsupportedError
 from einloom.ir.layouts import Array
 from einloom.ir.slots import SlotProgram
 from einloom.passes.fhe.lower import Lowered
@@ -84,6 +84,9 @@ class Keys:
         """Write them to a file, whole or not at all."""
         store.write(Path(path), self.to_bytes())
 
+    def __reduce__(self) -> NoReturn:
+        raise _no_pickle("keys")
+
     def __repr__(self) -> str:
         steps = f"{len(self.held.steps)} rotation steps"
         relin = ", relinearisation" * self.held.relinearization
@@ -121,6 +124,9 @@ class Message:
     def save(self, path: str | PathLike[str]) -> None:
         """Write it to a file, whole or not at all."""
         store.write(Path(path), self.to_bytes())
+
+    def __reduce__(self) -> NoReturn:
+        raise _no_pickle(self.kind)
 
     def __repr__(self) -> str:
         held = ", ".join(f"{name} in {len(each)}" for name, each in self.tensors.items())
@@ -209,8 +215,20 @@ class Server:
         clear = {name: made[name] for name in setting.lowered.clear}
         return Message(setting, OUTPUTS, done.outputs, real, clear)
 
+    def __reduce__(self) -> NoReturn:
+        raise UnsupportedError(
+            "a server is not pickled", hint="f.server(keys) makes one wherever the keys are"
+        )
+
     def __repr__(self) -> str:
         return f"<server of {self._setting.program.name}; {self._setting.label}>"
+
+
+def _no_pickle(what: str) -> UnsupportedError:
+    return UnsupportedError(
+        f"{what} are not pickled, and never unpickled",
+        hint="to_bytes() and save(path) give what is read back with checks",
+    )
 
 
 #: The two kinds of Messages, and of Keys.

@@ -19,7 +19,7 @@ import einloom as el
 from einloom.backends.ckks.params import Parameters
 from einloom.backends.ckks.report import engine_of
 from einloom.backends.ckks.seal import sealapi
-from einloom.ir.errors import ArgumentError, EinloomError, OperandError, RankError
+from einloom.ir.errors import ArgumentError, EinloomError, OperandError, RankError, UnsupportedError
 from einloom.parties import Server
 
 from . import encrypting
@@ -177,6 +177,18 @@ def test_nothing_printed_or_pickled_tells_a_secret(engine: Any) -> None:
     for take in (pickle.dumps, copy.copy, copy.deepcopy):
         with pytest.raises(EinloomError, match="secret key"):
             take(client)
+    for thing in (keys, sent, server, reply):
+        with pytest.raises(UnsupportedError, match="not pickled"):
+            pickle.dumps(thing)
+
+
+def test_a_file_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    f, target = compiled(), tmp_path / "none" / "f.slots"
+    client = f.client()
+    for write in (f.save, client.save_secret_key, client.keys().save):
+        with pytest.raises(FileNotFoundError) as caught:
+            write(target)
+        assert caught.value.filename == str(target)
 
 
 def test_what_is_refused(tmp_path: Path) -> None:

@@ -65,11 +65,19 @@ def content(
 
 
 def write(path: str | Path, content: bytes, mode: int = 0o666) -> None:
-    """Write a new file, whole or not at all, that those may read whom `mode` lets."""
+    """Write a new file, whole or not at all, that those may read whom `mode` lets.
+
+    Raises:
+        OSError: the system refused; it names the file that was asked for.
+    """
     path = Path(path)
     # Beside its target: a rename is atomic within one file system alone.
     beside = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
-    handle = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+    try:
+        handle = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+    except OSError as error:
+        error.filename = str(path)
+        raise
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(content)
