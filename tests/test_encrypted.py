@@ -25,6 +25,7 @@ from einloom.ir.errors import (
     LevelError,
     OperandError,
     RankError,
+    SlotError,
     UnsupportedError,
 )
 from einloom.ir.slot_parser import parse_slots
@@ -410,8 +411,18 @@ def test_a_refusal_has_its_line_and_what_to_do(right: str) -> None:
     ],
 )
 def test_an_extent_of_zero_is_named(shapes: Any, says: str) -> None:
-    with pytest.raises(UnsupportedError, match=says):
-        compiled(shapes=shapes)
+    for plan in ("best", "einhops"):
+        with pytest.raises(UnsupportedError, match=says):
+            compiled(shapes=shapes, plan=plan)
+
+
+@pytest.mark.parametrize("engine", ["simulated", "seal"])
+def test_values_too_large_to_encode_name_their_input(engine: Any) -> None:
+    own = engine_of(engine, Parameters.create(8192, [45, 36, 36, 60]))
+    f = compiled(shapes=[(3, 4), (4,)], secret=["A"], engine=own)
+    for a, v, name in ((A * 1e30, V, "A"), (A, V * 1e30, "B")):
+        with pytest.raises(SlotError, match=f"{name}: the values are too large to encode"):
+            f(a, v)
 
 
 def test_an_approximation_that_nothing_uses_is_refused() -> None:

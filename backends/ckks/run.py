@@ -12,7 +12,8 @@ rotation of all slots then rotates each copy, as if it were alone.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
@@ -131,15 +132,18 @@ class ProgramClient:
         """The encrypted inputs' vectors, in order, at the program's top level.
 
         Raises:
-            ArgumentError, SlotError: an encrypted input is missing, or has another shape.
+            ArgumentError, SlotError: an encrypted input is missing, has another shape, or holds
+                values that are too large.
         """
         copies = self._parameters.slots // self._program.slots
-        return tuple(
-            self._client.encrypt(
-                self._client.encode(np.tile(vector, copies), level=self._program.levels)
-            )
-            for vector in packed_inputs(self._program, inputs)
-        )
+        names = [each.name for each in self._program.inputs for _ in range(each.vectors)]
+        found: list[Ciphertext] = []
+        for name, vector in zip(names, packed_inputs(self._program, inputs), strict=True):
+            with _naming(name):
+                slots = np.tile(vector, copies)
+                plain = self._client.encode(slots, level=self._program.levels)
+            found.append(self._client.encrypt(plain))
+        return tuple(found)
 
     def decrypt(self, outputs: Mapping[str, Sequence[Ciphertext]]) -> dict[str, Array]:
         """Each output, of its shape, c128; imaginary parts of real results are noise."""
@@ -289,13 +293,15 @@ class ProgramServer:
         if key not in held:
             vector = plain_vector(plain, self._program.slots, given)
             copies = self.evaluator.parameters.slots // self._program.slots
+            names = dict.fromkeys(each.tensor for each in plain.factors if each.tensor)
+            name = ", ".join(names) or f"plain {op.plain}"
             if op.op == "mul_plain" and not vector.any():
-                names = dict.fromkeys(each.tensor for each in plain.factors if each.tensor)
-                held[key] = _Zero(", ".join(names) or f"plain {op.plain}")
+                held[key] = _Zero(name)
             else:
-                held[key] = self.evaluator.encode(
-                    np.tile(vector, copies), level=factor.level, scale=scale
-                )
+                with _naming(name):
+                    held[key] = self.evaluator.encode(
+                        np.tile(vector, copies), level=factor.level, scale=scale
+                    )
         return held[key]
 
     def _applied(
@@ -318,6 +324,20 @@ class ProgramServer:
             "mod_switch": do.mod_switch,
         }
         return (unary[op.op](one),)
+
+
+@contextmanager
+def _naming(name: str) -> Iterator[None]:
+    """What is refused within is refused of an input of that name."""
+    try:
+        yield
+    except SlotError as error:
+        raise SlotError(
+            f"{name}: {error.message}",
+            deduced=error.deduced,
+            passed=error.passed,
+            hint=error.hint,
+        ) from None
 
 
 def _encrypted(value: _Value, name: str) -> Ciphertext:

@@ -12,12 +12,13 @@ import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import lru_cache
+from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
 from numpy.polynomial import chebyshev
 
-from ...ir.errors import ArgumentError
+from ...ir.errors import ArgumentError, OperandError
 from ...ir.operators import OPERATORS
 from .series import Series, series
 
@@ -47,6 +48,16 @@ class Approximation:
     degree: int
 
     def __post_init__(self) -> None:
+        given: tuple[Any, ...] = (self.low, self.high, self.degree)
+        real = all(isinstance(n, Real) and not isinstance(n, bool) for n in given)
+        if not (real and isinstance(self.degree, Integral)):
+            raise OperandError(
+                "an approximation is from a number to a number, and its degree a whole number, "
+                f"not {', '.join(map(repr, given))}"
+            )
+        kinds = {"low": float, "high": float, "degree": int}
+        for (name, kind), number in zip(kinds.items(), given, strict=True):
+            object.__setattr__(self, name, kind(number))  # NumPy's may be of few digits
         if not (np.isfinite([self.low, self.high]).all() and self.low < self.high):
             raise ArgumentError(
                 f"an approximation is on an interval, and {self.low:g}..{self.high:g} is none"

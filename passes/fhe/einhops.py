@@ -17,7 +17,7 @@ from ...ir.layouts import Array, padded, row_major
 from ...ir.slots import SlotInput, SlotProgram
 from .builder import Builder, Plain, gathered, ones_at
 from .moves import shifted
-from .problem import Problem
+from .problem import Problem, check_extents
 from .space import places
 
 #: A value on the way: a ciphertext's number, or a plain vector.
@@ -87,8 +87,7 @@ def _validated(problem: Problem) -> tuple[list[list[str]], list[str]]:
     missing = [v for v in output if not any(v in term for term in terms)]
     if missing:
         raise UnsupportedError(f"EinHops has no output variable that no input has: {missing}")
-    if any(problem.sizes[v] == 0 for v in problem.sizes):
-        raise UnsupportedError("EinHops takes no extent of 0")
+    check_extents(problem)
     return terms, output
 
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from functools import cached_property, partial
 from itertools import combinations
 
-from ...ir.errors import LevelError, UnsupportedError
+from ...ir.errors import LevelError
 from ...ir.layouts import Layout, row_major
 from ...ir.slot_counts import WEIGHTS, SlotCounts, count
 from ...ir.slots import SlotInput, SlotProgram
@@ -19,12 +19,14 @@ from .builder import Builder
 from .candidates import Choice, candidates, variables_of
 from .contract import Draft, drafts
 from .held import Held
-from .problem import Problem
+from .problem import Problem, check_extents
 
 #: How many drafts are written out to be counted.
 WRITTEN = 8
 #: Slots that plans look at before no more candidates are tried.
 ENOUGH = 1 << 24
+#: How many times as much as the best one a plan may cost to be sought, and shown beside it.
+_SHOWN = 2.0
 #: What a draft may cost, whatever the best one costs, to be written.
 _FAR = 100.0
 #: How many pairs of factors are tried to be multiplied first, and drafts of each.
@@ -139,43 +141,28 @@ def ranked(
     Args:
         held: where encrypted factors lie that are there already.
     """
-    _check_extents(problem)
+    check_extents(problem)
     there = held or {}
     shape = problem.shapes[problem.output.tensor]
     output = row_major(shape, slots, zero=False) if layout == "row-major" else None
     found: list[tuple[float, Draft]] = []
-    spent, best = 0, math.inf
+    spent, best, alike = 0, math.inf, set[tuple[float, int]]()
     for each in candidates(problem, slots, layout, there):
-        if each.least >= best or (found and spent > ENOUGH):
+        worth = best if len(alike) >= WRITTEN else _SHOWN * best
+        if each.least >= worth or (found and spent > ENOUGH):
             continue
         spent += each.size
         for draft in drafts(problem, each.space, each.layouts, output, most, each.in_place):
             vectors = each.fresh + draft.output.vectors
-            found.append((draft.cost + vectors * (draft.levels + 1) * WEIGHTS["encrypt"], draft))
-            best = min(best, found[-1][0])
+            cost = draft.cost + vectors * (draft.levels + 1) * WEIGHTS["encrypt"]
+            if (cost, vectors) not in alike:  # one plan of those that cost the same is enough
+                alike.add((cost, vectors))
+                found.append((cost, draft))
+                best = min(best, cost)
     if len(problem.factors) > 2:
         found += _by_pairs(problem, slots, layout, most, there)
     found.sort(key=lambda each: each[0])
     return [draft for _, draft in found]
-
-
-def _check_extents(problem: Problem) -> None:
-    """Every axis has something to pack.
-
-    Raises:
-        UnsupportedError: an extent is 0.
-    """
-    empty = [v for v in variables_of(problem) if problem.sizes[v] == 0]
-    if not empty:
-        return
-    for access in (*problem.factors, problem.output):
-        if 0 in (shape := problem.shapes[access.tensor]):
-            raise UnsupportedError(
-                f"axis {shape.index(0)} of {access.tensor} has extent 0: there is nothing to pack",
-                span=access.span,
-                passed=(f"{access.tensor}: {shape}",),
-            )
-    raise UnsupportedError(f"{empty[0]} has extent 0: there is nothing to pack")
 
 
 def _by_pairs(

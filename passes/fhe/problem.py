@@ -96,3 +96,23 @@ def problem_of(
     found = {name: tuple(shapes[name]) for name in names}
     found[einsum.name] = tuple(extent.value(extents) for extent in einsum.extents())
     return Problem(cascade.name, factors, einsum.output, sizes, found, encrypted)
+
+
+def check_extents(problem: Problem) -> None:
+    """Every variable has something to pack.
+
+    Raises:
+        UnsupportedError: an extent is 0; the tensor and its axis are named.
+    """
+    read = {v for access in (*problem.factors, problem.output) for v in access.variables()}
+    if all(problem.sizes[v] for v in read):
+        return
+    for access in (*problem.factors, problem.output):
+        shape = problem.shapes[access.tensor]
+        if 0 in shape:
+            raise UnsupportedError(
+                f"axis {shape.index(0)} of {access.tensor} has extent 0: there is nothing to pack",
+                span=access.span,
+                passed=(f"{access.tensor}: {shape}",),
+            )
+    raise UnsupportedError("a variable has extent 0: there is nothing to pack")

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
 
-from einloom.ir.errors import ArgumentError
+from einloom.ir.errors import ArgumentError, OperandError
 from einloom.ir.operators import OPERATORS
 from einloom.passes.fhe.approximate import (
     Approximation,
@@ -101,3 +102,19 @@ def test_text() -> None:
 def test_what_can_be_approximated() -> None:
     assert all(approximable(name) for name in ("exp", "relu", "abs", "sign", "div", "max", "min"))
     assert not any(approximable(name) for name in ("neg", "conj", "add", "mod", "select", "lmul"))
+
+
+@pytest.mark.parametrize(
+    "given", [("a", 1, 3), (0, None, 3), (0, 1, 3.5), (0, 1, True), (0, 1j, 3), (False, 1, 3)]
+)
+def test_an_approximation_is_made_of_numbers(given: Any) -> None:
+    with pytest.raises(OperandError, match="from a number to a number"):
+        Approximation(*given)
+
+
+def test_numbers_of_numpy_make_an_approximation() -> None:
+    given: tuple[Any, ...] = (np.float32(-1), np.float32(1), np.int8(3))
+    made = Approximation(*given)
+    assert str(made) == "on -1..1 degree 3"
+    assert approximated("P", "exp", made) == approximated("P", "exp", Approximation(-1, 1, 3))
+    assert {type(number) for number in (made.low, made.high)} == {float}
