@@ -12,7 +12,7 @@ rotation of all slots then rotates each copy, as if it were alone.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -327,7 +327,7 @@ class ProgramServer:
 
 
 @contextmanager
-def _naming(name: str) -> Iterator[None]:
+def _naming(name: str) -> Generator[None]:
     """What is refused within is refused of an input of that name."""
     try:
         yield

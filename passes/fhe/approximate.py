@@ -50,7 +50,7 @@ class Approximation:
     def __post_init__(self) -> None:
         given: tuple[Any, ...] = (self.low, self.high, self.degree)
         real = all(isinstance(n, Real) and not isinstance(n, bool) for n in given)
-        if not (real and isinstance(self.degree, Integral)):
+        if not (real and isinstance(given[2], Integral)):
             raise OperandError(
                 "an approximation is from a number to a number, and its degree a whole number, "
                 f"not {', '.join(map(repr, given))}"
