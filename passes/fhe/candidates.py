@@ -13,7 +13,8 @@ from ...ir.layouts import Layout, Piece, row_major
 from ...ir.slot_counts import WEIGHTS
 from .moves import doublings
 from .problem import Problem
-from .space import Space, affine, ordered, skewed
+from .space import Space, ordered, skewed
+from .want import affine
 
 Choice: TypeAlias = OneOf["row-major", "free"]
 #: Orders of more variables than these are not all tried.

@@ -19,8 +19,8 @@ from typing import TypeAlias
 import numpy as np
 
 from ...ir.layouts import Array
+from .addresses import Digit, distinct
 from .builder import Builder, Plain, ones_at
-from .space import Digit, distinct
 
 #: Points beyond which not every way to cut the coordinates is tried.
 MANY = 1 << 15
