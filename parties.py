@@ -98,19 +98,23 @@ class Message:
     """Encrypted tensors of a program, from a client (its inputs) or from a server (its outputs).
 
     `real`: nothing that went into them had an imaginary part. `clear` are outputs that depend on
-    nothing encrypted.
+    nothing encrypted; of other outputs, vectors that do not are in the clear, too: arrays.
     """
 
     setting: Setting
     kind: str
-    tensors: Mapping[str, tuple[Ciphertext, ...]]
+    tensors: Mapping[str, tuple[Ciphertext | Array, ...]]
     real: bool
     clear: Mapping[str, Array] = field(default_factory=dict[str, Array])
 
     def to_bytes(self) -> bytes:
         """The message as bytes: `Server.run` and `Client.decrypt` read them back."""
         engine = self.setting.engine
-        parts = [engine.to_bytes(each) for name in self.tensors for each in self.tensors[name]]
+        held = [each for name in self.tensors for each in self.tensors[name]]
+        parts = [
+            _array_bytes(each) if isinstance(each, np.ndarray) else engine.to_bytes(each)
+            for each in held
+        ]
         parts += map(_array_bytes, self.clear.values())
         meta = {
             "program": self.setting.digest,
@@ -208,7 +212,12 @@ class Server:
         for each in setting.program.inputs:
             if each.layout is None:
                 within(each.name, made[each.name], setting.limit)
-        sent = [each for held in received.tensors.values() for each in held]
+        sent = [
+            each
+            for held in received.tensors.values()
+            for each in held
+            if not isinstance(each, np.ndarray)
+        ]
         done = self._inner.run(sent, made)
         real = received.real and not any(map(np.iscomplexobj, made.values()))
         real &= not any(isinstance(plain.value, complex) for plain in setting.program.plains)
@@ -233,6 +242,8 @@ def _no_pickle(what: str) -> UnsupportedError:
 
 #: The two kinds of Messages, and of Keys.
 INPUTS, OUTPUTS, KEYS = "encrypted inputs", "encrypted outputs", "evaluation keys"
+#: What the bytes of an array begin with, as np.save writes them.
+_ARRAY = b"\x93NUMPY"
 #: How many rotations a message lists.
 _SHOWN = 12
 
@@ -306,7 +317,12 @@ def read_message(setting: Setting, message: Message | Stored, kind: str) -> Mess
         raise ArgumentError(f"{source} holds other parts than its header says")
     rest = iter(parts)
     tensors = {
-        name: tuple(engine.ciphertext_of(part, source) for part in islice(rest, count))
+        name: tuple(
+            _vector_of(part, setting)
+            if kind == OUTPUTS and part.startswith(_ARRAY)
+            else engine.ciphertext_of(part, source)
+            for part in islice(rest, count)
+        )
         for name, count in wanted.items()
     }
     arrays = {name: _array_of(next(rest)) for name in clear}
@@ -339,6 +355,14 @@ def _array_bytes(array: Array) -> bytes:
     content = io.BytesIO()
     np.save(content, array, allow_pickle=False)
     return content.getvalue()
+
+
+def _vector_of(data: bytes, setting: Setting) -> Array:
+    """A vector of an output that is in the clear."""
+    found = _array_of(data)
+    if found.shape != (setting.program.slots,) or found.dtype.kind not in "fc":
+        raise ArgumentError("a part in the clear is no vector of slots")
+    return found
 
 
 def _array_of(data: bytes) -> Array:

@@ -231,7 +231,7 @@ class _Product:
     def _sums(
         self, inner: Sequence[Piece], brought: Sequence[_Brought], masked: bool
     ) -> list[tuple[int, int]]:
-        """The sums in each vector, (extent, stride) each: of pieces without a gap at once, or not."""
+        """The sums in each vector, (extent, stride) each; pieces without a gap may be one sum."""
         runs: list[list[Piece]] = []
         for piece in sorted(inner, key=lambda piece: piece.stride):
             if runs and runs[-1][-1].extent * runs[-1][-1].stride == piece.stride:
@@ -290,8 +290,13 @@ class _Product:
             goes = tuple(at[piece] for piece in outer)
             found[goes] = build.add(found[goes], value) if goes in found else value
         if not found:
-            raise UnsupportedError(f"{self.problem.output.tensor} is 0 everywhere")
-        for key, value in found.items():
+            raise UnsupportedError(
+                f"{self.problem.output.tensor} is 0 everywhere, whatever is encrypted",
+                span=self.problem.output.span,
+            )
+        some = next(iter(found.values()))
+        for key in vectors(outer):
+            value = found[key] if key in found else build.zero(some)
             for extent, stride in sums:
                 value = summed(build, value, stride, extent)
             found[key] = value

@@ -112,13 +112,13 @@ class Lowering:
             tensors.stored[_made(step)] = stored
             self._took(step.einsum, before, tensors.depth(stored.held))
         ends = [(name, self._output(name)) for name in normal.outputs]
-        read = {each.tensor for plain in build.plains for each in plain.factors if each.tensor}
+        outputs = [(name, held.layout, held.values) for name, held in ends]
+        sketch = build.program(outputs, sketch=True)
+        read = {each.tensor for plain in sketch.plains for each in plain.factors if each.tensor}
         for name in (name for name in tensors.shapes if name in read):
             build.input(SlotInput(name, tensors.shapes[name], None))
-        outputs = [(name, held.layout, held.values) for name, held in ends]
         plain, levels = tensors.clear({*read, *normal.clear}), tuple(self._levels.values())
-        cost = count(build.program(outputs, sketch=True)).cost
-
+        cost = count(replace(sketch, inputs=tuple(build.inputs.values()))).cost
         return Written(cost, plain, levels, partial(build.program, outputs))
 
     # ---- levels
