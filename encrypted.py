@@ -20,7 +20,7 @@ from einloom.backends.ckks.report import EngineName, Exact, Report, Run, engine_
 from einloom.backends.ckks.run import ProgramClient, ProgramServer, largest, parameters_for
 from einloom.executable import Template, keep
 from einloom.ir.cascade import Cascade
-from einloom.ir.errors import ArgumentError, OperandError, UnsupportedError
+from einloom.ir.errors import ArgumentError, LevelError, OperandError, UnsupportedError
 from einloom.ir.infer import infer_sizes
 from einloom.ir.layouts import Array, padded
 from einloom.parties import Client, Keys, Server, Setting, Stored, gathered, numbers, read_keys
@@ -424,8 +424,29 @@ def pack_cascade(cascade: Cascade, secret: Sequence[str] | None, encryption: Enc
             f"EinHops packs one product: nothing uses the approximation of {', '.join(asked)}"
         )
     layout, plan, levels = encryption.layout, encryption.plan, encryption.levels
-    chosen = choose(cascade, shapes, secret, slots, layout, plan, asked, levels)
+    most = _levels_there(encryption)
+    try:
+        chosen = choose(cascade, shapes, secret, slots, layout, plan, asked, levels, most)
+    except LevelError as error:
+        if levels is not None and levels <= most:
+            raise
+        named = isinstance(encryption.engine, str)
+        raise LevelError(
+            error.message,
+            span=error.span,
+            deduced=(*error.deduced, "no ring has more" if named else "the engine has no more"),
+            hint="decrypt on the way and encrypt anew, in two cascades; or approximate functions "
+            "by lower degrees",
+        ) from None
     return chosen.with_keys(encryption.keys)
+
+
+def _levels_there(encryption: Encryption) -> int:
+    """How many levels a ring can have; an engine's parameters, those that it has."""
+    if not isinstance(encryption.engine, str):
+        return encryption.engine.parameters.top_level
+    precision = 20 if encryption.precision is None else encryption.precision
+    return Parameters.most_depth(precision, encryption.insecure)
 
 
 def _enough(cascade: Cascade, sizes: Mapping[str, int]) -> int:

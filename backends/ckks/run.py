@@ -15,7 +15,6 @@ import math
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from fractions import Fraction
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -29,6 +28,7 @@ from ...ir.slots import OpName, SlotOp, SlotProgram
 from .counts import Counts
 from .engine import Ciphertext, Client, Engine, EvaluationKeys, Evaluator, Plaintext
 from .params import Parameters
+from .rules import product_scale
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,14 +99,53 @@ def _unsigned(program: SlotProgram) -> SlotProgram:
 
 
 def predicted(program: SlotProgram, parameters: Parameters) -> tuple[Made, ...]:
-    """What each value will be by the rules alone; each scale is exact, rounded once."""
-    scale, found = Fraction(parameters.scale), list[Made]()
-    for state in trace(program):
-        exact = scale ** state.scale[0]
-        for level, power in state.scale[1]:
-            exact *= Fraction(parameters.primes[level]) ** power
-        found.append(Made(state.level, float(exact), state.parts))
+    """What each value will be by the rules alone, with the very scales that engines come to.
+
+    Those are floats, computed as SEAL does, operation by operation: where `trace` finds two scales
+    equal they are so within a rounding. In exact numbers a scale would take twice the digits after
+    each squaring.
+
+    Raises:
+        SlotError, LevelError: the program breaks a rule, or needs more slots or levels; squarings
+            one after another, each of which doubles how far a scale is from its prime, have taken
+            a scale out of bounds.
+    """
+    states, number = trace(program), program.encrypted
+    _fits(program, parameters)
+    found = [Made(program.levels, parameters.scale, 2)] * number
+    for op in program.ops:
+        state = states[number]
+        scale = _scale_after(program, op, found, parameters)
+        found += [Made(state.level, scale, state.parts)] * op.results
+        number += op.results
     return tuple(found)
+
+
+def _scale_after(
+    program: SlotProgram, op: SlotOp, made: Sequence[Made], parameters: Parameters
+) -> float:
+    """The scale of what an operation gives, from what the values before it are."""
+    one = made[op.args[0]]
+    if op.op == "rescale":
+        return one.scale / parameters.primes[one.level]
+    if op.op not in ("mul", "mul_plain"):
+        return one.scale
+    if op.op == "mul":
+        other = made[op.args[1]].scale
+    else:
+        like = one if op.like is None else made[op.like]
+        other = _factor_scale(one, like.scale, parameters)
+    try:
+        product_scale(parameters, one.level, one.scale, other)
+    except LevelError as error:
+        raise LevelError(
+            f"{program.name} runs out of bounds: {error.message}",
+            deduced=error.deduced,
+            passed=(op.text(len(made)),),
+            hint="each product of two values doubles how far their scales are from the primes: "
+            "decrypt after fewer of them, or ask for more precision, whose primes are closer",
+        ) from None
+    return one.scale * other
 
 
 class ProgramClient:
@@ -120,8 +159,7 @@ class ProgramClient:
     """
 
     def __init__(self, program: SlotProgram, engine: Engine, client: Client | None = None) -> None:
-        trace(program)
-        _fits(program, engine.parameters)
+        predicted(program, engine.parameters)  # refused before any key is made
         self._program, self._parameters = program, engine.parameters
         self._client = engine.client() if client is None else client
 
@@ -186,11 +224,9 @@ class ProgramServer:
     """
 
     def __init__(self, program: SlotProgram, evaluator: Evaluator) -> None:
-        trace(program)
-        _fits(program, evaluator.parameters)
+        self._predicted = predicted(program, evaluator.parameters)
         self._program, self.evaluator = program, evaluator
         self._kept: dict[tuple[int, int, float], Plaintext | _Clear] = {}
-        self._predicted = predicted(program, evaluator.parameters)
         self._last = _last_uses(program)
 
     @property
@@ -381,7 +417,7 @@ def _made(ciphertext: Ciphertext) -> Made:
     return Made(ciphertext.level, ciphertext.scale, ciphertext.size)
 
 
-def _factor_scale(factor: Ciphertext, wanted: float, parameters: Parameters) -> float:
+def _factor_scale(factor: Ciphertext | Made, wanted: float, parameters: Parameters) -> float:
     """The scale of a plain factor with which the product, once rescaled, has the wanted scale.
 
     It is the prime, within a rounding: (a·q)/q is not always a, and sums need one scale.

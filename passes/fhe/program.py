@@ -32,6 +32,8 @@ from .tensors import Place, Stored, Tensors, elements_of
 _FAR = 2.0**10
 #: How many masks more than it should spend a product may need.
 _MORE = 4
+#: Of how many Einsums the levels are listed where they run out.
+_SHOWN = 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +146,7 @@ class Lowering:
         return LevelError(
             f"{einsum} runs out of levels: {needs}, and there are {self._most}",
             span=normal.spans.get(einsum),
-            deduced=tuple(map(str, self._levels.values())),
+            deduced=tuple(map(str, self._levels.values()))[-_SHOWN:],
             hint=hint,
         )
 
