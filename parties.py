@@ -155,6 +155,7 @@ class Client:
         """
         setting = self._setting
         given = gathered(setting.secret, arrays, named, setting.limit)
+        check_real(setting.lowered, given)
         ciphertexts, tensors = list(self._inner.encrypt(given)), dict[str, tuple[Ciphertext, ...]]()
         for name, count in _tensors(setting, INPUTS).items():
             tensors[name] = tuple(ciphertexts[:count])
@@ -208,6 +209,7 @@ class Server:
         setting = self._setting
         received = read_message(setting, message, INPUTS)
         given = gathered(setting.plain, arrays, named)
+        check_real(setting.lowered, given)
         made = setting.lowered.inputs(given)
         for each in setting.program.inputs:
             if each.layout is None:
@@ -476,3 +478,17 @@ def within(name: str, array: Array, limit: float) -> Array:
             hint="compile with magnitude= the largest absolute value of any input",
         )
     return array
+
+
+def check_real(lowered: Lowered, arrays: Mapping[str, Array]) -> None:
+    """Inputs are real where a function is approximated.
+
+    Raises:
+        OperandError: one has an imaginary part.
+    """
+    for name, array in arrays.items():
+        if lowered.approximated and np.iscomplexobj(array) and np.imag(array).any():
+            raise OperandError(
+                f"the input {name} is complex, and an approximation is on a real interval",
+                deduced=(str(lowered.approximated[0]),),
+            )
