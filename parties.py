@@ -24,6 +24,7 @@ from einloom.backends.ckks.engine import Ciphertext, Engine, EvaluationKeys
 from einloom.backends.ckks.rotations import route
 from einloom.backends.ckks.rules import no_copy
 from einloom.backends.ckks.run import ProgramClient, ProgramServer
+from einloom.frontend.calls import by_name
 from einloom.ir.errors import ArgumentError, OperandError, RankError, SlotError, UnsupportedError
 from einloom.ir.layouts import Array
 from einloom.ir.slots import SlotProgram
@@ -409,23 +410,7 @@ def gathered(
         ArgumentError: one is missing, or holds what is not finite or is larger than the limit.
         RankError: one has another shape.
     """
-    names = list(wanted)
-    given = dict(zip(names, arrays, strict=False))
-    for name, array in named.items():
-        if name not in names:
-            raise OperandError(
-                f"{name} is no input here", deduced=(f"inputs: {', '.join(names) or 'none'}",)
-            )
-        if name in given:
-            raise OperandError(f"the input {name} is given twice")
-        given[name] = array
-    missing = [name for name in names if name not in given]
-    if missing or len(arrays) > len(names):
-        raise ArgumentError(
-            f"{len(names)} inputs are needed, {len(arrays) + len(named)} were given",
-            deduced=(f"inputs: {', '.join(names) or 'none'}",),
-            hint=f"missing: {', '.join(missing)}" if missing else None,
-        )
+    given = by_name(list(wanted), arrays, named)
     return {
         name: _checked(name, numbers(name, given[name]), shape, limit)
         for name, shape in wanted.items()
