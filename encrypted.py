@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
 from os import PathLike
@@ -20,7 +21,7 @@ from einloom.backends.ckks.report import EngineName, Exact, Report, Run, engine_
 from einloom.backends.ckks.run import ProgramClient, ProgramServer, largest, parameters_for
 from einloom.executable import Template, keep
 from einloom.ir.cascade import Cascade
-from einloom.ir.errors import ArgumentError, LevelError, OperandError, UnsupportedError
+from einloom.ir.errors import ArgumentError, LevelError, OperandError, SlotError, UnsupportedError
 from einloom.ir.infer import infer_sizes
 from einloom.ir.layouts import Array, padded
 from einloom.parties import (
@@ -383,21 +384,27 @@ class _Made:
         """
         lowered = self.packed.lowered
         check_real(lowered, given)
+        left = self._left(given)
         made = lowered.inputs(given)
-        exact = Exact.of(lowered.program, made)
-        engine, client, server = self._sides_for(exact)
+        with _telling(left):
+            exact = Exact.of(lowered.program, made)
+            engine, client, server = self._sides_for(exact)
         before = server.counts.copy()
         done = server.run(client.encrypt(made), made)
         did = server.counts.since(before)
         run = exact.compared(client.decrypt(done.outputs), engine.parameters, done, did)
         approximated = {str(each): each.error for each in lowered.approximated}
-        left = {
-            str(each): (low, high)
-            for each, (low, high) in ranges(self.cascade, lowered.approximated, given).items()
-            if low < each.approximation.low or high > each.approximation.high
-        }
         report = replace(run.report, approximated=approximated, left=left)
         return made, replace(run, report=report)
+
+    def _left(self, given: Mapping[str, Array]) -> dict[str, tuple[float, float]]:
+        """The approximations whose arguments leave their interval, with the arguments' range."""
+        found = ranges(self.cascade, self.secret, self.packed.lowered.approximated, given)
+        return {
+            str(each): (low, high)
+            for each, (low, high) in found.items()
+            if not (each.approximation.low <= low and high <= each.approximation.high)
+        }
 
     def _sides_for(self, exact: Exact) -> tuple[Engine, ProgramClient, ProgramServer]:
         magnitude = exact.magnitude
@@ -420,6 +427,25 @@ class _Made:
         server = ProgramServer(program, engine.evaluator(client.keys()))
         self._sides = engine, client, server, room
         return engine, client, server
+
+
+@contextmanager
+def _telling(left: Mapping[str, tuple[float, float]]) -> Generator[None]:
+    """What is refused within may be so because arguments left their intervals."""
+    try:
+        yield
+    except (ArgumentError, SlotError) as error:
+        if not left:
+            raise
+        said = (
+            f"{name}, its arguments are from {a:.3g} to {b:.3g}" for name, (a, b) in left.items()
+        )
+        raise type(error)(
+            error.message,
+            deduced=(*error.deduced, *said),
+            passed=error.passed,
+            hint="a polynomial grows fast outside its interval: ask for it on a larger one",
+        ) from None
 
 
 def pack_cascade(cascade: Cascade, secret: Sequence[str] | None, encryption: Encryption) -> Packed:

@@ -544,6 +544,40 @@ def test_arguments_of_divisions_and_maxima_are_watched() -> None:
     assert sorted(f.report.left.values()) == [(0.25, 1.5), (0.75, 2.5)]
 
 
+#: Texts, what is asked for, the ranges of arguments that left -1..1, of X = -0.5, 0.5 and P = 9.
+LEAVING: list[tuple[str, str, list[tuple[float, float]]]] = [
+    ("Q[i] = max(X[i], 0.25, -X[i] - 3)", "max on -1..1 degree 3", [(-0.75, 4.0)]),
+    ("Q[i] = tripled(X[i])", "tanh on -1..1 degree 3", [(-1.5, 1.5)]),
+    ("Q[i] = tanh(X[i]) * tanh(P[i])", "tanh on -1..1 degree 3", []),  # P is in the clear
+    (
+        "ranks V = 2\n S[0,i] = X[i]\n S[v+1,i] = 4 * tanh(S[v,i])\n Q[i] = S[V,i]",
+        "tanh on -1..1 degree 3",
+        [(-4 * np.tanh(0.5), 4 * np.tanh(0.5))],
+    ),
+]
+
+
+@pytest.mark.parametrize("number", range(len(LEAVING)))
+def test_arguments_in_scans_and_operators_are_watched(number: int) -> None:
+    body, asked, wanted = LEAVING[number]
+    text = f"op tripled(x) = tanh(3 * x)\ncascade t(X[I], P[I]) -> Q {{\n {body}\n}}"
+    f = el.compile(text, backend="ckks", shapes=[(2,), (2,)], secret="X", approximate=asked)
+    f(np.array([-0.5, 0.5]), np.full(2, 9.0))
+    assert len(f.report.left) == len(wanted)
+    for found, exact in zip(f.report.left.values(), wanted, strict=True):
+        np.testing.assert_allclose(found, exact)
+
+
+def test_values_too_large_for_any_ring_may_come_of_an_interval() -> None:
+    text = "cascade t(X[I]) -> Q {\n Z[i] = tanh(X[i])\n Q[i] = tanh(Z[i])\n}"
+    f = el.compile(text, backend="ckks", shapes=[(2,)], approximate="tanh on -1..1 degree 7")
+    for large, error in ((99.0, ArgumentError), (1e60, SlotError)):
+        with pytest.raises(error) as caught:
+            f(np.array([0, large]))
+        assert f"its arguments are from 0 to {large:.3g}" in str(caught.value)
+        assert "outside its interval" in str(caught.value)
+
+
 def test_an_approximation_takes_no_complex_inputs() -> None:
     f = el.compile(
         ACTIVATED, backend="ckks", shapes=[(7,), (7,)], approximate="tanh on -1..1 degree 5"

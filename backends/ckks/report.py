@@ -238,7 +238,8 @@ class Exact:
     @property
     def _sizes(self) -> list[float]:
         """The largest absolute value in each value's slots; infinite if one is NaN."""
-        sizes = [float(np.abs(each).max(initial=0.0)) for each in self.values]
+        with np.errstate(over="ignore"):
+            sizes = [float(np.abs(each).max(initial=0.0)) for each in self.values]
         return [math.inf if math.isnan(size) else size for size in sizes]
 
     @property

@@ -2,49 +2,54 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from ...ir.cascade import Cascade, fresh_name
-from ...ir.einsum import Einsum, Expr, Map, free_variables, walk
+from ...ir.einsum import Einsum, Expr, Map, UserOperator, accesses, children, free_variables
 from ...ir.errors import EinloomError
 from ...ir.interpreter import evaluate
 from ...ir.verify import verify
 from ..rewrite import named
 from .approximate import Approximated
+from .normal import depending, written_out
 
 
 def ranges(
-    cascade: Cascade, approximated: Sequence[Approximated], arrays: Mapping[str, Any]
+    cascade: Cascade,
+    secret: Collection[str],
+    approximated: Sequence[Approximated],
+    arrays: Mapping[str, Any],
 ) -> dict[Approximated, tuple[float, float]]:
-    """The least and the largest argument of each approximated function, by the exact functions.
-
-    An argument that is no expression of the Cascade's own, as in an operator of the text's own, is
-    left out.
-    """
+    """The least and the largest argument of each approximated function, by the exact functions."""
+    if not approximated:
+        return {}
+    shapes = {name: np.shape(array) for name, array in arrays.items()}
+    cascade, _ = written_out(cascade, shapes, secret)
+    hidden = depending(cascade, secret)
     watched: dict[str, Approximated] = {}
     einsums, names = list(cascade.einsums), cascade.names()
     for each in approximated:
         for einsum in cascade.einsums:
-            for node in walk(einsum.expr) if einsum.name == each.einsum else ():
-                argument = _argument(node, each.function)
-                if argument is None:
-                    continue
-                name = fresh_name("argument", names)
-                names.add(name)
-                free = tuple(dict.fromkeys(free_variables(argument)))
-                einsums.append(Einsum(named(name, free), argument))
-                watched[name] = each
+            for argument in _arguments(einsum.expr, each.function):
+                read = {access.tensor for access in accesses(argument)}
+                if einsum.name == each.einsum and read & hidden:
+                    name = fresh_name("argument", names)
+                    names.add(name)
+                    free = tuple(dict.fromkeys(free_variables(argument)))
+                    einsums.append(Einsum(named(name, free), argument))
+                    watched[name] = each
     whole = replace(cascade, einsums=tuple(einsums), outputs=tuple(watched))
-    found: dict[Approximated, tuple[float, float]] = {}
     try:
         verify(whole)
-        made = evaluate(whole, arrays) if watched else {}
+        with np.errstate(all="ignore"):
+            made = evaluate(whole, arrays)
     except EinloomError:
         return {}
+    found: dict[Approximated, tuple[float, float]] = {}
     for name, each in watched.items():
         values = np.real(made[name])
         if values.size:
@@ -53,10 +58,18 @@ def ranges(
     return found
 
 
-def _argument(node: Expr, function: str) -> Expr | None:
-    """What the polynomial is evaluated at, if a node is that function."""
-    if not isinstance(node, Map) or node.op != function:
-        return None
-    if function in ("max", "min"):
-        return Map("sub", node.args[:2])
-    return node.args[1 if function == "div" else 0]
+def _arguments(expr: Expr, function: str) -> Iterator[Expr]:
+    """What the polynomial is evaluated at, wherever an expression has that function."""
+    if isinstance(expr, Map) and isinstance(expr.op, UserOperator):
+        yield from _arguments(expr.op.expand(expr.args), function)
+        return
+    if isinstance(expr, Map) and expr.op == function:
+        if function in ("max", "min"):
+            so_far = expr.args[0]
+            for other in expr.args[1:]:
+                yield Map("sub", (so_far, other))
+                so_far = Map(function, (so_far, other))
+        else:
+            yield expr.args[1 if function == "div" else 0]
+    for child in children(expr):
+        yield from _arguments(child, function)

@@ -71,6 +71,18 @@ def checked_secret(cascade: Cascade, secret: Collection[str] | None) -> tuple[st
     return found
 
 
+def written_out(
+    cascade: Cascade, shapes: Mapping[str, Sequence[int]], encrypted: Collection[str]
+) -> tuple[Cascade, dict[str, int]]:
+    """The Cascade without partitions, encrypted scans and what nothing reads; all its extents."""
+    extents = infer_sizes(cascade, shapes)
+    cascade = sized(partitions.expand(cascade), extents)
+    cascade = replace(cascade, einsums=tuple(without_unread(cascade.einsums, cascade.outputs)))
+    cascade = unrolled(cascade, extents, depending(cascade, encrypted))
+    extents |= {rank.name: rank.shape for rank in cascade.ranks if isinstance(rank.shape, int)}
+    return cascade, extents
+
+
 def normal_form(
     cascade: Cascade,
     shapes: Mapping[str, Sequence[int]],
@@ -93,11 +105,7 @@ def normal_form(
     encrypted = checked_secret(cascade, secret)
     asked = dict(approximate or {})
     check_names(asked, [einsum.name for einsum in cascade.einsums])
-    extents = infer_sizes(cascade, shapes)
-    cascade = sized(partitions.expand(cascade), extents)
-    cascade = replace(cascade, einsums=tuple(without_unread(cascade.einsums, cascade.outputs)))
-    cascade = unrolled(cascade, extents, depending(cascade, encrypted))
-    extents |= {rank.name: rank.shape for rank in cascade.ranks if isinstance(rank.shape, int)}
+    cascade, extents = written_out(cascade, shapes, encrypted)
     hidden = depending(cascade, encrypted)
     writer = Writer(cascade, extents, shapes, hidden)
     expressions = Expressions(writer, asked)
