@@ -24,10 +24,21 @@ from einloom.ir.cascade import Cascade
 from einloom.ir.errors import ArgumentError, LevelError, OperandError, UnsupportedError
 from einloom.ir.infer import infer_sizes
 from einloom.ir.layouts import Array, padded
-from einloom.parties import Client, Keys, Server, Setting, Stored, gathered, numbers, read_keys
+from einloom.parties import (
+    Client,
+    Keys,
+    Server,
+    Setting,
+    Stored,
+    check_real,
+    gathered,
+    numbers,
+    read_keys,
+)
 from einloom.passes.base import Pipeline, Step
 from einloom.passes.fhe.approximate import Approximation, parse_approximations
 from einloom.passes.fhe.choice import LayoutName, Packed, PlanName, choose
+from einloom.passes.fhe.intervals import ranges
 from einloom.passes.fhe.rotation_keys import KeysName
 from einloom.specialisation import Shape
 
@@ -372,6 +383,7 @@ class _Made:
         Keys are made anew only where larger values need other parameters.
         """
         lowered = self.packed.lowered
+        check_real(lowered, given)
         made = lowered.inputs(given)
         exact = Exact.of(lowered.program, made)
         engine, client, server = self._sides_for(exact)
@@ -380,7 +392,13 @@ class _Made:
         did = server.counts.since(before)
         run = exact.compared(client.decrypt(done.outputs), engine.parameters, done, did)
         approximated = {str(each): each.error for each in lowered.approximated}
-        return made, replace(run, report=replace(run.report, approximated=approximated))
+        left = {
+            str(each): (low, high)
+            for each, (low, high) in ranges(self.cascade, lowered.approximated, given).items()
+            if low < each.approximation.low or high > each.approximation.high
+        }
+        report = replace(run.report, approximated=approximated, left=left)
+        return made, replace(run, report=report)
 
     def _sides_for(self, exact: Exact) -> tuple[Engine, ProgramClient, ProgramServer]:
         magnitude = exact.magnitude

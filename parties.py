@@ -24,6 +24,7 @@ from einloom.backends.ckks.engine import Ciphertext, Engine, EvaluationKeys
 from einloom.backends.ckks.rotations import route
 from einloom.backends.ckks.rules import no_copy
 from einloom.backends.ckks.run import ProgramClient, ProgramServer
+from einloom.frontend.calls import by_name
 from einloom.ir.errors import ArgumentError, OperandError, RankError, SlotError, UnsupportedError
 from einloom.ir.layouts import Array
 from einloom.ir.slots import SlotProgram
@@ -155,6 +156,7 @@ class Client:
         """
         setting = self._setting
         given = gathered(setting.secret, arrays, named, setting.limit)
+        check_real(setting.lowered, given)
         ciphertexts, tensors = list(self._inner.encrypt(given)), dict[str, tuple[Ciphertext, ...]]()
         for name, count in _tensors(setting, INPUTS).items():
             tensors[name] = tuple(ciphertexts[:count])
@@ -208,6 +210,7 @@ class Server:
         setting = self._setting
         received = read_message(setting, message, INPUTS)
         given = gathered(setting.plain, arrays, named)
+        check_real(setting.lowered, given)
         made = setting.lowered.inputs(given)
         for each in setting.program.inputs:
             if each.layout is None:
@@ -407,23 +410,7 @@ def gathered(
         ArgumentError: one is missing, or holds what is not finite or is larger than the limit.
         RankError: one has another shape.
     """
-    names = list(wanted)
-    given = dict(zip(names, arrays, strict=False))
-    for name, array in named.items():
-        if name not in names:
-            raise OperandError(
-                f"{name} is no input here", deduced=(f"inputs: {', '.join(names) or 'none'}",)
-            )
-        if name in given:
-            raise OperandError(f"the input {name} is given twice")
-        given[name] = array
-    missing = [name for name in names if name not in given]
-    if missing or len(arrays) > len(names):
-        raise ArgumentError(
-            f"{len(names)} inputs are needed, {len(arrays) + len(named)} were given",
-            deduced=(f"inputs: {', '.join(names) or 'none'}",),
-            hint=f"missing: {', '.join(missing)}" if missing else None,
-        )
+    given = by_name(list(wanted), arrays, named)
     return {
         name: _checked(name, numbers(name, given[name]), shape, limit)
         for name, shape in wanted.items()
@@ -476,3 +463,17 @@ def within(name: str, array: Array, limit: float) -> Array:
             hint="compile with magnitude= the largest absolute value of any input",
         )
     return array
+
+
+def check_real(lowered: Lowered, arrays: Mapping[str, Array]) -> None:
+    """Inputs are real where a function is approximated.
+
+    Raises:
+        OperandError: one has an imaginary part.
+    """
+    for name, array in arrays.items():
+        if lowered.approximated and np.iscomplexobj(array) and np.imag(array).any():
+            raise OperandError(
+                f"the input {name} is complex, and an approximation is on a real interval",
+                deduced=(str(lowered.approximated[0]),),
+            )

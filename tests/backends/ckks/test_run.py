@@ -306,3 +306,12 @@ def test_more_levels_than_rings_have_are_refused_at_once() -> None:
     assert "the engine has no more" in str(caught.value)
     with pytest.raises(ArgumentError, match="a chain has 256 primes at most"):
         Parameters.create(1024, [40] * 257, insecure=True)
+
+
+@pytest.mark.parametrize("engine", [Simulator, Seal])
+@pytest.mark.parametrize("large", [1e308, 1e305j])
+def test_no_engine_encodes_what_its_transform_cannot_sum(engine: Any, large: complex) -> None:
+    program = packed(("i->i", [(4,)]), "free")
+    client = ProgramClient(program, engine(parameters_for(program)))
+    with pytest.raises(SlotError, match="A: the values are too large to encode"):
+        client.encrypt({"A": np.full(4, large)})
