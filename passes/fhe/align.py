@@ -3,44 +3,31 @@
 A vector that is wanted may be a rotation of one that is held: no mask, no level. Else the elements
 are moved (moves.py), at one copy of each, and copied along what the operand does not depend on;
 or the first vector is, and the others are made of that one, as in the matrix product of Jiang,
-Kim, Lauter and Song (CCS 2018).
+Kim, Lauter and Song (CCS 2018). The *lane* of a vector is the copy that a move brings the elements
+to, before the others are made of it: the nearest one takes the fewest rotations.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from typing import TypeAlias
 
 import numpy as np
 
 from ...ir.einsum import Access
 from ...ir.layouts import Array, Layout
+from .addresses import Digit, by_axis, distinct, places
 from .builder import Builder
+from .held import Way
 from .moves import Move, copied, doublings, move, moved, one_stage
-from .space import Digit, Space, Want, affine, by_axis, by_variable, distinct, places
+from .space import Space, by_variable
+from .turns import by_going_round, by_rotation, element_table, rotations_of
+from .want import Want, affine
 
-#: Writes the vectors that are wanted, from those that are held.
-Emit: TypeAlias = "Callable[[Builder, Sequence[int]], list[int]]"
 #: Copies: (extent, stride) each.
 Copies: TypeAlias = "tuple[tuple[int, int], ...]"
-#: How many places of one element are looked at for a rotation.
-_PLACES = 256
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Way:
-    """A way to bring an operand: levels and rotations that it takes, and what writes it.
-
-    `clean`: whether every slot that nothing is wanted in holds 0.
-    """
-
-    levels: int
-    rotations: int
-    clean: bool
-    emit: Emit
 
 
 def ways(
@@ -49,12 +36,12 @@ def ways(
     """The best way for each number of levels up to `most`, where there is one."""
     found: list[Way] = []
     whole = wanted.whole()
-    table = _table(held)
-    turned = _rotations(table, *whole)
+    table = element_table(held)
+    turned = rotations_of(table, *whole)
     if turned is not None:
-        found.append(_by_rotation(turned))
+        found.append(by_rotation(turned))
     else:
-        found += _by_going_round(table, *whole)
+        found += by_going_round(table, *whole)
     found += _by_copies(held, table, access, space, wanted, sizes, most)
     if len(wanted.keys) > 1 and most > 0:
         found += _by_first(held, access, space, wanted, sizes, most)
@@ -64,101 +51,6 @@ def ways(
         if fit:
             best[levels] = min(fit, key=lambda way: (way.rotations, way.levels, not way.clean))
     return best
-
-
-# ---- rotations of what is held
-
-
-def _table(layout: Layout) -> Array:
-    """The element in each slot; -1 is a 0, -2 is anything."""
-    table = layout.table()
-    return table if layout.zero else np.where(table < 0, -2, table)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Turned:
-    """For each vector that is wanted, the vector that is held and the step; is all else 0?"""
-
-    vectors: tuple[tuple[int, int], ...]
-    clean: bool
-
-    @property
-    def rotations(self) -> int:
-        return len({each for each in self.vectors if each[1]})
-
-
-def _rotations(table: Array, slots: Sequence[Array], elements: Sequence[Array]) -> _Turned | None:
-    """Every wanted vector as a rotation of one that is held, if they all are."""
-    flat = table.reshape(-1)
-    order = np.argsort(flat, kind="stable")
-    ranked = flat[order]
-    found: list[tuple[int, int]] = []
-    clean = True
-    for at, element in zip(slots, elements, strict=True):
-        real = np.flatnonzero(element >= 0)
-        if not real.size:
-            return None
-        first = int(real[0])
-        begin, end = np.searchsorted(ranked, [element[first], element[first] + 1])
-        sample = np.linspace(0, at.size - 1, min(at.size, 16)).astype(np.int64)
-        here = None
-        for address in islice(order[begin:end].tolist(), _PLACES):
-            vector, slot = divmod(address, table.shape[1])
-            step = slot - int(at[first])
-            row = table[vector]
-            if np.array_equal(row[(at[sample] + step) % row.size], element[sample]) and (
-                np.array_equal(row[(at + step) % row.size], element)
-            ):
-                here = vector, step % row.size
-                if step == 0:
-                    break
-        if here is None:
-            return None
-        found.append(here)
-        row = table[here[0]]
-        clean &= bool(np.count_nonzero(row != -1) == real.size)
-    return _Turned(tuple(found), clean)
-
-
-def _by_rotation(turned: _Turned) -> Way:
-    def emit(build: Builder, values: Sequence[int]) -> list[int]:
-        made: dict[tuple[int, int], int] = {}
-        for vector in dict.fromkeys(vector for vector, _ in turned.vectors):
-            steps = list(dict.fromkeys(s for v, s in turned.vectors if v == vector))
-            for step, value in zip(steps, build.rotate(values[vector], steps), strict=True):
-                made[vector, step] = value
-        return [made[each] for each in turned.vectors]
-
-    return Way(0, turned.rotations, turned.clean, emit)
-
-
-def _by_going_round(table: Array, slots: Sequence[Array], elements: Sequence[Array]) -> list[Way]:
-    """Rotations of what is held once it is repeated behind itself, where there is room."""
-    size = int(np.flatnonzero((table >= 0).any(axis=0))[-1]) + 1
-    room = 1 << (table.shape[1] // size).bit_length() >> 1
-    found: list[Way] = []
-    for copies in sorted({min(2, room), room} - {0, 1}):
-        if (table == -2).any():
-            break
-        wide, made = table, 1
-        while made < copies:
-            wide, made = np.maximum(wide, np.roll(wide, made * size, axis=1)), 2 * made
-        turned = _rotations(wide, slots, elements)
-        if turned is not None:
-            found.append(_repeated(turned, copies, size))
-            break
-    return found
-
-
-def _repeated(turned: _Turned, copies: int, size: int) -> Way:
-    then = _by_rotation(turned)
-    used = list(dict.fromkeys(vector for vector, _ in turned.vectors))
-
-    def emit(build: Builder, values: Sequence[int]) -> list[int]:
-        wide = {at: copied(build, values[at], size, copies) for at in used}
-        return then.emit(build, [wide.get(at, value) for at, value in enumerate(values)])
-
-    return Way(0, then.rotations + doublings(copies) * len(used), then.clean, emit)
 
 
 # ---- one copy of each element, then the others
@@ -175,9 +67,9 @@ def _by_copies(
 ) -> list[Way]:
     found: list[Way] = []
     if wanted.copies:
-        turned = _rotations(table, wanted.slots, wanted.elements)
+        turned = rotations_of(table, wanted.slots, wanted.elements)
         if turned is not None and turned.clean:
-            found.append(_then_copies(_by_rotation(turned), wanted))
+            found.append(_then_copies(by_rotation(turned), wanted))
     if most == 0:
         return found
     digits = _digits(held, access, space, wanted, sizes)
@@ -370,9 +262,9 @@ def _by_first(
     for way in ways(held, access, space, first, sizes, most).values():
         if not way.clean:
             continue
-        turned = _rotations(table, slots[1:], elements[1:])
+        turned = rotations_of(table, slots[1:], elements[1:])
         if turned is not None:
-            found.append(_chained(way, _by_rotation(turned)))
+            found.append(_chained(way, by_rotation(turned)))
         elif way.levels < most:
             others = _others(table, slots[1:], elements[1:])
             if others is not None:

@@ -10,20 +10,18 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
 from ...ir.einsum import Access
 from ...ir.errors import UnsupportedError
-from ...ir.layouts import Array, Layout, Piece, padded, row_major
+from ...ir.layouts import Layout, Piece, padded
 from ...ir.slot_counts import WEIGHTS
-from .align import Way, ways
+from .align import ways
 from .builder import Builder, Plain, gathered, ones_at
-from .held import Held
-from .moves import doublings, move, moved, one_stage, summed
+from .held import Held, Way
+from .moves import doublings, summed
+from .placing import End, Key, end_of
 from .problem import Problem
-from .space import Digit, Space, Want, by_axis, by_variable, distinct, vectors, want
-
-Key = tuple[int, ...]
+from .space import Space, vectors
+from .want import Want, want
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -153,7 +151,7 @@ class _Product:
             masked = self._dirty(brought)
             levels = depth + used + masked
             for after in range(most - levels + 1):
-                end = self._end(after)
+                end = end_of(self.problem, self.space, self.output, after)
                 if end is not None and end.levels == after:
                     found.append(self._draft(brought, masked, end, levels + after))
         return found
@@ -204,7 +202,7 @@ class _Product:
 
     # ---- the product and its sums
 
-    def _draft(self, brought: Sequence[_Brought], masked: bool, end: _End, levels: int) -> Draft:
+    def _draft(self, brought: Sequence[_Brought], masked: bool, end: End, levels: int) -> Draft:
         space = self.space
         kept = frozenset(self.problem.output.variables())
         outer = list(space.told_by(kept))
@@ -213,8 +211,8 @@ class _Product:
         results = math.prod(piece.extent for piece in outer)
         vectors_ = math.prod(piece.extent for piece in space.outer)
         limbs = end.levels + 1
-        sums = {piece: self._summed_over(piece, brought, masked) for piece in inner}
-        each_sum = sum(map(doublings, sums.values()))
+        sums = self._sums(inner, brought, masked)
+        each_sum = sum(doublings(extent) for extent, _ in sums)
         cost: float = end.rotations * limbs + results * limbs * each_sum
         limbs += masked
         switches = results * (len(encrypted) - 1) + sum(each.rotations for each in brought)
@@ -230,18 +228,39 @@ class _Product:
         every = switches + end.rotations + results * each_sum
         return Draft(space.label, levels, every, cost, dict(self.layouts), end.layout, emit)
 
-    def _summed_over(self, piece: Piece, brought: Sequence[_Brought], masked: bool) -> int:
-        """How many places a piece is summed over: with zeros behind, a power of two is quicker."""
-        space, wide = self.space, padded(piece.extent, "power")
-        beyond = [p.stride for p in space.inner if p.stride > piece.stride]
-        room = min(beyond, default=space.slots) >= wide * piece.stride
+    def _sums(
+        self, inner: Sequence[Piece], brought: Sequence[_Brought], masked: bool
+    ) -> list[tuple[int, int]]:
+        """The sums in each vector, (extent, stride) each; pieces without a gap may be one sum."""
+        runs: list[list[Piece]] = []
+        for piece in sorted(inner, key=lambda piece: piece.stride):
+            if runs and runs[-1][-1].extent * runs[-1][-1].stride == piece.stride:
+                runs[-1].append(piece)
+            else:
+                runs.append([piece])
+        found: list[tuple[int, int]] = []
+        for run in runs:
+            apart = [self._summed_over([piece], brought, masked) for piece in run]
+            together = [self._summed_over(run, brought, masked)]
+            found += min(together, apart, key=lambda sums: sum(doublings(n) for n, _ in sums))
+        return found
+
+    def _summed_over(
+        self, run: Sequence[Piece], brought: Sequence[_Brought], masked: bool
+    ) -> tuple[int, int]:
+        """How many places are summed over: with zeros behind, a power of two is quicker."""
+        space, stride, last = self.space, run[0].stride, run[-1]
+        extent = math.prod(piece.extent for piece in run)
+        wide = padded(extent, "power")
+        beyond = [p.stride for p in space.inner if p.stride > last.stride]
+        room = min(beyond, default=space.slots) >= wide * stride
         shifted = any(p.stride % space.slots for p in space.outer)
         zero = masked or any(
             each.way is None or each.way.clean
             for each in brought
-            if space.along(piece) & set(each.access.variables())
+            if space.along(last) & set(each.access.variables())
         )
-        return wide if room and zero and not shifted else piece.extent
+        return (wide if room and zero and not shifted else extent), stride
 
     def _summed(
         self,
@@ -249,7 +268,7 @@ class _Product:
         finds: Sequence[Callable[[Mapping[Piece, int]], int | Plain | None]],
         masked: bool,
         outer: Sequence[Piece],
-        inner: Mapping[Piece, int],
+        sums: Sequence[tuple[int, int]],
     ) -> dict[Key, int]:
         """For each vector of the output, the sum of the products of the space's vectors."""
         space = self.space
@@ -271,197 +290,17 @@ class _Product:
             goes = tuple(at[piece] for piece in outer)
             found[goes] = build.add(found[goes], value) if goes in found else value
         if not found:
-            raise UnsupportedError(f"{self.problem.output.tensor} is 0 everywhere")
-        for key, value in found.items():
-            for piece, extent in inner.items():
-                value = summed(build, value, piece.stride, extent)
+            raise UnsupportedError(
+                f"{self.problem.output.tensor} is 0 everywhere, whatever is encrypted",
+                span=self.problem.output.span,
+            )
+        some = next(iter(found.values()))
+        for key in vectors(outer):
+            value = found[key] if key in found else build.zero(some)
+            for extent, stride in sums:
+                value = summed(build, value, stride, extent)
             found[key] = value
         return found
-
-    # ---- the output
-
-    def _end(self, most: int) -> _End | None:
-        """What places the result with at most so many masks."""
-        space, problem = self.space, self.problem
-        output, shape = problem.output, problem.shapes[problem.output.tensor]
-        variables = tuple(output.variables())
-        kept = frozenset(variables)
-        outer = list(space.told_by(kept))
-        inner = [piece for piece in space.inner if space.along(piece) & kept]
-        repeated = len(set(variables)) < len(variables)
-        layout = self.output
-        if layout is None and not repeated:
-            lies = layout = _as_it_comes(space, output, shape, outer, inner)
-            if space.giant is None:
-                return _End(0, 0, lies, lambda build, parts: _as_is(lies, parts))
-        if layout is None:
-            layout = row_major(shape, space.slots, zero=False)
-        return _Placing(self, layout, repeated).end(most)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _End:
-    """A way to place the result: levels and rotations, where it then lies, and what writes it."""
-
-    levels: int
-    rotations: int
-    layout: Layout
-    emit: Callable[[Builder, dict[Key, int]], Held]
-
-
-def _as_is(layout: Layout, parts: Mapping[Key, int]) -> Held:
-    values = [parts[key] for key in sorted(parts)]
-    if len(values) != layout.vectors:
-        raise UnsupportedError("a part of the output is 0 everywhere")
-    return Held(layout, tuple(values))
-
-
-def _as_it_comes(
-    space: Space,
-    output: Access,
-    shape: Sequence[int],
-    outer: Sequence[Piece],
-    inner: Sequence[Piece],
-) -> Layout:
-    """Where the output lies, the partial sums of later giant steps left out."""
-    axes = {v: axis for axis, index in enumerate(output.indices) for v in index.variables()}
-    number, pieces = 1, list[Piece]()
-    for piece in reversed(outer):
-        if piece != space.giant:
-            pieces.insert(0, _kept(space, piece, axes, number * space.slots))
-            number *= piece.extent
-    pieces += [_kept(space, piece, axes, piece.stride) for piece in inner]
-    return Layout(space.slots, tuple(shape), tuple(pieces), wrap=space.layout.wrap, zero=False)
-
-
-def _kept(space: Space, piece: Piece, axes: Mapping[str, int], stride: int) -> Piece:
-    steps = tuple(
-        (axes[space.variables[axis]], step)
-        for axis, step in piece.steps
-        if space.variables[axis] in axes
-    )
-    return Piece(piece.extent, stride, steps)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Placing:
-    """Moves the vectors of a result to a layout."""
-
-    product: _Product
-    layout: Layout
-    repeated: bool
-
-    def end(self, most: int) -> _End | None:
-        """The way with at most so many masks; None if there is none."""
-        space, problem, layout = self.product.space, self.product.problem, self.layout
-        output, shape = problem.output, problem.shapes[problem.output.tensor]
-        wanted = want(space, output, shape, problem.sizes, layout)
-        source, target = self._points(wanted)
-        made = distinct(target // self.slots)
-        apart = made.size * wanted.times == layout.vectors and made[-1] == made.size - 1
-        if wanted.again and not apart:
-            wanted = want(space, output, shape, problem.sizes)
-            source, target = self._points(wanted)
-        way = self._way(wanted, source, target, most)
-        if way is None:
-            return None
-
-        def emit(build: Builder, parts: dict[Key, int]) -> Held:
-            found: dict[int, int] = {}
-            for again, offset in wanted.offsets():
-                values = self._values(wanted, again, parts)
-                found |= {offset + n: v for n, v in enumerate(way.emit(build, values))}
-            return Held(layout, tuple(found[number] for number in range(layout.vectors)))
-
-        return _End(way.levels, wanted.times * way.rotations, layout, emit)
-
-    @property
-    def slots(self) -> int:
-        return self.product.space.slots
-
-    def _values(self, wanted: Want, again: Key, parts: Mapping[Key, int]) -> list[int]:
-        """The vectors of a result at one place along what is done again."""
-        space = self.product.space
-        outer = space.told_by(frozenset(self.product.problem.output.variables()))
-        fixed = {piece: value for (piece, _), value in zip(wanted.again, again, strict=True)}
-        found: list[int] = []
-        for key in wanted.keys:
-            at = fixed | dict(zip(wanted.outer, key, strict=True))
-            value = parts.get(tuple(at[piece] for piece in outer))
-            if value is None:
-                raise UnsupportedError("a part of the output is 0 everywhere")
-            found.append(value)
-        return found
-
-    def _points(self, wanted: Want) -> tuple[Array, Array]:
-        """The addresses that each element of the output comes from, and goes to."""
-        addresses = self.layout.addresses()
-        source = [slots + number * self.slots for number, slots in enumerate(wanted.slots)]
-        target = [addresses[elements] for elements in wanted.elements]
-        return np.concatenate(source), np.concatenate(target)
-
-    def _way(self, wanted: Want, source: Array, target: Array, most: int) -> Way | None:
-        """The way to move those points with at most so many masks."""
-        turn = self._turn(source, target)
-        if turn is not None:
-            return turn if most == 0 else None
-        if most == 0:
-            return None
-        digits = self._digits(wanted) if most > 1 else None
-        plan = None if digits is None else move(digits, most, self.slots)
-        plan = one_stage(source, target, self.slots) if plan is None else plan
-
-        def emit(build: Builder, values: Sequence[int]) -> list[int]:
-            return moved(build, values, plan)
-
-        return Way(plan.levels, plan.rotations, True, emit)
-
-    def _turn(self, source: Array, target: Array) -> Way | None:
-        """Rotations and sums alone, if nothing else comes to lie where an element does."""
-        slots = self.slots
-        if self.layout.zero or (self.repeated and self.layout.size != distinct(target).size):
-            return None
-        came, goes = source // slots, target // slots
-        results = int(goes.max()) + 1
-        full = [distinct(target[goes == number]).size for number in range(results)]
-        steps: dict[tuple[int, int], int] = {}
-        pairs = came * results + goes
-        every: list[int] = distinct(pairs).tolist()
-        for pair in every:
-            here = pairs == pair
-            shifts = distinct((source[here] - target[here]) % slots)
-            if shifts.size > 1 or np.count_nonzero(here) < full[pair % results]:
-                return None  # or what it holds elsewhere would be added in
-            steps[divmod(pair, results)] = int(shifts[0])
-        turned = len({(one, step) for (one, _), step in steps.items() if step})
-
-        def emit(build: Builder, values: Sequence[int]) -> list[int]:
-            made: dict[int, int] = {}
-            for (one, to), step in steps.items():
-                (value,) = build.rotate(values[one], [step]) if step else [values[one]]
-                made[to] = build.add(build.finished(made[to]), value) if to in made else value
-            return [made[to] for to in sorted(made)]
-
-        return Way(0, turned, False, emit)
-
-    def _digits(self, wanted: Want) -> tuple[Digit, ...] | None:
-        """The move variable by variable, where both layouts add up what each says."""
-        space, problem = self.product.space, self.product.problem
-        lies = by_axis(self.layout)
-        if lies is None or space.layout.wrap:
-            return None
-        start, along = lies
-        found = [Digit((0,), (start,))]
-        for v in dict.fromkeys(problem.output.variables()):
-            again = (piece.extent for piece, _ in wanted.again if v in space.along(piece))
-            extent = problem.sizes[v] // math.prod(again)
-            source = by_variable(space, v, wanted.outer, extent)
-            target = np.zeros(extent, np.int64)
-            for part, index in zip(along, problem.output.indices, strict=True):
-                if v in tuple(index.variables()):
-                    target += part[:extent]
-            found.append(Digit(tuple(source.tolist()), tuple(target.tolist())))
-        return tuple(found)
 
 
 def multiplied(build: Builder, values: Sequence[int], plains: Sequence[Plain]) -> int:

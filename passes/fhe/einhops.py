@@ -15,10 +15,10 @@ from ...ir.einsum import Access
 from ...ir.errors import SlotError, UnsupportedError
 from ...ir.layouts import Array, padded, row_major
 from ...ir.slots import SlotInput, SlotProgram
+from .addresses import places
 from .builder import Builder, Plain, gathered, ones_at
 from .moves import shifted
 from .problem import Problem, check_extents
-from .space import places
 
 #: A value on the way: a ciphertext's number, or a plain vector.
 Operand = int | Plain

@@ -19,8 +19,8 @@ from typing import TypeAlias
 import numpy as np
 
 from ...ir.layouts import Array
+from .addresses import Digit, distinct
 from .builder import Builder, Plain, ones_at
-from .space import Digit, distinct
 
 #: Points beyond which not every way to cut the coordinates is tried.
 MANY = 1 << 15
@@ -226,7 +226,7 @@ def _written(build: Builder, values: Sequence[int], parts: _Parts) -> list[int]:
             masked = [build.mul_plain(turned[p.vector, p.step], p.mask) for p in products]
             total: int = reduce(build.add, masked)
             sums += build.rotate(total, [step])
-        found.append(reduce(build.add, sums))
+        found.append(reduce(build.add, sums) if sums else build.zero(values[0]))
     return found
 
 
