@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from os import PathLike
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 
 import numpy as np
 
@@ -40,12 +40,19 @@ class Executable:
     dtypes given to `compile` (symbolic shapes and f32 where none were given).
     """
 
-    # `f(...)` finds the function to call in the slot: no code of ours in Python runs before it.
+    # `f(...)` finds the function to call in the slot: no code in Python runs before that.
     __slots__ = (
         *("__call__", "__weakref__", "_bound", "_dtypes", "_inline", "_kernels", "_shown"),
         *("_specialised", "_template", "backend", "pipeline"),
     )
     __call__: Callable[..., Any]
+
+    def __new__(cls, *_: Any, **__: Any) -> Executable:
+        from einloom.backends.llvm.vectorcall import quick_type
+
+        quick: Any = quick_type(cast(Any, cls))
+        made: Executable = object.__new__(quick)
+        return made
 
     def __init__(
         self,
@@ -68,6 +75,13 @@ class Executable:
         self._shown: Specialisation | None = None
         if shapes is not None:
             self.specialise(shapes, dtypes or [F32] * len(shapes))
+
+    @property
+    def __signature__(self) -> Any:
+        """For `inspect.signature`: what is called changes, how it is called does not."""
+        import inspect
+
+        return inspect.signature(self._call)
 
     # ---- compiling
 
@@ -151,7 +165,7 @@ class Executable:
             except (AttributeError, KeyError):
                 pass  # not seen before, or a list or number among the operands
             else:
-                self.__call__ = self._inline.learn(known)
+                self._learn(known)
                 return known.call(*_all(arrays, out))
         if named:
             arrays = self._positional(arrays, named)
@@ -160,8 +174,16 @@ class Executable:
         given = _all(arrays, out)
         if all(type(array) is np.ndarray for array in given):
             keep(self._bound, (out is None, *signature(given)), found)
-            self.__call__ = self._inline.learn(found)
+            self._learn(found)
         return found.call(*_all(operands, out))
+
+    def _learn(self, bound: Bound) -> None:
+        head = self._inline.learn(bound)
+        if head is not self.__call__:
+            from einloom.backends.llvm.vectorcall import call_natively
+
+            self.__call__ = head
+            call_natively(self)
 
     def bind(
         self,
@@ -215,7 +237,7 @@ class Executable:
 
     def __reduce__(self) -> tuple[Any, ...]:
         """As a value: what it was made from; code is compiled again where it is needed."""
-        return type(self), (self._template, self.pipeline, self.backend, None, self._dtypes)
+        return Executable, (self._template, self.pipeline, self.backend, None, self._dtypes)
 
     def _positional(self, arrays: Sequence[Any], named: Mapping[str, Any]) -> tuple[Any, ...]:
         names = [decl.name for decl in self._template(None, self._dtypes).inputs]
