@@ -159,7 +159,7 @@ def _parser() -> argparse.ArgumentParser:
     form = command.add_mutually_exclusive_group()
     form.add_argument("--program", action="store_true", help="print the SlotProgram instead")
     form.add_argument("--json", action="store_true", help="as JSON")
-    form.add_argument("--svg", metavar="FILE", help="write a picture of the slots as well")
+    command.add_argument("--svg", metavar="FILE", help="write a picture of the slots as well")
     command.set_defaults(command=commands.pack)
 
     command = subparsers.add_parser("cache", help="the compiled objects that are kept on disk")

@@ -20,13 +20,24 @@ from einloom.backends.ckks.report import EngineName, Exact, Report, Run, engine_
 from einloom.backends.ckks.run import ProgramClient, ProgramServer, largest, parameters_for
 from einloom.executable import Template, keep
 from einloom.ir.cascade import Cascade
-from einloom.ir.errors import ArgumentError, OperandError, UnsupportedError
+from einloom.ir.errors import ArgumentError, LevelError, OperandError, UnsupportedError
 from einloom.ir.infer import infer_sizes
 from einloom.ir.layouts import Array, padded
-from einloom.parties import Client, Keys, Server, Setting, Stored, gathered, numbers, read_keys
+from einloom.parties import (
+    Client,
+    Keys,
+    Server,
+    Setting,
+    Stored,
+    check_real,
+    gathered,
+    numbers,
+    read_keys,
+)
 from einloom.passes.base import Pipeline, Step
 from einloom.passes.fhe.approximate import Approximation, parse_approximations
 from einloom.passes.fhe.choice import LayoutName, Packed, PlanName, choose
+from einloom.passes.fhe.intervals import ranges
 from einloom.passes.fhe.rotation_keys import KeysName
 from einloom.specialisation import Shape
 
@@ -371,6 +382,7 @@ class _Made:
         Keys are made anew only where larger values need other parameters.
         """
         lowered = self.packed.lowered
+        check_real(lowered, given)
         made = lowered.inputs(given)
         exact = Exact.of(lowered.program, made)
         engine, client, server = self._sides_for(exact)
@@ -379,7 +391,13 @@ class _Made:
         did = server.counts.since(before)
         run = exact.compared(client.decrypt(done.outputs), engine.parameters, done, did)
         approximated = {str(each): each.error for each in lowered.approximated}
-        return made, replace(run, report=replace(run.report, approximated=approximated))
+        left = {
+            str(each): (low, high)
+            for each, (low, high) in ranges(self.cascade, lowered.approximated, given).items()
+            if low < each.approximation.low or high > each.approximation.high
+        }
+        report = replace(run.report, approximated=approximated, left=left)
+        return made, replace(run, report=report)
 
     def _sides_for(self, exact: Exact) -> tuple[Engine, ProgramClient, ProgramServer]:
         magnitude = exact.magnitude
@@ -424,8 +442,29 @@ def pack_cascade(cascade: Cascade, secret: Sequence[str] | None, encryption: Enc
             f"EinHops packs one product: nothing uses the approximation of {', '.join(asked)}"
         )
     layout, plan, levels = encryption.layout, encryption.plan, encryption.levels
-    chosen = choose(cascade, shapes, secret, slots, layout, plan, asked, levels)
+    most = _levels_there(encryption)
+    try:
+        chosen = choose(cascade, shapes, secret, slots, layout, plan, asked, levels, most)
+    except LevelError as error:
+        if levels is not None and levels <= most:
+            raise
+        named = isinstance(encryption.engine, str)
+        raise LevelError(
+            error.message,
+            span=error.span,
+            deduced=(*error.deduced, "no ring has more" if named else "the engine has no more"),
+            hint="decrypt on the way and encrypt anew, in two cascades; or approximate functions "
+            "by lower degrees",
+        ) from None
     return chosen.with_keys(encryption.keys)
+
+
+def _levels_there(encryption: Encryption) -> int:
+    """How many levels a ring can have; an engine's parameters, those that it has."""
+    if not isinstance(encryption.engine, str):
+        return encryption.engine.parameters.top_level
+    precision = 20 if encryption.precision is None else encryption.precision
+    return Parameters.most_depth(precision, encryption.insecure)
 
 
 def _enough(cascade: Cascade, sizes: Mapping[str, int]) -> int:

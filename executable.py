@@ -11,10 +11,10 @@ import numpy as np
 
 from einloom.backends.base import Array, Kernel
 from einloom.backends.registry import backend_form
-from einloom.frontend.calls import as_array
+from einloom.frontend.calls import as_array, by_name
 from einloom.ir.cascade import Cascade
 from einloom.ir.dtypes import F32, DType, of_numpy
-from einloom.ir.errors import ArgumentError, OperandError, UnsupportedError
+from einloom.ir.errors import OperandError, UnsupportedError
 from einloom.ir.infer import infer_dtypes, infer_sizes
 from einloom.passes.base import Pipeline, Step
 from einloom.specialisation import (
@@ -211,20 +211,7 @@ class Executable:
 
     def _positional(self, arrays: Sequence[Any], named: Mapping[str, Any]) -> tuple[Any, ...]:
         names = [decl.name for decl in self._template(None, self._dtypes).inputs]
-        given = dict(zip(names, arrays, strict=False))
-        for name, array in named.items():
-            if name not in names:
-                raise OperandError(f"there is no input {name}", deduced=(f"inputs: {names}",))
-            if name in given:
-                raise OperandError(f"the input {name} is given twice")
-            given[name] = array
-        missing = [name for name in names if name not in given]
-        if missing or len(arrays) > len(names):
-            raise ArgumentError(
-                f"{len(names)} inputs are needed, {len(arrays) + len(named)} were given",
-                deduced=(f"inputs: {names}",),
-                hint=f"missing: {', '.join(missing)}" if missing else None,
-            )
+        given = by_name(names, arrays, named)
         return tuple(given[name] for name in names)
 
     # ---- looking inside

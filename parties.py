@@ -24,6 +24,7 @@ from einloom.backends.ckks.engine import Ciphertext, Engine, EvaluationKeys
 from einloom.backends.ckks.rotations import route
 from einloom.backends.ckks.rules import no_copy
 from einloom.backends.ckks.run import ProgramClient, ProgramServer
+from einloom.frontend.calls import by_name
 from einloom.ir.errors import ArgumentError, OperandError, RankError, SlotError, UnsupportedError
 from einloom.ir.layouts import Array
 from einloom.ir.slots import SlotProgram
@@ -98,19 +99,23 @@ class Message:
     """Encrypted tensors of a program, from a client (its inputs) or from a server (its outputs).
 
     `real`: nothing that went into them had an imaginary part. `clear` are outputs that depend on
-    nothing encrypted.
+    nothing encrypted; of other outputs, vectors that do not are in the clear, too: arrays.
     """
 
     setting: Setting
     kind: str
-    tensors: Mapping[str, tuple[Ciphertext, ...]]
+    tensors: Mapping[str, tuple[Ciphertext | Array, ...]]
     real: bool
     clear: Mapping[str, Array] = field(default_factory=dict[str, Array])
 
     def to_bytes(self) -> bytes:
         """The message as bytes: `Server.run` and `Client.decrypt` read them back."""
         engine = self.setting.engine
-        parts = [engine.to_bytes(each) for name in self.tensors for each in self.tensors[name]]
+        held = [each for name in self.tensors for each in self.tensors[name]]
+        parts = [
+            _array_bytes(each) if isinstance(each, np.ndarray) else engine.to_bytes(each)
+            for each in held
+        ]
         parts += map(_array_bytes, self.clear.values())
         meta = {
             "program": self.setting.digest,
@@ -151,6 +156,7 @@ class Client:
         """
         setting = self._setting
         given = gathered(setting.secret, arrays, named, setting.limit)
+        check_real(setting.lowered, given)
         ciphertexts, tensors = list(self._inner.encrypt(given)), dict[str, tuple[Ciphertext, ...]]()
         for name, count in _tensors(setting, INPUTS).items():
             tensors[name] = tuple(ciphertexts[:count])
@@ -204,11 +210,17 @@ class Server:
         setting = self._setting
         received = read_message(setting, message, INPUTS)
         given = gathered(setting.plain, arrays, named)
+        check_real(setting.lowered, given)
         made = setting.lowered.inputs(given)
         for each in setting.program.inputs:
             if each.layout is None:
                 within(each.name, made[each.name], setting.limit)
-        sent = [each for held in received.tensors.values() for each in held]
+        sent = [
+            each
+            for held in received.tensors.values()
+            for each in held
+            if not isinstance(each, np.ndarray)
+        ]
         done = self._inner.run(sent, made)
         real = received.real and not any(map(np.iscomplexobj, made.values()))
         real &= not any(isinstance(plain.value, complex) for plain in setting.program.plains)
@@ -233,6 +245,8 @@ def _no_pickle(what: str) -> UnsupportedError:
 
 #: The two kinds of Messages, and of Keys.
 INPUTS, OUTPUTS, KEYS = "encrypted inputs", "encrypted outputs", "evaluation keys"
+#: What the bytes of an array begin with, as np.save writes them.
+_ARRAY = b"\x93NUMPY"
 #: How many rotations a message lists.
 _SHOWN = 12
 
@@ -306,7 +320,12 @@ def read_message(setting: Setting, message: Message | Stored, kind: str) -> Mess
         raise ArgumentError(f"{source} holds other parts than its header says")
     rest = iter(parts)
     tensors = {
-        name: tuple(engine.ciphertext_of(part, source) for part in islice(rest, count))
+        name: tuple(
+            _vector_of(part, setting)
+            if kind == OUTPUTS and part.startswith(_ARRAY)
+            else engine.ciphertext_of(part, source)
+            for part in islice(rest, count)
+        )
         for name, count in wanted.items()
     }
     arrays = {name: _array_of(next(rest)) for name in clear}
@@ -339,6 +358,14 @@ def _array_bytes(array: Array) -> bytes:
     content = io.BytesIO()
     np.save(content, array, allow_pickle=False)
     return content.getvalue()
+
+
+def _vector_of(data: bytes, setting: Setting) -> Array:
+    """A vector of an output that is in the clear."""
+    found = _array_of(data)
+    if found.shape != (setting.program.slots,) or found.dtype.kind not in "fc":
+        raise ArgumentError("a part in the clear is no vector of slots")
+    return found
 
 
 def _array_of(data: bytes) -> Array:
@@ -383,23 +410,7 @@ def gathered(
         ArgumentError: one is missing, or holds what is not finite or is larger than the limit.
         RankError: one has another shape.
     """
-    names = list(wanted)
-    given = dict(zip(names, arrays, strict=False))
-    for name, array in named.items():
-        if name not in names:
-            raise OperandError(
-                f"{name} is no input here", deduced=(f"inputs: {', '.join(names) or 'none'}",)
-            )
-        if name in given:
-            raise OperandError(f"the input {name} is given twice")
-        given[name] = array
-    missing = [name for name in names if name not in given]
-    if missing or len(arrays) > len(names):
-        raise ArgumentError(
-            f"{len(names)} inputs are needed, {len(arrays) + len(named)} were given",
-            deduced=(f"inputs: {', '.join(names) or 'none'}",),
-            hint=f"missing: {', '.join(missing)}" if missing else None,
-        )
+    given = by_name(list(wanted), arrays, named)
     return {
         name: _checked(name, numbers(name, given[name]), shape, limit)
         for name, shape in wanted.items()
@@ -452,3 +463,17 @@ def within(name: str, array: Array, limit: float) -> Array:
             hint="compile with magnitude= the largest absolute value of any input",
         )
     return array
+
+
+def check_real(lowered: Lowered, arrays: Mapping[str, Array]) -> None:
+    """Inputs are real where a function is approximated.
+
+    Raises:
+        OperandError: one has an imaginary part.
+    """
+    for name, array in arrays.items():
+        if lowered.approximated and np.iscomplexobj(array) and np.imag(array).any():
+            raise OperandError(
+                f"the input {name} is complex, and an approximation is on a real interval",
+                deduced=(str(lowered.approximated[0]),),
+            )

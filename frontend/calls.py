@@ -1,13 +1,13 @@
-"""The arguments of a call of `einsum` in all their forms: which are subscripts, which operands."""
+"""The arguments of calls: of `einsum` in all its forms, and of what is compiled by name."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from ..ir.errors import ArgumentError
+from ..ir.errors import ArgumentError, OperandError
 from .subscripts import from_interleaved, parse_subscripts, to_cascade
 from .terms import Subscripts
 
@@ -95,3 +95,32 @@ def _implied_output(parsed: Subscripts) -> Sequence[Any]:
     symbols: list[Any] = [symbol for term in parsed.terms for symbol in term.symbols]
     dots = [...] if any(term.has_ellipsis for term in parsed.terms) else []
     return [*dots, *sorted(symbol for symbol in symbols if symbols.count(symbol) == 1)]
+
+
+def by_name(
+    names: Sequence[str], arrays: Sequence[Any], named: Mapping[str, Any]
+) -> dict[str, Any]:
+    """What a call gives for each input, in order and by name.
+
+    Raises:
+        OperandError: an input is given twice, or is not one of those.
+        ArgumentError: one is missing, or there are more than those.
+    """
+    inputs = (f"inputs: {', '.join(names) or 'none'}",)
+    given = dict(zip(names, arrays, strict=False))
+    for name, array in named.items():
+        if name not in names:
+            raise OperandError(f"{name} is no input here", deduced=inputs)
+        if name in given:
+            raise OperandError(f"the input {name} is given twice")
+        given[name] = array
+    missing = [name for name in names if name not in given]
+    if missing or len(arrays) > len(names):
+        needed, count = len(names), len(arrays) + len(named)
+        raise ArgumentError(
+            f"{needed} input{' is' if needed == 1 else 's are'} needed, "
+            f"{count} {'was' if count == 1 else 'were'} given",
+            deduced=inputs,
+            hint=f"missing: {', '.join(missing)}" if missing else None,
+        )
+    return given

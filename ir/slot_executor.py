@@ -99,7 +99,8 @@ def run_vectors(
     for op in program.ops:
         if op.plain is not None and op.plain not in plains:
             plains[op.plain] = plain_vector(program.plains[op.plain], program.slots, inputs)
-        values += _applied(op, values, plains)
+        plain = None if op.plain is None else plains[op.plain]
+        values += applied(op, [values[arg] for arg in op.args], plain)
     return values
 
 
@@ -117,19 +118,19 @@ def plain_vector(plain: PlainVector, slots: int, inputs: Mapping[str, Any]) -> A
     return vector
 
 
-def _applied(op: SlotOp, values: list[Array], plains: Mapping[int, Array]) -> list[Array]:
-    one = values[op.args[0]]
+def applied(op: SlotOp, args: Sequence[Array], plain: Array | None = None) -> list[Array]:
+    """What an operation gives of the vectors that it reads, and its plain one."""
+    one = args[0]
     if op.op == "rotate":
         return [np.roll(one, -step) for step in op.steps]
     if op.op == "add":
-        return [one + values[op.args[1]]]
+        return [one + args[1]]
     if op.op == "sub":
-        return [one - values[op.args[1]]]
+        return [one - args[1]]
     if op.op == "mul":
-        return [one * values[op.args[1]]]
+        return [one * args[1]]
     if op.op == "neg":
         return [-one]
-    if op.plain is not None:
-        plain = plains[op.plain]
+    if plain is not None:
         return [one * plain if op.op == "mul_plain" else one + plain]
     return [one]  # relinearize, rescale, mod_switch change no value

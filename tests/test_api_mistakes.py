@@ -54,7 +54,7 @@ MISTAKES: dict[str, tuple[Callable[[], Any], str]] = {
     "constants": (lambda: contract_expression("i->i", X, constants=1), "list of positions"),
     "name": (lambda: compile("i->", name="sum all"), "cannot be a cascade's name"),
     "narrow acc": (lambda: einsum("i->", np.array([1j]), acc="f4"), "cannot hold"),
-    "input's name": (lambda: compile(TWO)(Q=X), "no input Q"),
+    "input's name": (lambda: compile(TWO)(Q=X), "Q is no input"),
     "operands": (lambda: compile("ij,jk->ik")(EYE), "2 operands"),
 }
 

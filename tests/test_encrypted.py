@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 import einloom as el
 from einloom.backends.ckks.params import Parameters
-from einloom.backends.ckks.report import engine_of
+from einloom.backends.ckks.report import engine_of, run
 from einloom.backends.ckks.simulator import Simulator
 from einloom.ir.errors import (
     ArgumentError,
@@ -160,14 +160,14 @@ def test_values_that_wrapped_are_told(engine: Any) -> None:
 @pytest.mark.filterwarnings("error")
 def test_values_too_large_for_any_ring_or_float() -> None:
     f = compiled(shapes=[(3, 4), (4,)], secret=[0])
-    with pytest.raises(ArgumentError, match="the inputs A, B lead to values in einsum that no"):
-        f(A * 1e308, V * 1e308)
+    with pytest.raises(SlotError, match="the inputs A, B lead to values in einsum that cannot"):
+        f(A * 1e300, V * 1e300)
     with pytest.raises(ArgumentError, match="no ring is large enough") as caught:
         f(A * 1e200, V)
     assert "the inputs A, B lead to the largest values" in str(caught.value)
     assert "scale the values down" in str(caught.value)
     one = compiled("i->", shapes=[(4,)])
-    with pytest.raises(ArgumentError, match="the input A leads to values"):
+    with pytest.raises(SlotError, match="the input A leads to values"):
         one(np.full(4, 1.7e308))
     large = compiled(shapes=[(3, 4), (4,)], magnitude=1e308)
     for use in (large.client, lambda: large(A, V)):
@@ -502,3 +502,54 @@ def test_random_shapes_are_within_the_reported_error(data: st.DataObject) -> Non
     )
     error = np.abs(f(*arrays) - np.einsum(what, *arrays)).max()
     assert error <= f.report.errors[f.cascade.outputs[0]].bound
+
+
+@pytest.mark.parametrize("large", [1e308, 1e308 * (1 + 1j), 1.79e308 * (1 + 1j)])
+def test_values_near_the_largest_float_are_refused_by_name(large: complex) -> None:
+    f = el.compile("ij,j->i", backend="ckks", shapes=[(4, 4), (4,)])
+    with pytest.raises(SlotError, match="the input A leads to values in einsum that cannot"):
+        f(np.full((4, 4), large), V)
+    with pytest.raises(SlotError, match="the inputs A, B lead to values in einsum that cannot"):
+        f(np.full((4, 4), 1e200), V + 1e200)
+    for bad in (np.inf, np.nan):
+        with pytest.raises(SlotError, match="the input B leads"):
+            run(f.packed.program, {"A": np.ones((4, 4)), "B": V * bad})
+
+
+ACTIVATED = "cascade t(X[I], Y[I]) -> Q {\n Q[i] = tanh(8 * Y[i]) + X[i]\n}"
+
+
+def test_arguments_that_leave_their_interval_are_said() -> None:
+    f = el.compile(
+        ACTIVATED, backend="ckks", shapes=[(7,), (7,)], approximate="tanh on -1..1 degree 7"
+    )
+    x, y = np.zeros(7), np.linspace(-1, 1, 7)
+    f(x, y / 8)
+    assert not f.report.left
+    f(x, y)
+    ((text, found),) = f.report.left.items()
+    assert text.startswith("Q: tanh on -1..1 degree 7")
+    assert found == (-8.0, 8.0)
+    assert "WRONG, its arguments are from -8 to 8" in str(f.report)
+    assert f.report.as_dict()["left"] == {text: [-8.0, 8.0]}
+
+
+def test_arguments_of_divisions_and_maxima_are_watched() -> None:
+    text = "cascade t(A[I], B[I]) -> Q {\n M[i] = max(A[i], B[i])\n Q[i] = M[i] / B[i]\n}"
+    asked = "max on -2..2 degree 3, div on 0.5..2 degree 3"
+    f = el.compile(text, backend="ckks", shapes=[(2,), (2,)], approximate=asked)
+    f(np.ones(2), np.full(2, 1.5))
+    assert not f.report.left
+    f(np.array([4.0, 1]), np.array([1.5, 0.25]))
+    assert sorted(f.report.left.values()) == [(0.25, 1.5), (0.75, 2.5)]
+
+
+def test_an_approximation_takes_no_complex_inputs() -> None:
+    f = el.compile(
+        ACTIVATED, backend="ckks", shapes=[(7,), (7,)], approximate="tanh on -1..1 degree 5"
+    )
+    y = np.linspace(-1, 1, 7) / 8
+    for use in (lambda: f(y, 1j * y), lambda: f.client().encrypt(y, 1j * y)):
+        with pytest.raises(OperandError, match="the input Y is complex, and an approximation"):
+            use()
+    f(y, y + 0j)

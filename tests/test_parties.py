@@ -207,7 +207,7 @@ def test_what_is_refused(tmp_path: Path) -> None:
         (lambda: server.run(sent), ArgumentError, "missing: B"),
         (lambda: server.run(sent, A=A), OperandError, "A is no input here"),
         (lambda: server.run(sent, V[:2]), RankError, "(2,)"),
-        (lambda: client.encrypt(A, V), ArgumentError, "1 inputs are needed, 2"),
+        (lambda: client.encrypt(A, V), ArgumentError, "1 input is needed, 2"),
         (lambda: client.encrypt(B=V), OperandError, "B is no input here"),
         (lambda: client.decrypt(sent), ArgumentError, "encrypted outputs"),
         (lambda: client.decrypt(sent.to_bytes()), ArgumentError, "another kind"),

@@ -47,6 +47,7 @@ class Encoder(ABC):
         rules.level_exists(self.parameters, level)
         slots = rules.slots_of(self.parameters, values)
         rules.encoding_scale(self.parameters, level, scale)
+        rules.transformable(self.parameters, level, scale, slots)
         return self._encode(slots, level, scale)
 
     @abstractmethod

@@ -13,8 +13,8 @@ from ...ir.errors import ArgumentError, OperandError
 from .primes import is_prime, ntt_primes
 from .security import ESTIMATE_2024, budget
 
-#: SEAL's largest prime, in bits.
-MOST_BITS = 60
+#: SEAL's largest prime, in bits, and its longest chain, the special prime included.
+MOST_BITS, MOST_PRIMES = 60, 256
 _DEGREES = tuple(2**k for k in range(3, 18))
 #: The largest of N/2 Gaussian slots is within so many bits of their standard deviation.
 _TAIL_BITS = 3
@@ -59,6 +59,8 @@ class Parameters:
         chain = (*self.primes, self.special)
         if not self.primes:
             raise ArgumentError("a chain needs a prime besides the special one")
+        if len(chain) > MOST_PRIMES:
+            raise ArgumentError(f"a chain has {MOST_PRIMES} primes at most, not {len(chain)}")
         if len(set(chain)) != len(chain):
             raise ArgumentError("the primes of a chain must differ", passed=_listed(chain))
         for q in chain:
@@ -145,12 +147,7 @@ class Parameters:
         for degree in _DEGREES:
             if degree < 2 * slots or not (insecure or budget(degree)):
                 continue
-            # A rounding's error on a slot has the standard deviation N/(6 Δ): noise.py.
-            noise = math.ceil(math.log2(degree / 6)) + _TAIL_BITS
-            noise += math.ceil(math.log2(depth + 1))
-            middle = max(precision + noise, (2 * degree).bit_length() + 4)
-            first = middle + max(1, math.ceil(math.log2(magnitude)) + 1) + 1
-            special = min(first + _SPECIAL_BITS, MOST_BITS)
+            first, middle, special = _sizes(degree, depth, precision, magnitude)
             if special < first + _LEAST_SPECIAL_BITS:
                 needed = first + _LEAST_SPECIAL_BITS
                 tried.append(f"N = {degree}: a prime of {needed} bits, {MOST_BITS} are allowed")
@@ -168,6 +165,22 @@ class Parameters:
             passed=(f"slots={slots}, depth={depth}, precision={precision}, {magnitude=}",),
             hint=hint,
         )
+
+    @staticmethod
+    def most_depth(precision: int = 20, insecure: bool = False) -> int:
+        """The largest `depth` for which `choose` finds a ring, of however many slots.
+
+        >>> Parameters.most_depth()
+        75
+        """
+        if insecure:
+            return MOST_PRIMES - 2
+        depth, degree = 0, _DEGREES[-1]
+        while True:
+            first, middle, special = _sizes(degree, depth + 1, precision, 1.0)
+            if first + (depth + 1) * middle + special > budget(degree):
+                return depth
+            depth += 1
 
     @property
     def slots(self) -> int:
@@ -260,6 +273,15 @@ class Parameters:
                 f"  scale: 2^{math.log2(self.scale):.4g}",
             )
         )
+
+
+def _sizes(degree: int, depth: int, precision: int, magnitude: float) -> tuple[int, int, int]:
+    """The bits of the first prime, of those that rescales drop, and of the special one."""
+    # A rounding's error on a slot has the standard deviation N/(6 Δ): noise.py.
+    noise = math.ceil(math.log2(degree / 6)) + _TAIL_BITS + math.ceil(math.log2(depth + 1))
+    middle = max(precision + noise, (2 * degree).bit_length() + 4)
+    first = middle + max(1, math.ceil(math.log2(magnitude)) + 1) + 1
+    return first, middle, min(first + _SPECIAL_BITS, MOST_BITS)
 
 
 def _listed(chain: Sequence[int]) -> tuple[str, ...]:

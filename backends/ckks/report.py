@@ -10,7 +10,7 @@ from typing import Literal as OneOf
 
 import numpy as np
 
-from ...ir.errors import ArgumentError
+from ...ir.errors import ArgumentError, SlotError
 from ...ir.layouts import Array
 from ...ir.slot_executor import packed_inputs, plain_inputs, run_vectors
 from ...ir.slots import SlotProgram
@@ -30,6 +30,8 @@ SAMPLES, _SEED = 3, 0x5EED
 #: An error beyond so many standard deviations is a mistake: the noise of a slot follows the
 #: secret's value there, so its tail is that of a Laplace distribution: exp(-√2·16) = 1e-10.
 DEVIATIONS = 16
+#: The largest power of two that a float is.
+_LARGEST = 2.0**1023
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +77,8 @@ class Report:
     trace of levels, scales and sizes; `errors` by output; `seconds` an estimate of the server's
     part by engine (timing.py), not a measurement. `approximated` are functions that polynomials
     stand for, with the largest error on their intervals: `errors` are those of encryption alone.
+    `left` are those of them whose arguments left the interval, with the least and the largest of
+    them: there the polynomial is another function.
     """
 
     program: str
@@ -86,6 +90,7 @@ class Report:
     errors: Mapping[str, Error]
     seconds: Mapping[str, float]
     approximated: Mapping[str, float] = field(default_factory=dict[str, float])
+    left: Mapping[str, tuple[float, float]] = field(default_factory=dict[str, tuple[float, float]])
 
     @property
     def rotations(self) -> int:
@@ -152,6 +157,7 @@ class Report:
             "errors": {name: error.as_dict() for name, error in self.errors.items()},
             "wrapped": list(self.wrapped),
             "approximated": dict(self.approximated),
+            "left": {text: list(range_) for text, range_ in self.left.items()},
             "estimated_seconds": dict(self.seconds),
         }
 
@@ -166,7 +172,11 @@ class Report:
             text = ", ".join(f"2^{math.log2(scale):.6f}" for scale in scales)
             rows.append((f"scales, level {level}", text))
         rows += [(f"error of {name}", str(error)) for name, error in self.errors.items()]
-        rows += [("approximated", text) for text in self.approximated]
+        for text in self.approximated:
+            rows.append(("approximated", text))
+            if text in self.left:
+                low, high = self.left[text]
+                rows.append(("", f"WRONG, its arguments are from {low:.3g} to {high:.3g}"))
         times = ", ".join(f"{engine} {value:.3g} s" for engine, value in self.seconds.items())
         rows += [("estimated time", times)]
         table = [f"{name:<17}{text}" for name, text in rows]
@@ -195,17 +205,19 @@ class Exact:
 
         Raises:
             ArgumentError, SlotError: an input is missing, or has another shape; the inputs lead to
-                values that no float holds.
+                values that are NaN or over 2^1023.
         """
         vectors = packed_inputs(program, inputs)
         with np.errstate(over="ignore", invalid="ignore"):
             values = run_vectors(program, vectors, plain_inputs(program, inputs))
         exact = cls(program, inputs, tuple(values))
-        if not math.isfinite(exact._largest):
-            raise ArgumentError(
-                f"{exact.origin} to values in {program.name} that no float holds",
-                hint="scale the inputs down",
-            )
+        for value, size in enumerate(exact._sizes):
+            if size > _LARGEST:
+                raise SlotError(
+                    f"{exact._origin(value)} to values in {program.name} that cannot be encrypted",
+                    deduced=(f"over 2^{math.log2(_LARGEST):g} in absolute value, or NaN",),
+                    hint="scale the inputs down",
+                )
         return exact
 
     @property
@@ -216,7 +228,10 @@ class Exact:
     @property
     def origin(self) -> str:
         """Which inputs lead to the largest value, in words."""
-        names = sorted(inputs_of(self.program)[self._sizes.index(self._largest)])
+        return self._origin(self._sizes.index(self._largest))
+
+    def _origin(self, value: int) -> str:
+        names = sorted(inputs_of(self.program)[value])
         one = len(names) == 1
         return f"the input{'' if one else 's'} {', '.join(names)} lead{'s' if one else ''}"
 

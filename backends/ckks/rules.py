@@ -59,6 +59,14 @@ def encoding_scale(parameters: Parameters, level: int, scale: float) -> None:
         )
 
 
+def transformable(parameters: Parameters, level: int, scale: float, slots: Slots) -> None:
+    """The sums that make coefficients of slots fit a float: SEAL would encode what is left."""
+    with np.errstate(over="ignore"):
+        largest = float(np.abs(slots).max())
+    if not math.isfinite(largest * len(slots)):
+        raise too_large(parameters, level, scale)
+
+
 def encoded_size(parameters: Parameters, level: int, scale: float, largest: float) -> None:
     """The largest coefficient, unscaled, fits the modulus with its sign."""
     scaled = max(largest * scale, 1.0)

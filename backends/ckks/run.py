@@ -15,7 +15,6 @@ import math
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from fractions import Fraction
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -23,12 +22,13 @@ import numpy as np
 
 from ...ir.errors import ArgumentError, LevelError, SlotError
 from ...ir.layouts import Array
-from ...ir.slot_executor import packed_inputs, plain_inputs, plain_vector, run_vectors
+from ...ir.slot_executor import applied, packed_inputs, plain_inputs, plain_vector, run_vectors
 from ...ir.slot_verify import trace
 from ...ir.slots import OpName, SlotOp, SlotProgram
 from .counts import Counts
 from .engine import Ciphertext, Client, Engine, EvaluationKeys, Evaluator, Plaintext
 from .params import Parameters
+from .rules import product_scale
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,9 +42,12 @@ class Made:
 
 @dataclass(frozen=True, slots=True)
 class Evaluated:
-    """The ciphertexts of each output, and what every value was, in the order of their numbers."""
+    """The vectors of each output, and what every value was, in the order of their numbers.
 
-    outputs: Mapping[str, tuple[Ciphertext, ...]]
+    A vector that depends on nothing encrypted, as one of zeros, is in the clear: all its slots.
+    """
+
+    outputs: Mapping[str, tuple[Ciphertext | Array, ...]]
     made: tuple[Made, ...]
 
 
@@ -96,14 +99,53 @@ def _unsigned(program: SlotProgram) -> SlotProgram:
 
 
 def predicted(program: SlotProgram, parameters: Parameters) -> tuple[Made, ...]:
-    """What each value will be by the rules alone; each scale is exact, rounded once."""
-    scale, found = Fraction(parameters.scale), list[Made]()
-    for state in trace(program):
-        exact = scale ** state.scale[0]
-        for level, power in state.scale[1]:
-            exact *= Fraction(parameters.primes[level]) ** power
-        found.append(Made(state.level, float(exact), state.parts))
+    """What each value will be by the rules alone, with the very scales that engines come to.
+
+    Those are floats, computed as SEAL does, operation by operation: where `trace` finds two scales
+    equal they are so within a rounding. In exact numbers a scale would take twice the digits after
+    each squaring.
+
+    Raises:
+        SlotError, LevelError: the program breaks a rule, or needs more slots or levels; squarings
+            one after another, each of which doubles how far a scale is from its prime, have taken
+            a scale out of bounds.
+    """
+    states, number = trace(program), program.encrypted
+    _fits(program, parameters)
+    found = [Made(program.levels, parameters.scale, 2)] * number
+    for op in program.ops:
+        state = states[number]
+        scale = _scale_after(program, op, found, parameters)
+        found += [Made(state.level, scale, state.parts)] * op.results
+        number += op.results
     return tuple(found)
+
+
+def _scale_after(
+    program: SlotProgram, op: SlotOp, made: Sequence[Made], parameters: Parameters
+) -> float:
+    """The scale of what an operation gives, from what the values before it are."""
+    one = made[op.args[0]]
+    if op.op == "rescale":
+        return one.scale / parameters.primes[one.level]
+    if op.op not in ("mul", "mul_plain"):
+        return one.scale
+    if op.op == "mul":
+        other = made[op.args[1]].scale
+    else:
+        like = one if op.like is None else made[op.like]
+        other = _factor_scale(one, like.scale, parameters)
+    try:
+        product_scale(parameters, one.level, one.scale, other)
+    except LevelError as error:
+        raise LevelError(
+            f"{program.name} runs out of bounds: {error.message}",
+            deduced=error.deduced,
+            passed=(op.text(len(made)),),
+            hint="each product of two values doubles how far their scales are from the primes: "
+            "decrypt after fewer of them, or ask for more precision, whose primes are closer",
+        ) from None
+    return one.scale * other
 
 
 class ProgramClient:
@@ -117,8 +159,7 @@ class ProgramClient:
     """
 
     def __init__(self, program: SlotProgram, engine: Engine, client: Client | None = None) -> None:
-        trace(program)
-        _fits(program, engine.parameters)
+        predicted(program, engine.parameters)  # refused before any key is made
         self._program, self._parameters = program, engine.parameters
         self._client = engine.client() if client is None else client
 
@@ -145,7 +186,7 @@ class ProgramClient:
             found.append(self._client.encrypt(plain))
         return tuple(found)
 
-    def decrypt(self, outputs: Mapping[str, Sequence[Ciphertext]]) -> dict[str, Array]:
+    def decrypt(self, outputs: Mapping[str, Sequence[Ciphertext | Array]]) -> dict[str, Array]:
         """Each output, of its shape, c128; imaginary parts of real results are noise."""
         return {
             output.name: output.layout.unpack(
@@ -158,19 +199,21 @@ class ProgramClient:
         """Write the secret key to a file that only its owner may read."""
         self._client.save_secret_key(path)
 
-    def slots(self, ciphertext: Ciphertext) -> Array:
-        """All slots of the engine: copies of the program's, each with its own noise."""
-        return self._client.decrypt(ciphertext)
+    def slots(self, vector: Ciphertext | Array) -> Array:
+        """All slots of the engine: copies of the program's, each with its own noise, if any."""
+        if isinstance(vector, np.ndarray):
+            return np.tile(vector, self._parameters.slots // self._program.slots)
+        return self._client.decrypt(vector)
 
 
-@dataclass(frozen=True, slots=True)
-class _Zero:
-    """A value that is 0 in every slot, and no secret: what made it so."""
+@dataclass(frozen=True, slots=True, eq=False)
+class _Clear:
+    """A value that depends on nothing encrypted, since all that was did cancel: its slots."""
 
-    because: str
+    slots: Array
 
 
-_Value: TypeAlias = "Ciphertext | _Zero"
+_Value: TypeAlias = "Ciphertext | _Clear"
 
 
 class ProgramServer:
@@ -181,11 +224,9 @@ class ProgramServer:
     """
 
     def __init__(self, program: SlotProgram, evaluator: Evaluator) -> None:
-        trace(program)
-        _fits(program, evaluator.parameters)
-        self._program, self.evaluator = program, evaluator
-        self._kept: dict[tuple[int, int, float], Plaintext | _Zero] = {}
         self._predicted = predicted(program, evaluator.parameters)
+        self._program, self.evaluator = program, evaluator
+        self._kept: dict[tuple[int, int, float], Plaintext | _Clear] = {}
         self._last = _last_uses(program)
 
     @property
@@ -204,58 +245,88 @@ class ProgramServer:
 
         Raises:
             ArgumentError: a plaintext input is missing, or there are more or fewer ciphertexts.
-            SlotError, LevelError: what the engine refuses; an output that is 0 whatever is
-                encrypted, since the plaintexts that it is multiplied by are.
+            SlotError, LevelError: what the engine refuses; where, in the program's own text.
         """
         self._check(ciphertexts)
         given = plain_inputs(self._program, inputs or {})
         values: dict[int, _Value] = dict(enumerate(ciphertexts))
         made = [_made(each) for each in ciphertexts]
-        encoded: dict[tuple[int, int, float], Plaintext | _Zero] = {}
+        encoded: dict[tuple[int, int, float], Plaintext | _Clear] = {}
         for number, op in enumerate(self._program.ops):
-            results = self._without_zeros(op, values)
-            if results is None:
-                plain = None
-                if op.plain is not None:
-                    plain = self._plain(op, values, made, given, encoded)
-                if isinstance(plain, _Zero):
-                    results = (plain,)
-                else:
-                    results = self._applied(op, values, plain)
+            try:
+                results = self._results(op, values, made, given, encoded)
+            except (SlotError, LevelError) as error:
+                error.deduced += (f"at {op.text(len(made))}",)
+                raise
             for result in results:
                 values[len(made)] = result
                 would = self._predicted[len(made)]
-                made.append(would if isinstance(result, _Zero) else _made(result))
+                made.append(would if isinstance(result, _Clear) else _made(result))
             for value in self._last.get(number, ()):
                 values.pop(value, None)
         outputs = {
-            output.name: tuple(_encrypted(values[value], output.name) for value in output.values)
+            output.name: tuple(_sent(values[value]) for value in output.values)
             for output in self._program.outputs
         }
         return Evaluated(outputs, tuple(made))
 
-    def _without_zeros(self, op: SlotOp, values: Mapping[int, _Value]) -> tuple[_Value, ...] | None:
-        """What an operation gives if a value is 0 in the clear; None: none is, it is to be done.
+    def _results(
+        self,
+        op: SlotOp,
+        values: Mapping[int, _Value],
+        made: Sequence[Made],
+        given: Mapping[str, Array],
+        encoded: dict[tuple[int, int, float], Plaintext | _Clear],
+    ) -> tuple[_Value, ...]:
+        """What an operation gives; in the clear where that is known without the secret key.
 
-        A product with a plaintext of zeros is not encrypted, so no engine makes one: it is left out
-        of the sums that it is in.
+        No engine makes a ciphertext of what is not encrypted, as a product with zeros.
         """
-        given = [values[arg] for arg in op.args]
-        zeros = [each for each in given if isinstance(each, _Zero)]
-        rest = [each for each in given if not isinstance(each, _Zero)]
-        if not zeros:
-            if op.op == "relinearize" and rest[0].size == 2:  # all else in the sum was 0
-                return (rest[0],)
-            return None
-        if op.op == "add_plain":
-            raise SlotError(
-                f"plain {op.plain} would be added to nothing encrypted",
-                deduced=(f"0 because of {zeros[0].because}",),
-            )
-        if op.op in ("add", "sub") and rest:
-            turned = op.op == "sub" and isinstance(given[0], _Zero)
-            return (self.evaluator.negate(rest[0]) if turned else rest[0],)
-        return (zeros[0],) * op.results
+        args = [values[arg] for arg in op.args]
+        if op.op == "sub" and op.args[0] == op.args[1]:
+            return (_nothing(self._program),)
+        hidden = [each for each in args if not isinstance(each, _Clear)]
+        clear = [each.slots for each in args if isinstance(each, _Clear)]
+        if not hidden:
+            plain = None
+            if op.plain is not None:
+                plain = plain_vector(self._program.plains[op.plain], self._program.slots, given)
+            return tuple(_Clear(slots) for slots in applied(op, clear, plain))
+        if clear:
+            return (self._with_clear(op, hidden[0], clear[0], args, made),)
+        if op.op == "relinearize" and hidden[0].size == 2:  # of a product in the clear
+            return (hidden[0],)
+        if op.plain is None:
+            return self._applied(op, hidden, None)
+        factor = self._plain(op, hidden[0], made, given, encoded)
+        return (factor,) if isinstance(factor, _Clear) else self._applied(op, hidden, factor)
+
+    def _with_clear(
+        self,
+        op: SlotOp,
+        one: Ciphertext,
+        clear: Array,
+        args: Sequence[_Value],
+        made: Sequence[Made],
+    ) -> _Value:
+        """A sum, difference or product of a ciphertext and a vector in the clear."""
+        do = self.evaluator
+        if op.op == "mul":
+            at = op.args[[isinstance(each, _Clear) for each in args].index(True)]
+            if not clear.any():
+                return _nothing(self._program)
+            return do.multiply_plain(one, self._encoded(clear, one.level, made[at].scale))
+        if op.op == "sub":
+            clear = -clear if args[0] is one else clear
+            one = one if args[0] is one else do.negate(one)
+        if not clear.any():
+            return one
+        return do.add_plain(one, self._encoded(clear, one.level, one.scale))
+
+    def _encoded(self, vector: Array, level: int, scale: float) -> Plaintext:
+        """The program's slots, as often as they fit in the engine's."""
+        copies = self.evaluator.parameters.slots // self._program.slots
+        return self.evaluator.encode(np.tile(vector, copies), level=level, scale=scale)
 
     def _check(self, ciphertexts: Sequence[Ciphertext]) -> None:
         wanted = Made(self._program.levels, self.evaluator.parameters.scale, 2)
@@ -275,15 +346,13 @@ class ProgramServer:
     def _plain(
         self,
         op: SlotOp,
-        values: Mapping[int, _Value],
+        factor: Ciphertext,
         made: Sequence[Made],
         given: Mapping[str, Array],
-        encoded: dict[tuple[int, int, float], Plaintext | _Zero],
-    ) -> Plaintext | _Zero:
-        """The plain vector at the level and the scale that the operation asks for."""
-        factor = values[op.args[0]]
+        encoded: dict[tuple[int, int, float], Plaintext | _Clear],
+    ) -> Plaintext | _Clear:
+        """The plain vector at the level and scale that the operation asks for, unless it is 0."""
         assert op.plain is not None
-        assert not isinstance(factor, _Zero)
         scale = factor.scale
         if op.op == "mul_plain":
             wanted = factor.scale if op.like is None else made[op.like].scale
@@ -292,23 +361,19 @@ class ProgramServer:
         held = self._kept if plain.constant else encoded
         if key not in held:
             vector = plain_vector(plain, self._program.slots, given)
-            copies = self.evaluator.parameters.slots // self._program.slots
-            names = dict.fromkeys(each.tensor for each in plain.factors if each.tensor)
-            name = ", ".join(names) or f"plain {op.plain}"
             if op.op == "mul_plain" and not vector.any():
-                held[key] = _Zero(name)
+                held[key] = _nothing(self._program)
             else:
-                with _naming(name):
-                    held[key] = self.evaluator.encode(
-                        np.tile(vector, copies), level=factor.level, scale=scale
-                    )
+                names = dict.fromkeys(each.tensor for each in plain.factors if each.tensor)
+                with _naming(", ".join(names) or f"plain {op.plain}"):
+                    held[key] = self._encoded(vector, factor.level, scale)
         return held[key]
 
     def _applied(
-        self, op: SlotOp, values: Mapping[int, _Value], plain: Plaintext | None
+        self, op: SlotOp, args: Sequence[Ciphertext], plain: Plaintext | None
     ) -> tuple[Ciphertext, ...]:
         do = self.evaluator
-        one, *others = (_encrypted(values[arg], op.op) for arg in op.args)
+        one, *others = args
         if plain is not None:
             return ((do.add_plain if op.op == "add_plain" else do.multiply_plain)(one, plain),)
         if others:
@@ -340,25 +405,19 @@ def _naming(name: str) -> Generator[None]:
         ) from None
 
 
-def _encrypted(value: _Value, name: str) -> Ciphertext:
-    """A value that is no 0 in the clear.
+def _sent(value: _Value) -> Ciphertext | Array:
+    return value.slots if isinstance(value, _Clear) else value
 
-    Raises:
-        SlotError: it is.
-    """
-    if isinstance(value, _Zero):
-        raise SlotError(
-            f"{name} is 0 whatever is encrypted: a ciphertext of it would hide nothing",
-            deduced=(f"because of the plaintext values of {value.because}",),
-        )
-    return value
+
+def _nothing(program: SlotProgram) -> _Clear:
+    return _Clear(np.zeros(program.slots))
 
 
 def _made(ciphertext: Ciphertext) -> Made:
     return Made(ciphertext.level, ciphertext.scale, ciphertext.size)
 
 
-def _factor_scale(factor: Ciphertext, wanted: float, parameters: Parameters) -> float:
+def _factor_scale(factor: Ciphertext | Made, wanted: float, parameters: Parameters) -> float:
     """The scale of a plain factor with which the product, once rescaled, has the wanted scale.
 
     It is the prime, within a rounding: (a·q)/q is not always a, and sums need one scale.

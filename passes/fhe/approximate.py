@@ -148,7 +148,7 @@ def parse_approximations(text: str) -> dict[str, Approximation]:
     Approximation(low=0.5, high=2.0, degree=7)
 
     Raises:
-        ArgumentError: a part is not `name on low..high degree n`.
+        ArgumentError: a part is not `name on low..high degree n`, or a name stands twice.
     """
     found: dict[str, Approximation] = {}
     for part in text.split(","):
@@ -162,6 +162,11 @@ def parse_approximations(text: str) -> dict[str, Approximation]:
                 f"{part.strip()!r} asks for no approximation",
                 hint="as in `sigmoid on -8..8 degree 3, exp on -4..0 degree 7`",
             ) from None
+        if match["name"] in found:
+            raise ArgumentError(
+                f"two approximations of {match['name']} are asked for",
+                hint="give the tensor's name in the place of the function's for one of them",
+            )
         found[match["name"]] = Approximation(low, high, int(match["degree"]))
     return found
 

@@ -72,7 +72,7 @@ class Builder:
     Relinearisation and rescaling are lazy: a product is left as it is while it is added up, and is
     finished when it is rotated, multiplied, or given out: a rotation costs less a level further
     down, by more than the rescale of each giant step costs. The primes of a scale are counted by
-    the depth at which they are dropped.
+    the depth at which they are dropped. What is known to be 0 is left out of sums.
 
     Args:
         steady: whether values that go down levels, or are multiplied by plain vectors, get the
@@ -98,6 +98,7 @@ class Builder:
         self._number: complex = 1
         self._inputs: dict[str, tuple[int, ...]] = {}
         self._made: dict[SlotOp, int] = {}
+        self._zeros: set[int] = set()
         for each in inputs:
             self.input(each)
 
@@ -109,6 +110,7 @@ class Builder:
         found.depth, found.parts = list(self.depth), list(self.parts)
         found.pending, found.scale = list(self.pending), list(self.scale)
         found._inputs, found._made = dict(self._inputs), dict(self._made)
+        found._zeros = set(self._zeros)
         found._toward, found._number = self._toward, self._number
         return found
 
@@ -184,9 +186,13 @@ class Builder:
         op = SlotOp("add_plain", (value,), plain=self._numbered(plain))
         return self._emit(op, self.depth[value], self.parts[value], self.pending[value])
 
+    def zero(self, like: int) -> int:
+        """0 in every slot, as deep as that value."""
+        return self._sum("sub", like, like)
+
     def mul(self, one: int, other: int) -> int:
         """The product of two ciphertexts."""
-        one, other = self._level(self.finished(one), self.finished(other))
+        one, other = sorted(self._level(self.finished(one), self.finished(other)))
         depth = self.depth[one]
         value = self._emit(SlotOp("mul", (one, other)), depth, 3, True)
         if self.steady and self.scale[one] == self.scale[other] == self._steady_scale(depth):
@@ -261,6 +267,10 @@ class Builder:
         return self.at_depth(one, depth), self.at_depth(other, depth)
 
     def _sum(self, name: OneOf["add", "sub"], one: int, other: int) -> int:
+        if other in self._zeros:
+            return one
+        if one in self._zeros:
+            return other if name == "add" else self.neg(other)
         if self._state(one) != self._state(other):
             one, other = self._alike(self.finished(one), self.finished(other))
         parts = max(self.parts[one], self.parts[other])
@@ -287,8 +297,11 @@ class Builder:
 
     def _emit(self, op: SlotOp, depth: int, parts: int = 2, pending: bool = False) -> int:
         if op not in self._made:
-            self._made[op] = len(self.depth)
+            self._made[op] = first = len(self.depth)
             self._values(op.results, depth, parts, pending, self._scale(op))
+            nothing = op.op == "sub" and op.args[0] == op.args[1]
+            if nothing or (op.op != "add_plain" and self._zeros.intersection(op.args)):
+                self._zeros.update(range(first, first + op.results))
         return self._made[op]
 
     def _values(self, count: int, depth: int, parts: int, pending: bool, scale: Scale) -> None:
@@ -322,26 +335,48 @@ class Builder:
         ends = [
             (name, layout, tuple(map(self.finished, values))) for name, layout, values in outputs
         ]
+        needed = self._needed({value for *_, values in ends for value in values})
         # Inputs come first in a program, whenever they came here.
         number: dict[int, int] = {}
         for values in self._inputs.values():
             number |= {value: len(number) + n for n, value in enumerate(values)}
+        used: list[SlotOp] = []
         for op, first in self._made.items():
-            number |= {first + n: len(number) + n for n in range(op.results)}
+            results = [first + n for n in range(op.results) if first + n in needed]
+            if results:
+                kept = tuple(step for n, step in enumerate(op.steps) if first + n in needed)
+                used.append(replace(op, steps=kept))
+                number |= {value: len(number) + n for n, value in enumerate(results)}
+        plains = sorted({op.plain for op in used if op.plain is not None})
+        plain_at = {plain: n for n, plain in enumerate(plains)}
         ops = tuple(
             replace(
                 op,
                 args=tuple(number[arg] for arg in op.args),
+                plain=None if op.plain is None else plain_at[op.plain],
                 like=None if op.like is None else number[op.like],
             )
-            for op in self._made
+            for op in used
         )
         made = tuple(
             SlotOutput(name, layout, tuple(number[value] for value in values))
             for name, layout, values in ends
         )
-        plains = tuple(plain.vector(sketch) for plain in self.plains)
-        levels = max(self.depth, default=0)
         return SlotProgram(
-            self.name, self.slots, levels, tuple(self.inputs.values()), plains, ops, made
+            self.name,
+            self.slots,
+            max((self.depth[value] for value in number), default=0),
+            tuple(self.inputs.values()),
+            tuple(each.vector(sketch) for each, n in self.plains.items() if n in plain_at),
+            ops,
+            made,
         )
+
+    def _needed(self, outputs: set[int]) -> set[int]:
+        """The values that those depend on, themselves included."""
+        found = set(outputs)
+        for op, first in reversed(self._made.items()):
+            if not found.isdisjoint(range(first, first + op.results)):
+                found.update(op.args)
+                found |= set() if op.like is None else {op.like}
+        return found

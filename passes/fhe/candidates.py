@@ -76,9 +76,9 @@ def _candidate(
     kept = frozenset(problem.output.variables())
     encrypted = [factor for factor in problem.factors if factor.tensor in problem.encrypted]
     results = math.prod(piece.extent for piece in space.told_by(kept))
-    sums = sum((p.extent - 1).bit_length() for p in space.inner if not space.along(p) & kept)
+    added = math.prod(p.extent for p in space.inner if not space.along(p) & kept)
     products = math.prod(piece.extent for piece in space.outer)
-    least: float = results * sums + 2 * results * (len(encrypted) - 1)
+    least: float = results * (added - 1).bit_length() + 2 * results * (len(encrypted) - 1)
     least += 2 * products * WEIGHTS["mul"] * (len(encrypted) - 1) + fresh * WEIGHTS["encrypt"]
     if len(encrypted) < len(problem.factors):
         least += products * WEIGHTS["encode"]

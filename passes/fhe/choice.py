@@ -117,6 +117,7 @@ def choose(
     plan: PlanName = "best",
     approximate: Mapping[str, Approximation] | None = None,
     levels: int | None = None,
+    most: int | None = None,
 ) -> Packed:
     """The packing of a Cascade.
 
@@ -129,6 +130,7 @@ def choose(
         plan: "best": the cheapest of einloom's; "einhops": one product as EinHops packs it.
         approximate: functions that CKKS has not, by their name or that of the tensor.
         levels: the most that there are; None: as many as it takes.
+        most: what a ring has at all: a Cascade that takes more is refused.
 
     Raises:
         ArgumentError: there is no such layout, plan or input.
@@ -171,6 +173,7 @@ def choose(
             layout=layout,
             approximate=approximate,
             levels=levels,
+            most=most,
         )
         counts = count(lowered.program)
         return Packed(f"{layout}: {counts.summary}", lowered, counts)

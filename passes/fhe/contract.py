@@ -211,8 +211,8 @@ class _Product:
         results = math.prod(piece.extent for piece in outer)
         vectors_ = math.prod(piece.extent for piece in space.outer)
         limbs = end.levels + 1
-        sums = {piece: self._summed_over(piece, brought, masked) for piece in inner}
-        each_sum = sum(map(doublings, sums.values()))
+        sums = self._sums(inner, brought, masked)
+        each_sum = sum(doublings(extent) for extent, _ in sums)
         cost: float = end.rotations * limbs + results * limbs * each_sum
         limbs += masked
         switches = results * (len(encrypted) - 1) + sum(each.rotations for each in brought)
@@ -228,18 +228,39 @@ class _Product:
         every = switches + end.rotations + results * each_sum
         return Draft(space.label, levels, every, cost, dict(self.layouts), end.layout, emit)
 
-    def _summed_over(self, piece: Piece, brought: Sequence[_Brought], masked: bool) -> int:
-        """How many places a piece is summed over: with zeros behind, a power of two is quicker."""
-        space, wide = self.space, padded(piece.extent, "power")
-        beyond = [p.stride for p in space.inner if p.stride > piece.stride]
-        room = min(beyond, default=space.slots) >= wide * piece.stride
+    def _sums(
+        self, inner: Sequence[Piece], brought: Sequence[_Brought], masked: bool
+    ) -> list[tuple[int, int]]:
+        """The sums in each vector, (extent, stride) each; pieces without a gap may be one sum."""
+        runs: list[list[Piece]] = []
+        for piece in sorted(inner, key=lambda piece: piece.stride):
+            if runs and runs[-1][-1].extent * runs[-1][-1].stride == piece.stride:
+                runs[-1].append(piece)
+            else:
+                runs.append([piece])
+        found: list[tuple[int, int]] = []
+        for run in runs:
+            apart = [self._summed_over([piece], brought, masked) for piece in run]
+            together = [self._summed_over(run, brought, masked)]
+            found += min(together, apart, key=lambda sums: sum(doublings(n) for n, _ in sums))
+        return found
+
+    def _summed_over(
+        self, run: Sequence[Piece], brought: Sequence[_Brought], masked: bool
+    ) -> tuple[int, int]:
+        """How many places are summed over: with zeros behind, a power of two is quicker."""
+        space, stride, last = self.space, run[0].stride, run[-1]
+        extent = math.prod(piece.extent for piece in run)
+        wide = padded(extent, "power")
+        beyond = [p.stride for p in space.inner if p.stride > last.stride]
+        room = min(beyond, default=space.slots) >= wide * stride
         shifted = any(p.stride % space.slots for p in space.outer)
         zero = masked or any(
             each.way is None or each.way.clean
             for each in brought
-            if space.along(piece) & set(each.access.variables())
+            if space.along(last) & set(each.access.variables())
         )
-        return wide if room and zero and not shifted else piece.extent
+        return (wide if room and zero and not shifted else extent), stride
 
     def _summed(
         self,
@@ -247,7 +268,7 @@ class _Product:
         finds: Sequence[Callable[[Mapping[Piece, int]], int | Plain | None]],
         masked: bool,
         outer: Sequence[Piece],
-        inner: Mapping[Piece, int],
+        sums: Sequence[tuple[int, int]],
     ) -> dict[Key, int]:
         """For each vector of the output, the sum of the products of the space's vectors."""
         space = self.space
@@ -269,10 +290,15 @@ class _Product:
             goes = tuple(at[piece] for piece in outer)
             found[goes] = build.add(found[goes], value) if goes in found else value
         if not found:
-            raise UnsupportedError(f"{self.problem.output.tensor} is 0 everywhere")
-        for key, value in found.items():
-            for piece, extent in inner.items():
-                value = summed(build, value, piece.stride, extent)
+            raise UnsupportedError(
+                f"{self.problem.output.tensor} is 0 everywhere, whatever is encrypted",
+                span=self.problem.output.span,
+            )
+        some = next(iter(found.values()))
+        for key in vectors(outer):
+            value = found[key] if key in found else build.zero(some)
+            for extent, stride in sums:
+                value = summed(build, value, stride, extent)
             found[key] = value
         return found
 

@@ -22,6 +22,7 @@ from ...ir.einsum import (
 from ...ir.errors import ArgumentError, UnsupportedError
 from ...ir.interpreter import evaluate_einsum
 from ...ir.operators import OPERATORS
+from ...ir.ranks import RankExpr
 from ...ir.source import Span
 from .approximate import Approximated, Approximation, approximable, approximated
 from .steps import Product
@@ -152,6 +153,8 @@ class Expressions:
                     span=expr.span or self._span,
                     hint="multiply by an encrypted one-hot vector instead, and sum",
                 )
+            if expr.fill is not None and self._outside(expr):
+                return (Term(expr.fill.value),) if expr.fill.value != 0 else ()
             return (Term(1, (expr,)),)
         if isinstance(expr, Reduce):
             if expr.op != "add":
@@ -159,6 +162,20 @@ class Expressions:
             return self._summed(self._form(expr.expr), expr.variables)
         assert isinstance(expr, Map)
         return self._map(expr)
+
+    def _outside(self, access: Access) -> bool:
+        """Whether an axis is read out of range wherever it is read."""
+        extents = self._writer.extents
+        for index, extent in zip(access.indices, self._writer.shapes[access.tensor], strict=True):
+            if isinstance(index, RankExpr):
+                steps, least = index.coefficients(extents)
+                most = least
+                for v, step in steps.items():
+                    far = step * (extents[v.upper()] - 1)
+                    least, most = least + min(far, 0), most + max(far, 0)
+                if most < 0 or least >= extent:
+                    return True
+        return False
 
     def _map(self, expr: Map) -> Form:
         op, args = expr.op, expr.args

@@ -58,6 +58,7 @@ def lower(
     layout: Choice = "row-major",
     approximate: Mapping[str, Approximation] | None = None,
     levels: int | None = None,
+    most: int | None = None,
 ) -> Lowered:
     """The program of a Cascade for arrays of those shapes.
 
@@ -68,6 +69,7 @@ def lower(
             are encrypted as they are first needed, and outputs lie as they come.
         approximate: functions that CKKS has not, by their name or that of the tensor.
         levels: the most that there are; None: as many as it takes.
+        most: what a ring has at all: more are refused, and none are saved to have as few.
 
     Raises:
         UnsupportedError: CKKS has not what it takes, and no approximation is asked for.
@@ -76,12 +78,13 @@ def lower(
         ArgumentError, RankError: the arguments do not fit the Cascade.
     """
     normal = normal_form(cascade, shapes, secret, approximate)
+    limit = min((each for each in (levels, most) if each is not None), default=None)
     found: list[Written] = []
     for masks in _MASKS if levels is not None else _MASKS[::2]:
         for way in _WAYS:
-            found += _written(normal, slots, layout, levels, masks, way)
+            found += _written(normal, slots, layout, limit, masks, way)
     if not found:
-        Lowering(normal, slots, layout, levels, 0, "free").written()  # raises
+        Lowering(normal, slots, layout, limit, 0, "free").written()  # raises
     best = min(found, key=lambda each: each.cost)
     return Lowered(best.program(), best.plain, normal.clear, best.levels, normal.approximated)
 

@@ -226,7 +226,7 @@ def _written(build: Builder, values: Sequence[int], parts: _Parts) -> list[int]:
             masked = [build.mul_plain(turned[p.vector, p.step], p.mask) for p in products]
             total: int = reduce(build.add, masked)
             sums += build.rotate(total, [step])
-        found.append(reduce(build.add, sums))
+        found.append(reduce(build.add, sums) if sums else build.zero(values[0]))
     return found
 
 

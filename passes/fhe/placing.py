@@ -9,7 +9,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from ...ir.einsum import Access
-from ...ir.errors import UnsupportedError
 from ...ir.layouts import Array, Layout, Piece, row_major
 from .addresses import Digit, by_axis, distinct
 from .builder import Builder
@@ -53,10 +52,7 @@ def end_of(problem: Problem, space: Space, output: Layout | None, most: int) -> 
 
 
 def _as_is(layout: Layout, parts: Mapping[Key, int]) -> Held:
-    values = [parts[key] for key in sorted(parts)]
-    if len(values) != layout.vectors:
-        raise UnsupportedError("a part of the output is 0 everywhere")
-    return Held(layout, tuple(values))
+    return Held(layout, tuple(parts[key] for key in sorted(parts)))
 
 
 def _as_it_comes(space: Space, output: Access, shape: Sequence[int]) -> Layout:
@@ -128,10 +124,7 @@ class _Placing:
         found: list[int] = []
         for key in wanted.keys:
             at = fixed | dict(zip(wanted.outer, key, strict=True))
-            value = parts.get(tuple(at[piece] for piece in outer))
-            if value is None:
-                raise UnsupportedError("a part of the output is 0 everywhere")
-            found.append(value)
+            found.append(parts[tuple(at[piece] for piece in outer)])
         return found
 
     def _points(self, wanted: Want) -> tuple[Array, Array]:

@@ -40,6 +40,8 @@ class Problem:
         wanted = {v for access in (*rest, self.output) for v in access.variables()}
         kept = tuple(dict.fromkeys(v for f in (one, other) for v in f.variables() if v in wanted))
         name = f"({one.tensor}*{other.tensor})"
+        while name in self.shapes:
+            name += "'"
         made = Access(name, tuple(RankExpr.of_variable(v) for v in kept))
         shapes = {**self.shapes, name: tuple(self.sizes[v] for v in kept)}
         encrypted = self.encrypted | {name}

@@ -32,6 +32,8 @@ from .tensors import Place, Stored, Tensors, elements_of
 _FAR = 2.0**10
 #: How many masks more than it should spend a product may need.
 _MORE = 4
+#: Of how many Einsums the levels are listed where they run out.
+_SHOWN = 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,13 +114,13 @@ class Lowering:
             tensors.stored[_made(step)] = stored
             self._took(step.einsum, before, tensors.depth(stored.held))
         ends = [(name, self._output(name)) for name in normal.outputs]
-        read = {each.tensor for plain in build.plains for each in plain.factors if each.tensor}
+        outputs = [(name, held.layout, held.values) for name, held in ends]
+        sketch = build.program(outputs, sketch=True)
+        read = {each.tensor for plain in sketch.plains for each in plain.factors if each.tensor}
         for name in (name for name in tensors.shapes if name in read):
             build.input(SlotInput(name, tensors.shapes[name], None))
-        outputs = [(name, held.layout, held.values) for name, held in ends]
         plain, levels = tensors.clear({*read, *normal.clear}), tuple(self._levels.values())
-        cost = count(build.program(outputs, sketch=True)).cost
-
+        cost = count(replace(sketch, inputs=tuple(build.inputs.values()))).cost
         return Written(cost, plain, levels, partial(build.program, outputs))
 
     # ---- levels
@@ -144,7 +146,7 @@ class Lowering:
         return LevelError(
             f"{einsum} runs out of levels: {needs}, and there are {self._most}",
             span=normal.spans.get(einsum),
-            deduced=tuple(map(str, self._levels.values())),
+            deduced=tuple(map(str, self._levels.values()))[-_SHOWN:],
             hint=hint,
         )
 

@@ -118,3 +118,8 @@ def test_numbers_of_numpy_make_an_approximation() -> None:
     assert str(made) == "on -1..1 degree 3"
     assert approximated("P", "exp", made) == approximated("P", "exp", Approximation(-1, 1, 3))
     assert {type(number) for number in (made.low, made.high)} == {float}
+
+
+def test_one_approximation_of_each_name() -> None:
+    with pytest.raises(ArgumentError, match="two approximations of tanh"):
+        parse_approximations("tanh on -1..1 degree 5, exp on 0..1 degree 2, tanh on -2..2 degree 5")

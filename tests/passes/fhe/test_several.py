@@ -116,3 +116,9 @@ def test_bicyclic_matrices_are_among_the_plans() -> None:
     arrays = {name: rng.normal(size=shape) for name, shape in shapes.items()}
     output = execute(plan.program, arrays, rng)["Y"]
     np.testing.assert_allclose(output, arrays["A"] @ arrays["B"], atol=1e-9)
+
+
+def test_a_sum_over_all_of_a_tensor_is_one_sum() -> None:
+    """Rows of 127 without a gap: with the zeros behind them as many rotations as for 128 x 128."""
+    best, *_ = plans(problem_of(parse("ij->"), {"A": (127, 127)}), 16384)
+    assert best.counts.rotations == 14
