@@ -35,7 +35,7 @@ def line(subscripts: str, shape: Sequence[int], dtype: str) -> Row:
     turned = given.transpose(axes)
     out = np.empty(turned.shape, dtype)
     flat: tuple[Any, Any] = out.reshape(-1), given.reshape(-1)
-    call = el.compile(subscripts).bind([given], out)
+    call = el.compile(subscripts).bind([given], out).call
     contestants: dict[str, Callable[[], Any]] = {
         "einloom": lambda: call(given, out),
         "np.copyto": lambda: np.copyto(out, turned),
