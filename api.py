@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from functools import partial
 from typing import Any, cast
 
 import numpy as np
@@ -12,15 +13,17 @@ from einloom.backends.base import Array
 from einloom.backends.numpy.layout import result_axes, take_view, view_plan
 from einloom.backends.registry import backend_form
 from einloom.compiler import Optimize, as_pipeline, subscripts_template
-from einloom.executable import Executable, Template, keep
+from einloom.dispatch import Bound, InlineCache, keep, signature
+from einloom.executable import Executable, Template
 from einloom.frontend.calls import as_array, in_numpys_letters, read_call
 from einloom.frontend.subscripts import Subscripts
 from einloom.ir.cascade import Cascade
 from einloom.ir.dtypes import DType, as_dtype, of_numpy, promote
 from einloom.ir.errors import ArgumentError, OperandError
-from einloom.specialisation import signature
 
-_calls: dict[Any, Callable[..., Any]] = {}
+_calls: dict[Any, Bound] = {}
+#: By the subscripts alone, where there are no options: what tells operands apart is native.
+_inline: dict[str, InlineCache] = {}
 _executables: dict[Any, Executable] = {}
 
 
@@ -61,23 +64,37 @@ def einsum(subscripts: Any = "", *operands: Any, out: Array | None = None, **opt
     >>> einsum("ij,jk->ik", [[1, 2], [3, 4]], [[1, 0], [0, 2]]).tolist()
     [[1, 4], [3, 8]]
     """
+    if not options and type(subscripts) is str:
+        known = _inline.get(subscripts)
+        if known is None:
+            known = InlineCache(partial(_einsum, subscripts))
+            keep(_inline, subscripts, known)
+        return known.head(*operands) if out is None else known.head(*operands, out=out)
+    return _einsum(subscripts, *operands, out=out, **options)
+
+
+def _einsum(subscripts: Any, *operands: Any, out: Any = None, **options: Any) -> Any:
+    """A call that native code did not serve, at least not yet."""
     try:
         if out is None:
-            call = _calls[(subscripts, *signature(operands), *_option_key(options))]
+            found = _calls[(subscripts, *signature(operands), *_option_key(options))]
         else:
-            call = _calls[(subscripts, *signature((*operands, out)), "out", *_option_key(options))]
+            arrays = (*operands, out)
+            found = _calls[(subscripts, *signature(arrays), "out", *_option_key(options))]
     except (KeyError, AttributeError, TypeError):
-        call = None
-    if call is None:
+        found = None
+    if found is None:
         # Not seen before; or the key cannot be made or hashed: lists, numbers, interleaved.
-        call, operands = _prepare(subscripts, operands, out, options)
-    return call(*operands) if out is None else call(*operands, out)
+        found, operands = _prepare(subscripts, operands, out, options)
+    if not options and type(subscripts) is str and subscripts in _inline:
+        _inline[subscripts].learn(found)
+    return found.call(*operands) if out is None else found.call(*operands, out)
 
 
 def _prepare(
     subscripts: Any, operands: Sequence[Any], out: Any, given_options: Mapping[str, Any]
-) -> tuple[Callable[..., Any], tuple[Array, ...]]:
-    """A call for these operands, kept for the next time, and the operands as arrays."""
+) -> tuple[Bound, tuple[Array, ...]]:
+    """The calls of such operands, kept for the next time, and the operands as arrays."""
     options = read_options(given_options)
     parsed, given = read_call(subscripts, operands, options.notation)
     arrays = tuple(as_array(operand, number) for number, operand in enumerate(given))
@@ -94,14 +111,14 @@ def _prepare(
     except TypeError:
         key += (_hashable(given_options),)  # a path in a list, sizes in a dict
     try:
-        call = _calls.get(key)
+        found = _calls.get(key)
     except TypeError:
-        key, call = None, None  # a path finder that cannot be hashed
-    if call is None:
-        call = call_for(parsed, arrays, target, options)
+        key, found = None, None  # a path finder that cannot be hashed
+    if found is None:
+        found = call_for(parsed, arrays, target, options)
         if key is not None:
-            keep(_calls, key, call)
-    return call, arrays
+            keep(_calls, key, found)
+    return found, arrays
 
 
 def call_for(
@@ -110,28 +127,29 @@ def call_for(
     out: Array | None,
     options: Options,
     constants: Collection[int] = (),
-) -> Callable[..., Any]:
-    """A function for arrays like these, without those at the positions that are `constants`."""
+) -> Bound:
+    """The calls of arrays like these, without those at the positions that are `constants`."""
     # What is wrong with the subscripts or the shapes is said before what is with the dtypes.
     written = einsum_template(parsed, None, options)([array.shape for array in arrays], None)
     if out is None and not constants:
         view = _view_call(written, arrays, options)
         if view is not None:
-            return view
+            return Bound(view)
     computed, acc = _dtypes(arrays, out, options)
     executable = _executable(parsed, acc, options)
     converted = _convert(arrays, computed)
     axes = result_axes(written, arrays, options.order) if out is None else None
-    call = executable.bind(converted, out, axes, options.casting, constants)
+    bound = executable.bind(converted, out, axes, options.casting, constants)
     moving = [number for number in range(len(arrays)) if number not in constants]
     if all(converted[number] is arrays[number] for number in moving):
-        return call
+        return bound
+    call = bound.call
     dtypes = [computed[number] for number in moving]
 
     def convert_first(*given: Array) -> Any:
         return call(*_convert(given[: len(dtypes)], dtypes), *given[len(dtypes) :])
 
-    return convert_first
+    return Bound(convert_first)
 
 
 def _option_key(options: Mapping[str, Any]) -> tuple[Any, ...]:

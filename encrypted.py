@@ -19,7 +19,8 @@ from einloom.backends.ckks.engine import Engine
 from einloom.backends.ckks.params import Parameters
 from einloom.backends.ckks.report import EngineName, Exact, Report, Run, engine_of
 from einloom.backends.ckks.run import ProgramClient, ProgramServer, largest, parameters_for
-from einloom.executable import Template, keep
+from einloom.dispatch import keep
+from einloom.executable import Template
 from einloom.ir.cascade import Cascade
 from einloom.ir.errors import ArgumentError, LevelError, OperandError, SlotError, UnsupportedError
 from einloom.ir.infer import infer_sizes

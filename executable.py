@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from os import PathLike
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 
 import numpy as np
 
 from einloom.backends.base import Array, Kernel
 from einloom.backends.registry import backend_form
+from einloom.calls import allocating, writing
+from einloom.dispatch import Bound, InlineCache, keep, signature
 from einloom.frontend.calls import as_array, by_name
 from einloom.ir.cascade import Cascade
 from einloom.ir.dtypes import F32, DType, of_numpy
@@ -21,17 +23,11 @@ from einloom.specialisation import (
     Kernels,
     Shape,
     Specialisation,
-    allocating,
     shallow,
-    signature,
-    writing,
 )
 
 #: From shapes and dtypes of the operands (None: symbolic) to the Cascade that computes them.
 Template: TypeAlias = "Callable[[Sequence[Shape] | None, Sequence[DType] | None], Cascade]"
-
-#: How many signatures each table keeps before it starts afresh.
-TABLE_BOUND = 4096
 
 
 class Executable:
@@ -43,6 +39,20 @@ class Executable:
     and `f.asm` show what was called last, or, before the first call, the form for the shapes and
     dtypes given to `compile` (symbolic shapes and f32 where none were given).
     """
+
+    # `f(...)` finds the function to call in the slot: no code in Python runs before that.
+    __slots__ = (
+        *("__call__", "__weakref__", "_bound", "_dtypes", "_inline", "_kernels", "_shown"),
+        *("_specialised", "_template", "backend", "pipeline"),
+    )
+    __call__: Callable[..., Any]
+
+    def __new__(cls, *_: Any, **__: Any) -> Executable:
+        from einloom.backends.llvm.vectorcall import quick_type
+
+        quick: Any = quick_type(cast(Any, cls))
+        made: Executable = object.__new__(quick)
+        return made
 
     def __init__(
         self,
@@ -58,11 +68,20 @@ class Executable:
         self._template = template
         self._specialised: dict[Any, Specialisation] = {}
         self._kernels: dict[Cascade, Kernels] = {}
-        self._bound: dict[Any, Callable[..., Any]] = {}
+        self._bound: dict[Any, Bound] = {}
+        self._inline = InlineCache(self._call)
+        self.__call__ = self._inline.head
         self._dtypes = dtypes
         self._shown: Specialisation | None = None
         if shapes is not None:
             self.specialise(shapes, dtypes or [F32] * len(shapes))
+
+    @property
+    def __signature__(self) -> Any:
+        """For `inspect.signature`: what is called changes, how it is called does not."""
+        import inspect
+
+        return inspect.signature(self._call)
 
     # ---- compiling
 
@@ -138,23 +157,33 @@ class Executable:
 
     # ---- calling
 
-    def __call__(self, *arrays: Any, out: Any = None, **named: Any) -> Any:
-        if out is None and not named:
+    def _call(self, *arrays: Any, out: Any = None, **named: Any) -> Any:
+        """A call that native code did not serve, at least not yet."""
+        if not named:
             try:
-                known = self._bound[signature(arrays)]
+                known = self._bound[out is None, *signature(_all(arrays, out))]
             except (AttributeError, KeyError):
                 pass  # not seen before, or a list or number among the operands
             else:
-                return known(*arrays)
+                self._learn(known)
+                return known.call(*_all(arrays, out))
         if named:
             arrays = self._positional(arrays, named)
         operands = [as_array(array, number) for number, array in enumerate(arrays)]
-        call = self.bind(operands, out)
-        if out is not None:
-            return call(*operands, out)
-        if all(type(array) is np.ndarray for array in arrays):
-            keep(self._bound, signature(arrays), call)
-        return call(*operands)
+        found = self.bind(operands, out)
+        given = _all(arrays, out)
+        if all(type(array) is np.ndarray for array in given):
+            keep(self._bound, (out is None, *signature(given)), found)
+            self._learn(found)
+        return found.call(*_all(operands, out))
+
+    def _learn(self, bound: Bound) -> None:
+        head = self._inline.learn(bound)
+        if head is not self.__call__:
+            from einloom.backends.llvm.vectorcall import call_natively
+
+            self.__call__ = head
+            call_natively(self)
 
     def bind(
         self,
@@ -163,12 +192,12 @@ class Executable:
         axes: Sequence[int] | None = None,
         casting: Any = "safe",
         constants: Collection[int] = (),
-    ) -> Callable[..., Any]:
-        """A function for operands of exactly these shapes, strides and dtypes.
+    ) -> Bound:
+        """The calls of operands of exactly these shapes, strides and dtypes.
 
-        It takes the operands but those whose positions are `constants`, and returns a new result,
-        a scalar if it has no axes; if `out` is given it takes an array like `out` (or a tuple of
-        them) last, and returns that. `axes` are the axes of a new result from the outermost in
+        They take the operands but those whose positions are `constants`, and return a new result,
+        a scalar if it has no axes; if `out` is given they take an array like `out` (or a tuple of
+        them) last, and return that. `axes` are the axes of a new result from the outermost in
         memory to the innermost (None: C order). Operands that are not of the declared dtype or
         byte order are converted at each call; what constants alone decide is worked out now.
 
@@ -191,11 +220,12 @@ class Executable:
             fixed = [stays[name] for name in found.names() if name in stays]
             converted = [*(converted[number] for number in moving), *fixed]
         if out is None:
-            call = allocating(found, self.backend, converted, axes)
+            bound = allocating(found, self.backend, converted, axes)
         else:
-            call = writing(found, self.backend, converted, out, casting)
+            bound = writing(found, self.backend, converted, out, casting)
         if same and not fixed:
-            return call
+            return bound
+        call = bound.call
         count = len(moving)
         natives = [declared[number] for number in moving]
 
@@ -203,11 +233,11 @@ class Executable:
             given = [a.astype(d, copy=False) for a, d in zip(arrays, natives, strict=False)]
             return call(*given, *fixed, *arrays[count:])
 
-        return prepare_first
+        return Bound(prepare_first)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """As a value: what it was made from; code is compiled again where it is needed."""
-        return type(self), (self._template, self.pipeline, self.backend, None, self._dtypes)
+        return Executable, (self._template, self.pipeline, self.backend, None, self._dtypes)
 
     def _positional(self, arrays: Sequence[Any], named: Mapping[str, Any]) -> tuple[Any, ...]:
         names = [decl.name for decl in self._template(None, self._dtypes).inputs]
@@ -294,8 +324,5 @@ class Executable:
         return f"<einloom.Executable {self._show().cascade.name} on {self.backend}>"
 
 
-def keep(table: dict[Any, Any], key: Any, value: Any) -> None:
-    """Adds to a table, which is emptied first if it is full."""
-    if len(table) >= TABLE_BOUND:
-        table.clear()
-    table[key] = value
+def _all(arrays: Sequence[Any], out: Any) -> Sequence[Any]:
+    return arrays if out is None else (*arrays, out)

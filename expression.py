@@ -12,11 +12,11 @@ import numpy as np
 from einloom.api import Options, call_for, einsum_template, read_options
 from einloom.backends.base import Array
 from einloom.compiler import Optimize, settle_path
-from einloom.executable import keep
+from einloom.dispatch import keep, signature
 from einloom.frontend.calls import as_array, read_call
 from einloom.frontend.subscripts import Subscripts
 from einloom.ir.errors import ArgumentError, OperandError
-from einloom.specialisation import Shape, signature
+from einloom.specialisation import Shape
 
 
 class ContractExpression:
@@ -77,7 +77,7 @@ class ContractExpression:
             options = self._options
             if backend is not None:
                 options = read_options({**asdict(options), "backend": backend})
-            call = call_for(self._parsed, operands, out, options, self.constants)
+            call = call_for(self._parsed, operands, out, options, self.constants).call
             keep(self._calls, key, call)
         return call(*moving)
 

@@ -1,4 +1,4 @@
-"""What is compiled for one set of dtypes and shapes, and the calls of it.
+"""What is compiled for one set of dtypes and shapes.
 
 A *specialisation* is one set of dtypes and shapes: its Cascade after the passes. A *kernel* is one
 set of layouts (which axis of each array has unit stride); its text knows no sizes, and it is shared
@@ -9,25 +9,20 @@ one exact signature, strides included: the fast path.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import combinations
-from typing import Any, TypeAlias, cast
+from typing import Any, TypeAlias
 
 import numpy as np
-from numpy import may_share_memory
 
-from einloom.backends.base import Array, Call, Kernel
+from einloom.backends.base import Array, Call, Kernel, Way
 from einloom.backends.registry import backend_form, kernel_class
 from einloom.ir.cascade import Cascade, TensorDecl
 from einloom.ir.dtypes import DType
 from einloom.ir.einsum import Access, Einsum
 from einloom.ir.errors import (
-    ArgumentError,
-    OperandError,
-    OutOfMemoryError,
     RankError,
     UnsupportedError,
 )
@@ -119,24 +114,33 @@ class Specialisation:
         ranks = [len(extents[name]) for name in self.names()]
         return tuple(rank - 1 if rank else None for rank in ranks)
 
-    def bind(self, backend: str, inputs: Sequence[Array], outputs: Sequence[Array]) -> Call:
-        """A call for exactly this signature; on the NumPy backend where `backend` cannot."""
-        call = self._bind(backend, inputs, outputs)
+    def bind(
+        self, backend: str, inputs: Sequence[Array], outputs: Sequence[Array]
+    ) -> tuple[Call, Way | None]:
+        """A call for exactly this signature; on the NumPy backend where `backend` cannot.
+
+        And a quick way to do the same, if there is one.
+        """
+        call, way = self._bind(backend, inputs, outputs)
         reads = (access for einsum in self.cascade.einsums for access in einsum.reads())
         gathers = any(isinstance(index, Access) for access in reads for index in access.indices)
-        return partial(self._explained, call) if gathers else call
+        return partial(self._explained, call) if gathers else call, way
 
-    def _bind(self, backend: str, inputs: Sequence[Array], outputs: Sequence[Array]) -> Call:
+    def _bind(
+        self, backend: str, inputs: Sequence[Array], outputs: Sequence[Array]
+    ) -> tuple[Call, Way | None]:
         if backend == "numpy":
-            return self.kernel("numpy", ()).bind(inputs, outputs)
+            return self.kernel("numpy", ()).bind(inputs, outputs), None
         host = next((dtype for dtype in self.dtypes.values() if dtype.is_host_only), None)
         try:
             if host is not None:
                 raise UnsupportedError(f"dtype {host} runs on the NumPy backend only")
             layouts = tuple(unit_axis(array) for array in (*inputs, *outputs))
-            return self.kernel(backend, layouts).bind(inputs, outputs)
+            kernel = self.kernel(backend, layouts)
+            return kernel.bind(inputs, outputs), kernel.way(inputs, outputs)
         except UnsupportedError as error:
-            return _counted(f"{backend}: {error.message}", self._bind("numpy", inputs, outputs))
+            call, _ = self._bind("numpy", inputs, outputs)
+            return _counted(f"{backend}: {error.message}", call), None
 
     def _explained(self, call: Call, *arrays: Array) -> None:
         """The call; where it reads out of range, the interpreter says which read did.
@@ -182,7 +186,8 @@ class Specialisation:
                 for shape, dtype in zip(first.output_shapes(), first.output_dtypes(), strict=True)
             ]
             arrays = [constants[decl.name] for decl in inputs]
-            first.bind(backend, arrays, results)(*arrays, *results)
+            call, _ = first.bind(backend, arrays, results)
+            call(*arrays, *results)
             fixed |= dict(zip(names, results, strict=True))
         moving = tuple(decl for decl in self.cascade.inputs if decl.name not in constants)
         still = tuple(decl for decl in inputs if decl.name in needed)
@@ -219,152 +224,3 @@ def _counted(reason: str, call: Call) -> Call:
         call(*arrays)
 
     return run
-
-
-def signature(arrays: Sequence[Any]) -> tuple[Any, ...]:
-    """What a bound call is made for: type, dtype, shape and strides of each operand.
-
-    The type is part of it because native code reads the array object itself.
-    """
-    key: list[Any] = []
-    for array in arrays:
-        key += (type(array), array.dtype, array.shape, array.strides)
-    return tuple(key)
-
-
-def allocating(
-    found: Specialisation, backend: str, inputs: Sequence[Array], axes: Sequence[int] | None
-) -> Callable[..., Any]:
-    """A function of the inputs that makes the outputs."""
-    makers = [
-        _maker(shape, dtype.numpy, axes)
-        for shape, dtype in zip(found.output_shapes(), found.output_dtypes(), strict=True)
-    ]
-    try:
-        blank = [make() for make in makers]
-    except (MemoryError, ValueError):  # NumPy's ValueError: more bytes than a pointer reaches
-        shapes = ", ".join(map(str, found.output_shapes()))
-        raise OutOfMemoryError(f"there is no memory for a result of the shape {shapes}") from None
-    run = found.bind(backend, inputs, blank)
-    if len(makers) == 1:
-        (make,) = makers
-        scalar = not blank[0].ndim
-
-        def call(*arrays: Array) -> Any:
-            result = make()
-            run(*arrays, result)
-            return result[()] if scalar else result
-
-        return call
-
-    def call_many(*arrays: Array) -> Any:
-        results = [make() for make in makers]
-        run(*arrays, *results)
-        return tuple(result if result.ndim else result[()] for result in results)
-
-    return call_many
-
-
-def _maker(shape: Shape, dtype: np.dtype[Any], axes: Sequence[int] | None) -> Callable[[], Array]:
-    """A function that makes an array whose axes lie in memory in that order, outermost first."""
-    if axes is None or list(axes) == sorted(axes):
-        return partial(np.empty, shape, dtype)
-    if list(axes) == sorted(axes, reverse=True):
-        return partial(np.empty, shape, dtype, "F")
-    stored = tuple(shape[axis] for axis in axes)
-    back = tuple(axes.index(axis) for axis in range(len(shape)))
-    return lambda: np.empty(stored, dtype).transpose(back)
-
-
-def writing(
-    found: Specialisation, backend: str, inputs: Sequence[Array], out: Any, casting: Any
-) -> Callable[..., Any]:
-    """A function of the inputs and of `out` that writes there."""
-    targets = _check_out(out, found, casting)
-    dtypes = [dtype.numpy for dtype in found.output_dtypes()]
-    # Whether a target can be written to directly is the same for all of one signature, but for
-    # memory that it shares with an input: a kernel reads inputs after it has begun to write.
-    direct = all(
-        target.dtype == dtype and not _overlaps_itself(target)
-        for target, dtype in zip(targets, dtypes, strict=True)
-    )
-    run = found.bind(backend, inputs, targets) if direct else None
-    aside: list[Call] = []  # the call that writes into new arrays, once it is needed
-
-    def call(*arrays: Any) -> Any:
-        given, last = arrays[:-1], arrays[-1]
-        outs = _arrays_of(last)
-        if not all(target.flags.writeable for target in outs):
-            raise ArgumentError("out= is a read-only array")
-        if any(np.shares_memory(a, b) for a, b in combinations(outs, 2)):
-            raise ArgumentError("two of the arrays of out= share memory")
-        shared = any(may_share_memory(target, other) for target in outs for other in given)
-        if run is not None and not shared:
-            run(*given, *outs)
-            return last
-        results = [np.empty(t.shape, dtype) for t, dtype in zip(outs, dtypes, strict=True)]
-        if not aside:
-            aside.append(found.bind(backend, given, results))
-        aside[0](*given, *results)
-        for target, result in zip(outs, results, strict=True):
-            np.copyto(target, result, casting="unsafe")  # the rule was checked when this was made
-        return last
-
-    def call_one(*arrays: Array) -> Any:
-        """The same for one output that can be written to directly, in a third of the time."""
-        target = arrays[-1]
-        if target.flags.writeable:
-            for given in arrays[:-1]:
-                if may_share_memory(target, given):
-                    break
-            else:
-                write(*arrays)
-                return target
-        return call(*arrays)
-
-    if run is None or isinstance(out, tuple | list):
-        return call
-    write = run
-    return call_one
-
-
-def _arrays_of(out: Any) -> list[Any]:
-    """What `out=` holds: one array, or one for each output."""
-    if isinstance(out, tuple | list):
-        return list(cast(Sequence[Any], out))
-    return [out]
-
-
-def _check_out(out: Any, found: Specialisation, casting: Any) -> list[Any]:
-    """The arrays of `out=`, checked."""
-    targets = _arrays_of(out)
-    if len(targets) != len(found.cascade.outputs):
-        raise ArgumentError(
-            f"out= has {len(targets)} arrays for {len(found.cascade.outputs)} outputs"
-        )
-    for target, shape, dtype in zip(
-        targets, found.output_shapes(), found.output_dtypes(), strict=True
-    ):
-        if not isinstance(target, np.ndarray):
-            raise OperandError(f"out= must be an array, not {type(target).__name__}")
-        array = cast(Array, target)
-        if array.shape != shape:
-            raise ArgumentError(f"out= has shape {array.shape} but the result has {shape}")
-        if not np.can_cast(dtype.numpy, array.dtype, casting):
-            raise OperandError(
-                f"the result is {dtype}, which cannot be cast to the {array.dtype} of out= "
-                f"by the rule {casting!r}"
-            )
-    return targets
-
-
-def _overlaps_itself(array: Array) -> bool:
-    """Whether two elements may share memory: an axis steps within the reach of smaller strides."""
-    reach = array.itemsize
-    for stride, extent in sorted(
-        (abs(s), n) for s, n in zip(array.strides, array.shape, strict=True) if n > 1
-    ):
-        if stride < reach:
-            return True
-        reach += stride * (extent - 1)
-    return False

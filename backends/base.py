@@ -13,6 +13,27 @@ Array: TypeAlias = np.ndarray[Any, np.dtype[Any]]
 Call: TypeAlias = Callable[..., None]
 
 
+class Way(Protocol):
+    """A quick way into a kernel, for arrays of one signature: dtypes, shapes, strides, no subclass.
+
+    Each method gives a function that passes what it does not serve on to `otherwise`, as it came:
+    other arrays, lists, keywords, memory that an output shares with an input; and what it does not
+    succeed at, for `otherwise` to do again and to say what is wrong.
+    """
+
+    def making(self, otherwise: Callable[..., Any]) -> Callable[..., Any]:
+        """`f(*inputs)` makes the outputs as they are laid out in the signature and returns them.
+
+        A scalar for an output without axes, a tuple for several. `f(*inputs, out=array)`, if there
+        is one output, writes there.
+        """
+        ...
+
+    def writing(self, otherwise: Callable[..., Any]) -> Callable[..., Any]:
+        """`f(*inputs, out=array)` writes the one output there, and returns it."""
+        ...
+
+
 class Kernel(Protocol):
     """Compiled code for one Cascade, for every shape.
 
@@ -31,4 +52,8 @@ class Kernel(Protocol):
         Raises:
             UnsupportedError: this kernel was not made for such strides.
         """
+        ...
+
+    def way(self, inputs: Sequence[Array], outputs: Sequence[Array]) -> Way | None:
+        """A quick way for such arrays, where `bind` gives a call; None if this backend has none."""
         ...

@@ -8,7 +8,7 @@ import os
 from dataclasses import asdict
 from typing import Any
 
-from . import calls, chains, ckks, contractions, first_call, matmul, packing, passes
+from . import calls, chains, ckks, contractions, first_call, matmul, packing, passes, permutes
 from .measure import machine
 
 BENCHMARKS = {
@@ -16,6 +16,7 @@ BENCHMARKS = {
     "calls": calls,
     "matmul": matmul,
     "contractions": contractions,
+    "permutes": permutes,
     "chains": chains,
     "passes": passes,
     "ckks": ckks,

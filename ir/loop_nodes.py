@@ -1,6 +1,6 @@
 """The loop-nest level, page one: loops, statements and values.
 
-    statement   = LoopNest | Collapse | If | Begin | Fold | Assign | Store | Contract
+    statement   = LoopNest | Collapse | If | Begin | Fold | Assign | Store | Contract | Permute
     value       = Load | Number | Index | Register | Apply | Convert       (every one of one dtype)
 
 Each schedule decision is a value here: loop order, tiles (a loop that steps, and inside it a loop
@@ -264,7 +264,37 @@ class Contract:
         return self.deep + 64 // self.rows.value.dtype.itemsize
 
 
-Statement: TypeAlias = LoopNest | Collapse | Begin | Fold | Assign | Store | If | Contract
+@dataclass(frozen=True, slots=True)
+class Permute:
+    """buffer[indices] = value, an element of a buffer of the same dtype, for all coordinates.
+
+    The output is consecutive along `rows`, the input along `columns`; if they are two, square
+    blocks are transposed in registers. `loops` are all variables, from the outermost loop to the
+    innermost, which is `columns`. Where the output goes on from one coordinate of `wraps` to the
+    next, what is moved may span both. An output of `streamed` bytes or more goes past the caches,
+    where its lines do not lie as theirs do by way of `staged`, a buffer of `tall` rows by `wide`
+    columns.
+    """
+
+    buffer: str
+    indices: tuple[RankExpr, ...]
+    value: Load
+    loops: tuple[str, ...]
+    rows: str
+    columns: str
+    wraps: str | None
+    streamed: int
+    staged: str
+    tall: int
+    wide: int
+
+    @property
+    def line(self) -> int:
+        """How many elements apart two columns are in the buffer: a cache line more than `tall`."""
+        return self.tall + 64 // self.value.dtype.itemsize
+
+
+Statement: TypeAlias = LoopNest | Collapse | Begin | Fold | Assign | Store | If | Contract | Permute
 
 
 def blocks(statement: Statement) -> tuple[tuple[Statement, ...], ...]:

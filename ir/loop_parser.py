@@ -23,6 +23,7 @@ from .loop_nodes import (
     LoopNest,
     Number,
     Packed,
+    Permute,
     Register,
     Statement,
     Store,
@@ -230,6 +231,8 @@ class _Parser(TokenReader):
             return If(test, then, self._block() if self._accept("else") else ())
         if name == "contract":
             return self._contract()
+        if name == "permute":
+            return self._permute()
         if name == "collapse":
             outer = self._name()
             self.expect("into")
@@ -275,6 +278,30 @@ class _Parser(TokenReader):
         return Contract(
             buffer, indices, op, value, empty, rows, columns, depth, batch, *blocks, offsets, runs
         )
+
+    def _permute(self) -> Permute:
+        buffer = self._name()
+        self.expect("[")
+        indices = self._index_list("]")
+        self.expect("=")
+        value = self._value()
+        if not isinstance(value, Load):
+            self._fail("follows what is no element of a buffer")
+        self.expect("loops")
+        loops = self._names()
+        self.expect("rows")
+        rows = self._name()
+        self.expect("columns")
+        columns = self._name()
+        wraps = self._name() if self._accept("wraps") else None
+        self.expect("streamed")
+        made = (buffer, indices, value, loops, rows, columns, wraps, self._integer())
+        self.expect("block")
+        tall = self._integer()
+        self.expect("by")
+        wide = self._integer()
+        self.expect("in")
+        return Permute(*made, self._name(), tall, wide)
 
     def _packed(self) -> Packed:
         variables = self._names()

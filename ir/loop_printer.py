@@ -17,6 +17,7 @@ from .loop_nodes import (
     LoopNest,
     Number,
     Packed,
+    Permute,
     Register,
     Statement,
     Store,
@@ -42,6 +43,8 @@ def print_block(body: tuple[Statement, ...], depth: int) -> list[str]:
             lines.append(margin + "}")
         elif isinstance(statement, Contract):
             lines += [margin + line for line in _contract(statement)]
+        elif isinstance(statement, Permute):
+            lines += [margin + line for line in _permute(statement)]
         else:
             lines.append(margin + _simple(statement))
     return lines
@@ -87,6 +90,16 @@ def _contract(found: Contract) -> list[str]:
         f"  columns {_packed(found.columns)}",
         f"  tile {found.height} by {found.vectors} block {found.tall} by {found.deep} by "
         f"{found.wide} tables {found.offsets}, {found.runs}",
+    ]
+
+
+def _permute(found: Permute) -> list[str]:
+    indices = ",".join(map(str, found.indices))
+    wraps = f" wraps {found.wraps}" if found.wraps is not None else ""
+    return [
+        f"permute {found.buffer}[{indices}] = {print_value(found.value)}",
+        f"  loops {', '.join(found.loops)} rows {found.rows} columns {found.columns}{wraps}",
+        f"  streamed {found.streamed} block {found.tall} by {found.wide} in {found.staged}",
     ]
 
 

@@ -2,12 +2,10 @@
 
 ctypes takes 0.3 us an argument, and `array.ctypes.data` 2 us. So the function that CPython calls
 is native code too (`METH_FASTCALL`): it reads the arrays' fields itself, compares them with what
-the kernel was bound to, and calls the kernel. It is the same code for all kernels; what it must
-know of one is in a block of numbers, which is its `self`, a `bytes` object.
-
-CPython's and NumPy's object layouts are public and stable, but they are not promised to ctypes:
-they are checked once against known arrays, and if they differ, or this is not CPython, arrays are
-passed through ctypes.
+the kernel was bound to, makes the results where that is asked for, and calls the kernel. Whatever
+else it is given, or the kernel does not succeed at, it passes on as it came, to the slower way.
+It is the same code for all kernels; what it must know of one is in a block of numbers, which is
+its `self`, a `bytes` object. Where layouts are not known, arrays are passed through ctypes.
 """
 
 from __future__ import annotations
@@ -16,6 +14,7 @@ import ctypes
 import struct
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import cache
 from typing import Any, cast
 
@@ -23,6 +22,8 @@ import numpy as np
 
 from ..base import Array, Call
 from .elf import Code
+from .guard import GUARD, NAME
+from .objects import WRITEABLE, array_functions, layouts_known
 from .runtime import load
 
 #: What to do about a call that did not succeed: takes its status, or a refusal (below); raises.
@@ -35,159 +36,7 @@ WRONG_COUNT, REFUSED = -1, -2
 #: More arrays than this go through ctypes; the native way keeps their addresses on the stack.
 _MOST_ARRAYS = 1024
 
-_WRITEABLE = 0x400  # NPY_ARRAY_WRITEABLE
-
-#: Where a bytes object's contents and an array's fields begin; builds of CPython differ in that.
-_BYTES = bytes.__basicsize__ - 1
-_HEAD = object.__basicsize__
-_DATA, _NDIM, _SHAPE, _STRIDES, _DTYPE, _FLAGS = (_HEAD + n for n in (0, 8, 16, 24, 40, 48))
-
-_NAME = "einloom_call"
-
-# The block: kernel, number of arrays, whether to let go of the GIL, the type ndarray, the function
-# `Failure`, where the parameters begin (in bytes); then for each array its dtype, the flags that it
-# must have, its number of axes, their extents, their strides; then the parameters.
-_CALL = f"""
-@_Py_NoneStruct = external global i8
-declare void @Py_IncRef(ptr)
-declare void @Py_DecRef(ptr)
-declare ptr @PyLong_FromLongLong(i64)
-declare ptr @PyObject_CallOneArg(ptr, ptr)
-declare i32 @PyObject_RichCompareBool(ptr, ptr, i32)
-declare i32 @PyType_IsSubtype(ptr, ptr)
-declare ptr @PyEval_SaveThread()
-declare void @PyEval_RestoreThread(ptr)
-
-define ptr @{_NAME}(ptr %self, ptr %args, i64 %given) {{
-entry:
-  %block = getelementptr i8, ptr %self, i64 {_BYTES}
-  %kernel = load ptr, ptr %block
-  %count.p = getelementptr i64, ptr %block, i64 1
-  %count = load i64, ptr %count.p
-  %release.p = getelementptr i64, ptr %block, i64 2
-  %release = load i64, ptr %release.p
-  %ndarray.p = getelementptr i64, ptr %block, i64 3
-  %ndarray = load ptr, ptr %ndarray.p
-  %failure.p = getelementptr i64, ptr %block, i64 4
-  %failure = load ptr, ptr %failure.p
-  %params.p = getelementptr i64, ptr %block, i64 5
-  %params.at = load i64, ptr %params.p
-  %params = getelementptr i8, ptr %block, i64 %params.at
-  %arrays = getelementptr i64, ptr %block, i64 6
-  %count.ok = icmp eq i64 %given, %count
-  br i1 %count.ok, label %start, label %fail
-start:
-  %data = alloca ptr, i64 %count
-  br label %array
-array:
-  %n = phi i64 [ 0, %start ], [ %n.next, %accept ]
-  %want = phi ptr [ %arrays, %start ], [ %want.next, %accept ]
-  %refused = sub i64 {REFUSED}, %n
-  %more = icmp slt i64 %n, %count
-  br i1 %more, label %type, label %call
-type:
-  %arg.p = getelementptr ptr, ptr %args, i64 %n
-  %arg = load ptr, ptr %arg.p
-  %type.p = getelementptr i8, ptr %arg, i64 {_HEAD - 8}
-  %type.is = load ptr, ptr %type.p
-  %type.ok = icmp eq ptr %type.is, %ndarray
-  br i1 %type.ok, label %dtype, label %subtype
-subtype:
-  %sub = call i32 @PyType_IsSubtype(ptr %type.is, ptr %ndarray)
-  %sub.ok = icmp ne i32 %sub, 0
-  br i1 %sub.ok, label %dtype, label %fail
-dtype:
-  %dtype.p = getelementptr i8, ptr %arg, i64 {_DTYPE}
-  %dtype.is = load ptr, ptr %dtype.p
-  %dtype.want = load ptr, ptr %want
-  %dtype.ok = icmp eq ptr %dtype.is, %dtype.want
-  br i1 %dtype.ok, label %fields, label %equal
-equal:
-  %compared = call i32 @PyObject_RichCompareBool(ptr %dtype.is, ptr %dtype.want, i32 2)
-  switch i32 %compared, label %error [ i32 0, label %fail
-                                       i32 1, label %fields ]
-fields:
-  %flags.p = getelementptr i8, ptr %arg, i64 {_FLAGS}
-  %flags = load i32, ptr %flags.p
-  %flags.want.p = getelementptr i64, ptr %want, i64 1
-  %flags.want = load i64, ptr %flags.want.p
-  %flags.wide = zext i32 %flags to i64
-  %flags.lack.not = xor i64 %flags.wide, -1
-  %flags.lack = and i64 %flags.lack.not, %flags.want
-  %flags.ok = icmp eq i64 %flags.lack, 0
-  %ndim.p = getelementptr i8, ptr %arg, i64 {_NDIM}
-  %ndim.narrow = load i32, ptr %ndim.p
-  %ndim = sext i32 %ndim.narrow to i64
-  %ndim.want.p = getelementptr i64, ptr %want, i64 2
-  %ndim.want = load i64, ptr %ndim.want.p
-  %ndim.ok = icmp eq i64 %ndim, %ndim.want
-  %both.ok = and i1 %flags.ok, %ndim.ok
-  %shape.want = getelementptr i64, ptr %want, i64 3
-  %strides.want = getelementptr i64, ptr %shape.want, i64 %ndim
-  %shape.p = getelementptr i8, ptr %arg, i64 {_SHAPE}
-  %shape = load ptr, ptr %shape.p
-  %strides.p = getelementptr i8, ptr %arg, i64 {_STRIDES}
-  %strides = load ptr, ptr %strides.p
-  br i1 %both.ok, label %axis, label %fail
-axis:
-  %a = phi i64 [ 0, %fields ], [ %a.next, %extent ]
-  %a.more = icmp slt i64 %a, %ndim
-  br i1 %a.more, label %extent, label %accept
-extent:
-  %extent.p = getelementptr i64, ptr %shape, i64 %a
-  %extent.is = load i64, ptr %extent.p
-  %extent.want.p = getelementptr i64, ptr %shape.want, i64 %a
-  %extent.want = load i64, ptr %extent.want.p
-  %extent.ok = icmp eq i64 %extent.is, %extent.want
-  %stride.p = getelementptr i64, ptr %strides, i64 %a
-  %stride.is = load i64, ptr %stride.p
-  %stride.want.p = getelementptr i64, ptr %strides.want, i64 %a
-  %stride.want = load i64, ptr %stride.want.p
-  %stride.ok = icmp eq i64 %stride.is, %stride.want
-  %axis.ok = and i1 %extent.ok, %stride.ok
-  %a.next = add i64 %a, 1
-  br i1 %axis.ok, label %axis, label %fail
-accept:
-  %data.p = getelementptr i8, ptr %arg, i64 {_DATA}
-  %pointer = load ptr, ptr %data.p
-  %data.n = getelementptr ptr, ptr %data, i64 %n
-  store ptr %pointer, ptr %data.n
-  %want.next = getelementptr i64, ptr %strides.want, i64 %ndim
-  %n.next = add i64 %n, 1
-  br label %array
-call:
-  %releases = icmp ne i64 %release, 0
-  br i1 %releases, label %released, label %held
-held:
-  %status.held = call i32 %kernel(ptr %params, ptr %data)
-  br label %done
-released:
-  %thread = call ptr @PyEval_SaveThread()
-  %status.released = call i32 %kernel(ptr %params, ptr %data)
-  call void @PyEval_RestoreThread(ptr %thread)
-  br label %done
-done:
-  %status = phi i32 [ %status.held, %held ], [ %status.released, %released ]
-  %status.wide = sext i32 %status to i64
-  %status.ok = icmp eq i32 %status, 0
-  br i1 %status.ok, label %none, label %fail
-none:
-  call void @Py_IncRef(ptr @_Py_NoneStruct)
-  ret ptr @_Py_NoneStruct
-fail:
-  %why = phi i64 [ {WRONG_COUNT}, %entry ], [ %refused, %subtype ], [ %refused, %equal ],
-                 [ %refused, %fields ], [ %refused, %extent ], [ %status.wide, %done ]
-  %number = call ptr @PyLong_FromLongLong(i64 %why)
-  %number.no = icmp eq ptr %number, null
-  br i1 %number.no, label %error, label %raise
-raise:
-  %result = call ptr @PyObject_CallOneArg(ptr %failure, ptr %number)
-  call void @Py_DecRef(ptr %number)
-  ret ptr %result
-error:
-  ret ptr null
-}}
-"""
+_METH_FASTCALL, _METH_KEYWORDS = 0x80, 0x02
 
 
 class _MethodDef(ctypes.Structure):
@@ -201,7 +50,87 @@ class _MethodDef(ctypes.Structure):
     )
 
 
-_METH_FASTCALL = 0x80
+@dataclass(frozen=True, slots=True)
+class Bound:
+    """A kernel for arrays of one signature.
+
+    `kernel`: `i32 kernel(const i64 *parameters, void **data)`; `parameters`: what it gets first.
+    `dtypes`, `records`: of the inputs, then of the outputs, as GUARD reads them. `inputs`: how many
+    are inputs. `release_gil`: whether other Python threads run meanwhile; worth it from 10 us on.
+    """
+
+    kernel: Code
+    parameters: tuple[int, ...]
+    dtypes: tuple[np.dtype[Any], ...]
+    records: tuple[int, ...]
+    inputs: int
+    release_gil: bool
+
+    def builtin(self, otherwise: Callable[..., Any], *, bare: int, out: bool) -> Callable[..., Any]:
+        """A built-in function that runs the kernel, or passes the call on to `otherwise`.
+
+        `bare`: how many arrays it takes without a keyword: the inputs alone, and it makes and
+        returns the outputs; all, and it returns None; none (-1). `out`: whether it takes the
+        inputs and the output as `out=`, which it returns.
+        """
+        new, as_scalar = array_functions()
+        process = (id(np.ndarray), id(_OUT), new, as_scalar)
+        head = (
+            *(self.kernel.address, self.inputs, len(self.dtypes), self.release_gil),
+            *(id(otherwise), bare, out, *process),
+        )
+        at = 8 * (len(head) + 1 + len(self.records))
+        words = (*head, at, *self.records, *self.parameters)
+        block = struct.pack(f"={len(words)}q", *words)
+        entry = load(GUARD, NAME)
+        flags = _METH_FASTCALL | _METH_KEYWORDS
+        definition = _MethodDef(b"einsum", entry.address, flags, None)
+        # The built-in function holds its `self` and its `__module__`, and that holds the rest.
+        held = (definition, entry, self.kernel, otherwise, self.dtypes)
+        made: Callable[..., Any] = _new_builtin()(ctypes.addressof(definition), block, held)
+        return made
+
+    def making(self, otherwise: Callable[..., Any]) -> Callable[..., Any]:
+        """A function of the inputs, or of them and `out=`, that returns the outputs."""
+        one = len(self.dtypes) == self.inputs + 1
+        return self.builtin(otherwise, bare=self.inputs, out=one)
+
+    def writing(self, otherwise: Callable[..., Any]) -> Callable[..., Any]:
+        """A function of the inputs and `out=`, which it returns."""
+        return self.builtin(otherwise, bare=-1, out=True)
+
+
+#: Keywords' names are interned: that of every call's `out=` is this object.
+_OUT = sys.intern("out")
+
+
+def bound(
+    kernel: Code,
+    parameters: Sequence[int],
+    inputs: Sequence[Array],
+    outputs: Sequence[Array],
+    release_gil: bool,
+) -> Bound | None:
+    """A kernel for arrays with these dtypes, shapes and strides; None where it takes ctypes."""
+    arrays = (*inputs, *outputs)
+    if not layouts_known() or len(arrays) > _MOST_ARRAYS:
+        return None
+    records: list[int] = []
+    for number, array in enumerate(arrays):
+        records += _record(array, 0 if number < len(inputs) else WRITEABLE)
+    dtypes = tuple(array.dtype for array in arrays)
+    return Bound(kernel, tuple(parameters), dtypes, tuple(records), len(inputs), release_gil)
+
+
+def _record(array: Array, flags: int) -> list[int]:
+    """What GUARD compares an array with, or makes one from."""
+    steps = [
+        stride * (extent - 1) for stride, extent in zip(array.strides, array.shape, strict=True)
+    ]
+    low = sum(step for step in steps if step < 0) if array.size else 0
+    high = sum(step for step in steps if step > 0) + array.itemsize if array.size else 0
+    head = [id(array.dtype), flags, array.ndim, low, high, array.flags.c_contiguous]
+    return [*head, *array.shape, *array.strides]
 
 
 def call_of(
@@ -217,28 +146,13 @@ def call_of(
     It may be called by many threads at once, and keeps the kernel's code in memory.
 
     Args:
-        kernel: `i32 kernel(const i64 *parameters, void **data)`.
-        parameters: what the kernel gets first.
+        kernel, parameters, release_gil: as in `Bound`.
         inputs, outputs: examples of what it will be called with, in this order.
-        release_gil: whether other Python threads run meanwhile; worth it from some 10 us on.
         failure: called with a status other than 0, or with a refusal; it raises.
     """
-    arrays = (*inputs, *outputs)
-    if not layouts_known() or len(arrays) > _MOST_ARRAYS:
-        return _through_ctypes(kernel, parameters, arrays, len(inputs), failure)
-    signature: list[int] = []
-    for number, array in enumerate(arrays):
-        flags = 0 if number < len(inputs) else _WRITEABLE
-        signature += (id(array.dtype), flags, array.ndim, *array.shape, *array.strides)
-    head = (kernel.address, len(arrays), release_gil, id(np.ndarray), id(failure))
-    words = (*head, 8 * (len(head) + 1 + len(signature)), *signature, *parameters)
-    block = struct.pack(f"={len(words)}q", *words)
-    entry = load(_CALL, _NAME)
-    definition = _MethodDef(b"einsum", entry.address, _METH_FASTCALL, None)
-    # The built-in function holds its `self` and its `__module__`, and that holds the rest.
-    held = (definition, entry, kernel, failure, [array.dtype for array in arrays])
-    call: Call = _new_builtin()(ctypes.addressof(definition), block, held)
-    return call
+    slower = _through_ctypes(kernel, parameters, (*inputs, *outputs), len(inputs), failure)
+    native = bound(kernel, parameters, inputs, outputs, release_gil)
+    return slower if native is None else native.builtin(slower, bare=len(native.dtypes), out=False)
 
 
 @cache
@@ -278,40 +192,3 @@ def _through_ctypes(
 
 def _key(array: Array) -> tuple[Any, ...]:
     return array.dtype, array.shape, array.strides
-
-
-@cache
-def layouts_known() -> bool:
-    """Whether objects are laid out in this process as `_CALL` reads them."""
-    if sys.implementation.name != "cpython" or struct.calcsize("P") != 8:
-        return False
-    text = b"einloom"
-    if ctypes.string_at(id(text) + _BYTES, len(text)) != text:
-        return False
-    if np.ndarray.__basicsize__ < _FLAGS + 4 or not hasattr(ctypes.pythonapi, "PyCFunction_NewEx"):
-        return False
-    examples = np.zeros((2, 3, 5), np.int16)[:, ::-1], np.zeros((), np.float64), np.zeros((4, 1))
-    examples[2].flags.writeable = False
-    return all(_is_laid_out(array) for array in examples)
-
-
-def _is_laid_out(array: Array) -> bool:
-    def word(offset: int) -> int:
-        return ctypes.c_int64.from_address(id(array) + offset).value
-
-    def numbers(address: int) -> tuple[int, ...]:
-        return tuple((ctypes.c_int64 * array.ndim).from_address(address)) if array.ndim else ()
-
-    def narrow(offset: int) -> int:
-        return ctypes.c_int32.from_address(id(array) + offset).value
-
-    # The pointers to the extents and strides are followed only if all that is around them is right.
-    return (
-        word(_HEAD - 8) == id(type(array))
-        and word(_DATA) == array.ctypes.data
-        and narrow(_NDIM) == array.ndim
-        and word(_DTYPE) == id(array.dtype)
-        and bool(narrow(_FLAGS) & _WRITEABLE) == array.flags.writeable
-        and numbers(word(_SHAPE)) == array.shape
-        and numbers(word(_STRIDES)) == array.strides
-    )

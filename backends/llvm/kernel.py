@@ -9,9 +9,10 @@ from typing import NoReturn
 
 from ...ir.errors import ArgumentError, InternalError, OutOfMemoryError, RankError, UnsupportedError
 from ...ir.loops import ArrayAxis, Buffer, LoopProgram
-from ..base import Array, Call
-from .arrays import REFUSED, WRONG_COUNT, call_of
+from ..base import Array, Call, Way
+from .arrays import REFUSED, WRONG_COUNT, bound, call_of
 from .codegen import entry_name, generate
+from .elf import Code
 from .runtime import emit, load
 from .target import host
 
@@ -60,6 +61,16 @@ class LlvmKernel:
         Raises:
             UnsupportedError: an axis that must have unit stride has not.
         """
+        return call_of(*self._arguments(inputs, outputs), self._fail)
+
+    def way(self, inputs: Sequence[Array], outputs: Sequence[Array]) -> Way | None:
+        """A quick way for such arrays; None where they are passed through ctypes."""
+        return bound(*self._arguments(inputs, outputs))
+
+    def _arguments(
+        self, inputs: Sequence[Array], outputs: Sequence[Array]
+    ) -> tuple[Code, tuple[int, ...], Sequence[Array], Sequence[Array], bool]:
+        """The code, what it gets first, the arrays, and whether it lets go of the GIL."""
         program = self.program
         arrays = dict(zip((b.name for b in program.inputs), inputs, strict=True))
         arrays |= dict(zip((b.name for b in program.outputs), outputs, strict=True))
@@ -73,14 +84,8 @@ class LlvmKernel:
             _check(buffer, arrays[buffer.name], sizes)
         strides = [stride for array in arrays.values() for stride in array.strides]
         points = prod(sizes[size.name] for size in program.sizes)
-        return call_of(
-            load(self.source, entry_name(program)),
-            (*sizes.values(), *strides),
-            inputs,
-            outputs,
-            points >= _RELEASES_FROM,
-            self._fail,
-        )
+        code = load(self.source, entry_name(program))
+        return code, (*sizes.values(), *strides), inputs, outputs, points >= _RELEASES_FROM
 
     def _fail(self, status: int) -> NoReturn:
         """Says what a status of the kernel, or a refusal of its call, means."""

@@ -21,6 +21,7 @@ from ...ir.loop_nodes import (
     If,
     Loop,
     LoopNest,
+    Permute,
     Statement,
     Store,
     walk,
@@ -32,6 +33,7 @@ from .builder import Builder, OpenLoop, Phi, Scope
 from .contract import Contraction
 from .index import OdometerVariable, SerialVariable, Tables, TileVariable
 from .odometer import Odometer
+from .permute import Permutation
 from .simd import Simd, Vec, element, typed
 from .values import Values
 
@@ -97,6 +99,9 @@ class NestWriter:
                 self._if(statement)
             elif isinstance(statement, Contract):
                 Contraction(self.values, statement).write()
+                self._wrote({statement.buffer})
+            elif isinstance(statement, Permute):
+                Permutation(self.values, statement).write()
                 self._wrote({statement.buffer})
             else:
                 self._collapse(statement)

@@ -196,6 +196,17 @@ class Simd:
         self._store(at, of, lanes, low, counts[0])
         self._store(second, of, lanes, high, counts[1])
 
+    def store_past(self, pointer: str, value: Vec) -> None:
+        """Writes a vector, not complex, past the caches, to a multiple of its size.
+
+        Other threads may see it only after a fence.
+        """
+        self.declared["nontemporal"] = "!0 = !{i32 1}"
+        type = typed(_stored(value.dtype), value.lanes)
+        align = min(64, value.lanes * value.dtype.itemsize)
+        hint = f"align {align}, !nontemporal !0"
+        self.b.do(f"store {type} {self._to_memory(value)}, ptr {pointer}, {hint}")
+
     def _pair_counts(self, count: str | None, lanes: int) -> tuple[str | None, str | None]:
         if count is None:
             return None, None

@@ -29,6 +29,7 @@ from ...ir.ranks import RankExpr
 from .collapse import Collapses, likely
 from .contract import contraction
 from .pack import moved
+from .permute import permuted
 from .point import PointWriter, Storage
 from .schedule import Block, Limits, Problem, Reading, Schedule, choose
 from .tile import (
@@ -156,7 +157,11 @@ class NestLowering:
             scratch.append(copy.scratch)
             staged[reading.access] = copy.load
             body += copy.loops
-        if schedule.block is not None:
+        found = permuted(self.einsum, self.storage, limits, self._name("block", scratch))
+        if found is not None:
+            body.append(found[0])
+            scratch.append(found[1])
+        elif schedule.block is not None:
             body += self._blocked(schedule.block, scratch)
         else:
             body += self._plain(schedule, staged)

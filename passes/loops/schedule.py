@@ -34,6 +34,9 @@ class Limits:
     deep: int = 384  # steps of its depth,
     wide: int = 24  # and tiles of columns: together most of a level-2 cache
     depth: int = 32  # what the depth of a block is a multiple of
+    staged: int = 256  # rows of a block that is transposed by way of a buffer,
+    spread: int = 2048  # and bytes of each of its columns: together part of a level-2 cache
+    streamed: int = 4 << 20  # bytes of an output that is not kept in caches
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import sys
 import threading
 import time
 import weakref
@@ -13,7 +14,7 @@ import numpy as np
 import pytest
 
 from einloom.backends.base import Array, Call
-from einloom.backends.llvm import arrays, runtime
+from einloom.backends.llvm import arrays, objects, runtime
 from einloom.backends.llvm.arrays import REFUSED, WRONG_COUNT, call_of
 
 from .kernels import ADD, add_parameters, constant, floats
@@ -49,7 +50,7 @@ def bind(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Cal
     """Binds ADD to three arrays, in each of the ways that there are."""
     if request.param == "ctypes":
         monkeypatch.setattr(arrays, "layouts_known", lambda: False)
-    elif not arrays.layouts_known():
+    elif not objects.layouts_known():
         pytest.skip("not CPython as it is known")
 
     def bound(a: Array, b: Array, y: Array, failure: Any = fail) -> Call:
@@ -61,14 +62,20 @@ def bind(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Cal
 
 
 def test_this_process_is_laid_out_as_expected() -> None:
-    assert arrays.layouts_known()
+    assert objects.layouts_known()
 
 
 def test_the_check_of_layouts_can_fail(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("_DATA", "_NDIM", "_DTYPE", "_FLAGS", "_BYTES"):
+    for name in ("DATA", "NDIM", "DTYPE", "FLAGS", "BYTES", "TUPLE_SIZE", "TUPLE_ITEMS"):
         with monkeypatch.context() as patch:
-            patch.setattr(arrays, name, getattr(arrays, name) - 8)
-            assert not arrays.layouts_known.__wrapped__(), name
+            patch.setattr(objects, name, getattr(objects, name) - 8)
+            assert not objects.layouts_known.__wrapped__(), name
+    for name in ("_NDARRAY", "_ABI"):
+        with monkeypatch.context() as patch:
+            patch.setattr(objects, name, getattr(objects, name) + 1)
+            assert not objects.layouts_known.__wrapped__(), name
+    monkeypatch.setattr(sys, "abiflags", "t", raising=False)
+    assert not objects.layouts_known.__wrapped__()
 
 
 def test_calls_with_any_strides(bind: Callable[..., Call]) -> None:
@@ -215,8 +222,6 @@ def test_the_call_keeps_all_that_it_needs(bind: Callable[..., Call]) -> None:
 
 
 def test_reference_counts_stay_as_they_are(bind: Callable[..., Call]) -> None:
-    import sys
-
     a, y = floats(5), floats(5)
     call = bind(a, a, y)
     counts = [sys.getrefcount(x) for x in (a, y, fail, a.dtype)]

@@ -1,0 +1,138 @@
+"""Objects that call native code without a detour through Python (CPython's vectorcall, PEP 590).
+
+CPython calls an instance of a class by making a tuple of the arguments, looking up `__call__`, and
+calling what that gives: 60 ns. A type may have a native function for that instead, in each of its
+instances; where there is none (NULL) the call goes the usual way. Classes written in Python cannot
+say so, but a type made by `PyType_FromSpecWithBases` can, and it may have such a class as its base.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from functools import cache
+from typing import Any, cast
+
+from .objects import HEAD, TYPE, layouts_known
+from .runtime import load
+
+_NAME = "einloom_vectorcall"
+
+# The first of the slots of an object holds what to call. It may be replaced meanwhile by another
+# thread, so a reference is held. What it mostly is, a built-in function that takes its arguments so
+# (METH_FASTCALL | METH_KEYWORDS), is called as CPython would call it.
+_TRAMPOLINE = f"""
+@PyCFunction_Type = external global i8
+declare void @Py_IncRef(ptr)
+declare void @Py_DecRef(ptr)
+declare ptr @PyObject_Vectorcall(ptr, ptr, i64, ptr)
+
+define ptr @{_NAME}(ptr %self, ptr %args, i64 %given, ptr %names) {{
+  %slot = getelementptr i8, ptr %self, i64 {HEAD}
+  %target = load ptr, ptr %slot
+  call void @Py_IncRef(ptr %target)
+  %type.p = getelementptr i8, ptr %target, i64 {TYPE}
+  %type = load ptr, ptr %type.p
+  %builtin = icmp eq ptr %type, @PyCFunction_Type
+  br i1 %builtin, label %how, label %any
+how:
+  %definition.p = getelementptr i8, ptr %target, i64 {HEAD}
+  %definition = load ptr, ptr %definition.p
+  %flags.p = getelementptr i8, ptr %definition, i64 16
+  %flags = load i32, ptr %flags.p
+  %fast = icmp eq i32 %flags, {0x82}
+  br i1 %fast, label %direct, label %any
+direct:
+  %function.p = getelementptr i8, ptr %definition, i64 8
+  %function = load ptr, ptr %function.p
+  %bound.p = getelementptr i8, ptr %target, i64 {HEAD + 8}
+  %bound = load ptr, ptr %bound.p
+  %count = and i64 %given, {(1 << 63) - 1}
+  %direct.result = call ptr %function(ptr %bound, ptr %args, i64 %count, ptr %names)
+  br label %done
+any:
+  %any.result = call ptr @PyObject_Vectorcall(ptr %target, ptr %args, i64 %given, ptr %names)
+  br label %done
+done:
+  %result = phi ptr [ %direct.result, %direct ], [ %any.result, %any ]
+  call void @Py_DecRef(ptr %target)
+  ret ptr %result
+}}
+"""
+
+_HAVE_VECTORCALL = 1 << 11  # Py_TPFLAGS_HAVE_VECTORCALL
+_SSIZE, _READONLY = 19, 1  # T_PYSSIZET, READONLY
+_MEMBERS = 72  # Py_tp_members
+
+
+class _Member(ctypes.Structure):
+    """CPython's PyMemberDef."""
+
+    _fields_ = (
+        ("name", ctypes.c_char_p),
+        ("type", ctypes.c_int),
+        ("offset", ctypes.c_ssize_t),
+        ("flags", ctypes.c_int),
+        ("doc", ctypes.c_char_p),
+    )
+
+
+class _Slot(ctypes.Structure):
+    """CPython's PyType_Slot."""
+
+    _fields_ = (("slot", ctypes.c_int), ("value", ctypes.c_void_p))
+
+
+class _Spec(ctypes.Structure):
+    """CPython's PyType_Spec."""
+
+    _fields_ = (
+        ("name", ctypes.c_char_p),
+        ("basicsize", ctypes.c_int),
+        ("itemsize", ctypes.c_int),
+        ("flags", ctypes.c_uint),
+        ("slots", ctypes.POINTER(_Slot)),
+    )
+
+
+@cache
+def quick_type(plain: Any) -> Any:
+    """A subclass whose instances may be called natively (`call_natively`).
+
+    `plain` itself where that cannot be. It is a class with `__slots__` alone, without `__dict__`,
+    and the first of its slots is `__call__`.
+    """
+    make = getattr(ctypes.pythonapi, "PyType_FromSpecWithBases", None)
+    if make is None or not layouts_known():
+        return plain
+    make.restype, make.argtypes = ctypes.py_object, [ctypes.POINTER(_Spec), ctypes.py_object]
+    offset = plain.__basicsize__
+    members = (_Member * 2)(_Member(b"__vectorcalloffset__", _SSIZE, offset, _READONLY, None))
+    slots = (_Slot * 2)(_Slot(_MEMBERS, ctypes.addressof(members)))
+    name = f"{plain.__module__}.{plain.__qualname__}".encode()
+    spec = _Spec(name, offset + ctypes.sizeof(ctypes.c_void_p), 0, _HAVE_VECTORCALL, slots)
+    made: type[Any] = make(ctypes.byref(spec), (plain,))
+    _made[made] = (members, slots, spec, name)  # older CPythons do not copy all of it
+    return made
+
+
+_made: dict[type[Any], Any] = {}
+
+
+def call_natively(instance: Any) -> None:
+    """From now on calls of it go straight to what it holds in `__call__`.
+
+    Does nothing for an instance of another type than `quick_type` makes.
+    """
+    quick = cast(type[Any], type(instance))
+    plain = quick.__base__
+    if plain is None or quick not in _made:
+        return
+    slot = ctypes.c_size_t.from_address(id(instance) + HEAD)
+    if slot.value == id(instance.__call__):
+        pointer = ctypes.c_size_t.from_address(id(instance) + plain.__basicsize__)
+        pointer.value = _trampoline().address
+
+
+@cache
+def _trampoline() -> Any:
+    return load(_TRAMPOLINE, _NAME)

@@ -1,0 +1,73 @@
+"""Finding what serves a call: by guards in native code, then by its signature in a table."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+#: How many signatures each table keeps before it starts afresh.
+TABLE_BOUND = 4096
+
+#: How many guards a call goes through at most. One that lets it pass on costs some 10 ns.
+_MOST_GUARDS = 8
+
+#: After so many calls that a full row of guards let through, it is made anew, of those seen then.
+_PATIENCE = 256
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Bound:
+    """What serves the calls of one signature.
+
+    `call`: takes the operands, and what is given as `out=` last. `before`: puts native code that
+    does the same before another function, which gets what that code does not serve.
+    """
+
+    call: Callable[..., Any]
+    before: Callable[[Callable[..., Any]], Callable[..., Any]] | None = None
+
+
+class InlineCache:
+    """What to call now, `head`: native code for the signatures of late, then `slow`.
+
+    A polymorphic inline cache (Hölzle, Chambers, Ungar: ECOOP 1991). `slow` gets the calls that no
+    guard serves, and says with `learn` what does.
+    """
+
+    __slots__ = ("_guarded", "_missed", "_slow", "head")
+
+    def __init__(self, slow: Callable[..., Any]) -> None:
+        self.head = self._slow = slow
+        self._guarded: list[Bound] = []
+        self._missed = 0
+
+    def learn(self, bound: Bound) -> Callable[..., Any]:
+        """Takes in what serves a call that came through; what to call from now on."""
+        if bound.before is not None and bound not in self._guarded:
+            if len(self._guarded) >= _MOST_GUARDS:
+                self._missed += 1
+                if self._missed < _PATIENCE:
+                    return self.head
+                self.head, self._guarded, self._missed = self._slow, [], 0
+            self.head = bound.before(self.head)
+            self._guarded.append(bound)
+        return self.head
+
+
+def signature(arrays: Sequence[Any]) -> tuple[Any, ...]:
+    """What a bound call is made for: type, dtype, shape and strides of each operand.
+
+    The type is part of it because native code reads the array object itself.
+    """
+    key: list[Any] = []
+    for array in arrays:
+        key += (type(array), array.dtype, array.shape, array.strides)
+    return tuple(key)
+
+
+def keep(table: dict[Any, Any], key: Any, value: Any) -> None:
+    """Adds to a table, which is emptied first if it is full."""
+    if len(table) >= TABLE_BOUND:
+        table.clear()
+    table[key] = value
