@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import einloom
 from einloom import commands
@@ -35,9 +36,22 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except (EinloomError, OSError, MemoryError) as error:
-        print(f"einloom: {str(error) or 'out of memory'}", file=sys.stderr)
+        print(f"einloom: {_in_own_words(error, vars(options))}", file=sys.stderr)
         return 2
     return 0
+
+
+def _in_own_words(error: BaseException, options: Mapping[str, object]) -> str:
+    """What went wrong; in the hint `shapes=` is `--shapes`, if the command has such an option."""
+    text, hint, said = (str(error) or "out of memory").rpartition("\n  hint: ")
+
+    def option(match: re.Match[str]) -> str:
+        name, true, value = match.groups()
+        if name not in options:
+            return match[0]
+        return f"--{name}" if true or not value else f"--{name} {value}"
+
+    return text + hint + (re.sub(r"\b(\w+)=(True\b)?([\w\"'])?", option, said) if hint else said)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -71,7 +71,7 @@ def extents_known(cascade: Cascade) -> dict[str, int]:
     unknown = [rank.name for rank in cascade.ranks if rank.name not in sizes]
     if unknown:
         raise ArgumentError(
-            f"the extent of {', '.join(unknown)} is not known", hint="give the inputs' shapes"
+            f"the extent of {', '.join(unknown)} is not known", hint="give shapes= of the inputs"
         )
     return sizes
 

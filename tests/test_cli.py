@@ -556,7 +556,13 @@ def test_a_failed_run_leaves_the_old_output(
         (["run", "i->", "missing.npy", "--backend", "ckks"], "missing.npy"),
         (["rewrite", MATMUL, "-p", "sort"], "sort"),
         (["rewrite", "missing.ein", "-p", "order"], "missing.ein"),
-        (["rewrite", "ij,jk,kl->il", "-p", "order"], "dtypes"),
+        (["rewrite", "ij,jk,kl->il", "-p", "order"], "give --dtypes"),
+        # hints are in the command line's own words
+        (["pack", MATMUL], "hint: give --shapes of the inputs"),
+        (
+            ["pack", "cascade f(X[I]) -> Y { Y[i] = tanh(X[i]) }", "--shapes", "2"],
+            'hint: ask for a polynomial in its place: --approximate "tanh on',
+        ),
     ],
     ids=str,
 )
@@ -576,6 +582,10 @@ def test_mistakes(arguments: list[str], part: str, capsys: pytest.CaptureFixture
         (["short.npy", "b.npy"], "short.npy"),
         (["short.npz", "b.npy"], "short.npz"),
         (["text.npy", "b.npy"], "dtype"),
+        (
+            ["a.npy", "b.npy", "--backend", "ckks", "--magnitude", "1e-9"],
+            "hint: compile with --magnitude the largest",
+        ),
     ],
     ids=str,
 )

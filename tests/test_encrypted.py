@@ -568,6 +568,23 @@ def test_arguments_in_scans_and_operators_are_watched(number: int) -> None:
         np.testing.assert_allclose(found, exact)
 
 
+@pytest.mark.parametrize(
+    ("body", "name", "said"),
+    [
+        ("X[i] / P[i]", "div", "div: a divisor is plain"),
+        ("X[i] + tanh(P[i])", "tanh", "tanh: what it is of is plain"),
+        ("X[i] + P[i]", "tanh", None),
+    ],
+)
+def test_why_nothing_uses_an_approximation(body: str, name: str, said: str | None) -> None:
+    text, asked = f"cascade t(X[I], P[I]) -> Q {{ Q[i] = {body} }}", f"{name} on 1..2 degree 3"
+    with pytest.raises(ArgumentError, match=f"uses the approximation of {name}") as caught:
+        el.compile(text, backend="ckks", shapes=[(2,), (2,)], secret="X", approximate=asked)
+    deduced = [each for each in str(caught.value).split("\n") if "deduced: " in each]
+    assert len(deduced) == (said is not None)
+    assert said is None or said in deduced[0]
+
+
 def test_values_too_large_for_any_ring_may_come_of_an_interval() -> None:
     text = "cascade t(X[I]) -> Q {\n Z[i] = tanh(X[i])\n Q[i] = tanh(Z[i])\n}"
     f = el.compile(text, backend="ckks", shapes=[(2,)], approximate="tanh on -1..1 degree 7")

@@ -168,7 +168,7 @@ class Parameters:
 
     @staticmethod
     def most_depth(precision: int = 20, insecure: bool = False) -> int:
-        """The largest `depth` for which `choose` finds a ring, of however many slots.
+        """The largest `depth` that the budget of bits of any ring allows, however many its slots.
 
         >>> Parameters.most_depth()
         75

@@ -18,6 +18,7 @@ from ...ir.einsum import (
     UserOperator,
     accesses,
     free_variables,
+    walk,
 )
 from ...ir.errors import ArgumentError, UnsupportedError
 from ...ir.interpreter import evaluate_einsum
@@ -63,19 +64,28 @@ class Expressions:
     def _span(self) -> Span | None:
         return self._writer.span
 
-    def check_used(self) -> None:
-        """Every approximation that is asked for stands for something.
+    def check_used(self, einsums: Sequence[Einsum]) -> None:
+        """Every approximation that is asked for stands for something in these Einsums.
 
         Raises:
             ArgumentError: one does not.
         """
         unused = [name for name in self._approximate if name not in self._used]
-        if unused:
-            raise ArgumentError(
-                f"nothing encrypted uses the approximation of {' or '.join(unused)}",
-                passed=tuple(f"{name} {self._approximate[name]}" for name in unused),
-                hint="leave it out; one of a tensor's name goes before one of a function's",
-            )
+        if not unused:
+            return
+        left = [each.expr for each in einsums if each.name not in self._approximate]
+        clear = {node.op for expr in left for node in walk(expr) if isinstance(node, Map)}
+        of = {name: "a divisor" if name == "div" else "what it is of" for name in unused}
+        raise ArgumentError(
+            f"nothing encrypted uses the approximation of {' or '.join(unused)}",
+            deduced=tuple(
+                f"{name}: {what} is plain, and it is computed in the clear, exactly"
+                for name, what in of.items()
+                if name in clear
+            ),
+            passed=tuple(f"{name} {self._approximate[name]}" for name in unused),
+            hint="leave it out; one of a tensor's name goes before one of a function's",
+        )
 
     def write(self, einsum: Einsum) -> None:
         """The steps of one Einsum."""
@@ -267,8 +277,7 @@ class Expressions:
             raise self._refused(
                 expr,
                 f"CKKS has no {what}",
-                f'ask for a polynomial in its place: approximate={{"{op}": '
-                f"Approximation(low, high, degree)}}, or `{op} on low..high degree n`",
+                f'ask for a polynomial in its place: approximate="{op} on low..high degree n"',
             )
         if constant(form) is not None:
             exact = OPERATORS[op].reference

@@ -113,7 +113,7 @@ def normal_form(
         if einsum.name in hidden:
             _check(einsum)
             expressions.write(einsum)
-    expressions.check_used()
+    expressions.check_used(cascade.einsums)
     spans = {einsum.name: einsum.span for einsum in cascade.einsums if einsum.name in hidden}
     plain = replace(
         cascade,
