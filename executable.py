@@ -19,12 +19,7 @@ from einloom.ir.dtypes import F32, DType, of_numpy
 from einloom.ir.errors import OperandError, UnsupportedError
 from einloom.ir.infer import infer_dtypes, infer_sizes
 from einloom.passes.base import Pipeline, Step
-from einloom.specialisation import (
-    Kernels,
-    Shape,
-    Specialisation,
-    shallow,
-)
+from einloom.specialisation import Kernels, Shape, Specialisation, shallow
 
 #: From shapes and dtypes of the operands (None: symbolic) to the Cascade that computes them.
 Template: TypeAlias = "Callable[[Sequence[Shape] | None, Sequence[DType] | None], Cascade]"

@@ -22,10 +22,7 @@ from einloom.backends.registry import backend_form, kernel_class
 from einloom.ir.cascade import Cascade, TensorDecl
 from einloom.ir.dtypes import DType
 from einloom.ir.einsum import Access, Einsum
-from einloom.ir.errors import (
-    RankError,
-    UnsupportedError,
-)
+from einloom.ir.errors import RankError, UnsupportedError
 from einloom.passes.base import Pipeline, Step
 
 Shape: TypeAlias = tuple[int, ...]
