@@ -1,4 +1,4 @@
-"""What a caller gives as shapes, dtypes and sizes: checked, and in the order of the inputs."""
+"""What a caller gives as shapes, dtypes, sizes and numbers: checked, in the order of the inputs."""
 
 from __future__ import annotations
 
@@ -10,6 +10,10 @@ from dataclasses import replace
 from numbers import Real
 from typing import Any, cast
 
+import numpy as np
+
+from einloom.backends.base import Array
+from einloom.frontend.calls import by_name
 from einloom.ir.cascade import Cascade
 from einloom.ir.dtypes import DType, as_dtype
 from einloom.ir.errors import ArgumentError, OperandError, RankError
@@ -203,3 +207,74 @@ def dtypes_in_order(given: Any, names: Sequence[str], count: int) -> list[DType]
             raise ArgumentError(f"there are {count} inputs, but {len(dtypes)} dtypes")
         return dtypes
     return [as_dtype(given)] * count
+
+
+def gathered(
+    wanted: Mapping[str, Shape | None],
+    arrays: Sequence[Any],
+    named: Mapping[str, Any],
+    limit: float = math.inf,
+) -> dict[str, Array]:
+    """The arrays of those inputs, as `numbers` gives them; no message tells what they hold.
+
+    Args:
+        wanted: the inputs in order, with their shapes; None: any.
+
+    Raises:
+        OperandError: an input is given twice, is not one of those, or holds no numbers.
+        ArgumentError: one is missing, or holds what is not finite or is larger than the limit.
+        RankError: one has another shape.
+    """
+    given = by_name(list(wanted), arrays, named)
+    return {
+        name: _checked(name, numbers(name, given[name]), shape, limit)
+        for name, shape in wanted.items()
+    }
+
+
+def numbers(name: str, value: Any) -> Array:
+    """An input as an array of f64 or c128, or of the whole numbers that it is.
+
+    Raises:
+        OperandError: it holds no numbers.
+        ArgumentError: it cannot be an array, or a value is NaN or infinite.
+    """
+    try:
+        array = np.asarray(value)
+    except ValueError as error:
+        raise ArgumentError(f"the input {name} cannot be made an array: {error}") from None
+    if array.dtype.kind not in "biufc" and array.dtype.name != "bfloat16":
+        raise OperandError(f"the input {name} holds {array.dtype}, not numbers")
+    found: Array = array
+    if array.dtype.kind not in "biu":
+        found = array.astype(np.complex128 if np.iscomplexobj(array) else np.float64)
+    if not np.isfinite(found).all():
+        raise ArgumentError(
+            f"the input {name} holds values that are NaN or infinite",
+            hint="encrypted numbers are finite: replace them first",
+        )
+    return found
+
+
+def _checked(name: str, array: Array, shape: Shape | None, limit: float) -> Array:
+    if shape is not None and array.shape != shape:
+        raise RankError(
+            f"the input {name} has the shape {array.shape}, and {shape} is compiled",
+            passed=(f"{name}: {array.shape}",),
+        )
+    return within(name, array, limit)
+
+
+def within(name: str, array: Array, limit: float) -> Array:
+    """The values of an input, or of what is computed in the clear, if they are not too large.
+
+    Raises:
+        ArgumentError: they are.
+    """
+    if np.abs(array * 1.0).max(initial=0.0) > limit:  # the least i8 has no absolute value
+        raise ArgumentError(
+            f"the input {name} holds larger values than the parameters were chosen for",
+            deduced=(f"at most {limit:g} in absolute value",),
+            hint="compile with magnitude= the largest absolute value of any input",
+        )
+    return array

@@ -13,12 +13,21 @@ from typing import Any, TypeAlias, TypedDict, cast
 
 import numpy as np
 
-from einloom.arguments import declared, extents_known, names_of, positive, whole
+from einloom.arguments import (
+    declared,
+    extents_known,
+    gathered,
+    names_of,
+    numbers,
+    positive,
+    whole,
+)
 from einloom.backends.ckks import store
 from einloom.backends.ckks.engine import Engine
+from einloom.backends.ckks.foresight import largest, parameters_for
 from einloom.backends.ckks.params import Parameters
 from einloom.backends.ckks.report import EngineName, Exact, Report, Run, engine_of
-from einloom.backends.ckks.run import ProgramClient, ProgramServer, largest, parameters_for
+from einloom.backends.ckks.run import ProgramClient, ProgramServer
 from einloom.dispatch import keep
 from einloom.executable import Template
 from einloom.ir.cascade import Cascade
@@ -32,8 +41,6 @@ from einloom.parties import (
     Setting,
     Stored,
     check_real,
-    gathered,
-    numbers,
     read_keys,
 )
 from einloom.passes.base import Pipeline, Step

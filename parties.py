@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import io
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import islice
@@ -18,14 +18,14 @@ from typing import Any, NoReturn, TypeAlias
 
 import numpy as np
 
+from einloom.arguments import gathered, within
 from einloom.backends.ckks import store
 from einloom.backends.ckks.counts import Counts
 from einloom.backends.ckks.engine import Ciphertext, Engine, EvaluationKeys
 from einloom.backends.ckks.rotations import route
 from einloom.backends.ckks.rules import no_copy
 from einloom.backends.ckks.run import ProgramClient, ProgramServer
-from einloom.frontend.calls import by_name
-from einloom.ir.errors import ArgumentError, OperandError, RankError, SlotError, UnsupportedError
+from einloom.ir.errors import ArgumentError, OperandError, SlotError, UnsupportedError
 from einloom.ir.layouts import Array
 from einloom.ir.slots import SlotProgram
 from einloom.passes.fhe.lower import Lowered
@@ -392,77 +392,6 @@ def _content(given: Stored) -> tuple[bytes, str]:
             f"bytes or the path of a file are needed, not {type(given).__name__}",
         )
     return Path(given).read_bytes(), str(given)
-
-
-def gathered(
-    wanted: Mapping[str, Shape | None],
-    arrays: Sequence[Any],
-    named: Mapping[str, Any],
-    limit: float = math.inf,
-) -> dict[str, Array]:
-    """The arrays of those inputs, as `numbers` gives them; no message tells what they hold.
-
-    Args:
-        wanted: the inputs in order, with their shapes; None: any.
-
-    Raises:
-        OperandError: an input is given twice, is not one of those, or holds no numbers.
-        ArgumentError: one is missing, or holds what is not finite or is larger than the limit.
-        RankError: one has another shape.
-    """
-    given = by_name(list(wanted), arrays, named)
-    return {
-        name: _checked(name, numbers(name, given[name]), shape, limit)
-        for name, shape in wanted.items()
-    }
-
-
-def numbers(name: str, value: Any) -> Array:
-    """An input as an array of f64 or c128, or of the whole numbers that it is.
-
-    Raises:
-        OperandError: it holds no numbers.
-        ArgumentError: it cannot be an array, or a value is NaN or infinite.
-    """
-    try:
-        array = np.asarray(value)
-    except ValueError as error:
-        raise ArgumentError(f"the input {name} cannot be made an array: {error}") from None
-    if array.dtype.kind not in "biufc" and array.dtype.name != "bfloat16":
-        raise OperandError(f"the input {name} holds {array.dtype}, not numbers")
-    found: Array = array
-    if array.dtype.kind not in "biu":
-        found = array.astype(np.complex128 if np.iscomplexobj(array) else np.float64)
-    if not np.isfinite(found).all():
-        raise ArgumentError(
-            f"the input {name} holds values that are NaN or infinite",
-            hint="encrypted numbers are finite: replace them first",
-        )
-    return found
-
-
-def _checked(name: str, array: Array, shape: Shape | None, limit: float) -> Array:
-    if shape is not None and array.shape != shape:
-        raise RankError(
-            f"the input {name} has the shape {array.shape}, and {shape} is compiled",
-            passed=(f"{name}: {array.shape}",),
-        )
-    return within(name, array, limit)
-
-
-def within(name: str, array: Array, limit: float) -> Array:
-    """The values of an input, or of what is computed in the clear, if they are not too large.
-
-    Raises:
-        ArgumentError: they are.
-    """
-    if np.abs(array * 1.0).max(initial=0.0) > limit:  # the least i8 has no absolute value
-        raise ArgumentError(
-            f"the input {name} holds larger values than the parameters were chosen for",
-            deduced=(f"at most {limit:g} in absolute value",),
-            hint="compile with magnitude= the largest absolute value of any input",
-        )
-    return array
 
 
 def check_real(lowered: Lowered, arrays: Mapping[str, Array]) -> None:

@@ -19,8 +19,9 @@ from typing import Any, TypeVar
 import numpy as np
 
 import einloom as el
+from einloom.backends.ckks.foresight import largest, parameters_for
 from einloom.backends.ckks.params import Parameters
-from einloom.backends.ckks.run import ProgramClient, ProgramServer, largest, parameters_for
+from einloom.backends.ckks.run import ProgramClient, ProgramServer
 from einloom.backends.ckks.seal import Seal
 from einloom.passes.fhe.choice import Packed
 

@@ -16,10 +16,11 @@ from ...ir.slot_executor import packed_inputs, plain_inputs, run_vectors
 from ...ir.slots import SlotProgram
 from .counts import Counts
 from .engine import Engine, Evaluator
+from .foresight import Made, parameters_for
 from .origins import inputs_of, spread
 from .overflow import fits
 from .params import Parameters
-from .run import Evaluated, Made, ProgramClient, ProgramServer, parameters_for
+from .run import Evaluated, ProgramClient, ProgramServer
 from .seal import Seal
 from .simulator import Simulator
 from .timing import estimate

@@ -11,15 +11,10 @@ import pytest
 
 import einloom as el
 from einloom.backends.ckks.engine import Engine
+from einloom.backends.ckks.foresight import parameters_for, predicted
 from einloom.backends.ckks.params import Parameters
 from einloom.backends.ckks.report import EngineName, Run, run
-from einloom.backends.ckks.run import (
-    Evaluated,
-    ProgramClient,
-    ProgramServer,
-    parameters_for,
-    predicted,
-)
+from einloom.backends.ckks.run import Evaluated, ProgramClient, ProgramServer
 from einloom.backends.ckks.seal import Seal
 from einloom.backends.ckks.simulator import Simulator
 from einloom.ir.errors import ArgumentError, EinloomError, LevelError, SlotError
