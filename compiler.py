@@ -20,7 +20,8 @@ from einloom.passes.base import Pipeline
 from einloom.specialisation import Shape
 
 if TYPE_CHECKING:
-    from einloom.encrypted import Encrypted, EncryptionOptions
+    from einloom.encrypted import Encrypted
+    from einloom.encryption import EncryptionOptions
     from einloom.frontend.trace import Traced
 
 #: Anything that says how to contract: NumPy's and opt_einsum's `optimize=`.
@@ -115,8 +116,9 @@ def compile(
             as the parts of a partition, {"M0": 128}.
         name: what the Cascade, and so the function in saved code, is called; None: its own name,
             `einsum` for subscripts.
-        **encryption: for "ckks" alone: secret, slots, layout, plan, approximate, levels, engine,
-            precision, magnitude, bound, seed, insecure. `encrypted.Encryption` says what they mean.
+        **encryption: for "ckks" alone: secret, slots, layout, plan, keys, approximate, levels,
+            engine, precision, magnitude, bound, seed, insecure. `encryption.Encryption` says what
+            they mean.
 
     Returns:
         An Executable: call it with arrays; look at `.cascade`, `.steps`, `.source`, `.llvm_ir`,
@@ -156,7 +158,8 @@ def encrypted(
     shapes: Sequence[Shape] | None,
 ) -> Encrypted:
     """The Encrypted executable, with the options of `Encryption`."""
-    from einloom.encrypted import Encrypted, Encryption
+    from einloom.encrypted import Encrypted
+    from einloom.encryption import Encryption
 
     _without({name: options[name] for name in options if not hasattr(Encryption, name)}, "ckks")
     return Encrypted(template, as_pipeline(passes or Pipeline()), Encryption(**options), shapes)

@@ -12,7 +12,7 @@ from einloom.ir.cascade import Cascade
 from einloom.specialisation import Shape
 
 if TYPE_CHECKING:
-    from einloom.encrypted import Approximations, Inputs
+    from einloom.encryption import Approximations, Inputs
     from einloom.frontend.trace import Traced
     from einloom.passes.analysis.accelerator.report import SpaceReport
     from einloom.passes.analysis.cost import CostReport
@@ -196,7 +196,7 @@ def pack(
     >>> pack("ij->ji", 64, shapes=[(8, 8)], layout="free").counts.rotations
     0
     """
-    from einloom.encrypted import Encryption, pack_cascade
+    from einloom.encryption import Encryption, pack_cascade
 
     cascade = cascade_of(cascade, shapes=shapes, **options)
     names = [decl.name for decl in cascade.inputs]
