@@ -11,7 +11,7 @@ rotation of all slots then rotates each copy, as if it were alone.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -105,10 +105,33 @@ class _Clear:
 
 
 _Value: TypeAlias = "Ciphertext | _Clear"
+#: Bytes of encoded plaintexts that a server keeps, and so many more during a run.
+_KEPT_BYTES = 1 << 30
+
+
+class _Kept:
+    """Encoded plaintexts by vector, level and scale: those that came first, of so many bytes."""
+
+    def __init__(self, size: int) -> None:
+        self._room = _KEPT_BYTES // size
+        self._held: dict[tuple[int, int, float], Plaintext | _Clear] = {}
+
+    def get(
+        self, key: tuple[int, int, float], make: Callable[[], Plaintext | _Clear]
+    ) -> Plaintext | _Clear:
+        """What is kept under a key, or else is made now."""
+        found = self._held.get(key)
+        if found is None:
+            found = make()
+            if len(self._held) < self._room:
+                self._held[key] = found
+        return found
 
 
 class ProgramServer:
     """Runs a program with evaluation keys alone; what it encodes the same each time it keeps.
+
+    Of up to 1 GiB: the masks of a large program are as many as its operations.
 
     Raises:
         SlotError, LevelError: the program breaks a rule, or needs more slots or levels.
@@ -117,7 +140,7 @@ class ProgramServer:
     def __init__(self, program: SlotProgram, evaluator: Evaluator) -> None:
         self._predicted = predicted(program, evaluator.parameters)
         self._program, self.evaluator = program, evaluator
-        self._kept: dict[tuple[int, int, float], Plaintext | _Clear] = {}
+        self._kept = self._new_kept()
         self._last = _last_uses(program)
 
     @property
@@ -142,7 +165,7 @@ class ProgramServer:
         given = plain_inputs(self._program, inputs or {})
         values: dict[int, _Value] = dict(enumerate(ciphertexts))
         made = [_made(each) for each in ciphertexts]
-        encoded: dict[tuple[int, int, float], Plaintext | _Clear] = {}
+        encoded = self._new_kept()
         for number, op in enumerate(self._program.ops):
             try:
                 results = self._results(op, values, made, given, encoded)
@@ -167,7 +190,7 @@ class ProgramServer:
         values: Mapping[int, _Value],
         made: Sequence[Made],
         given: Mapping[str, Array],
-        encoded: dict[tuple[int, int, float], Plaintext | _Clear],
+        encoded: _Kept,
     ) -> tuple[_Value, ...]:
         """What an operation gives; in the clear where that is known without the secret key.
 
@@ -240,7 +263,7 @@ class ProgramServer:
         factor: Ciphertext,
         made: Sequence[Made],
         given: Mapping[str, Array],
-        encoded: dict[tuple[int, int, float], Plaintext | _Clear],
+        encoded: _Kept,
     ) -> Plaintext | _Clear:
         """The plain vector at the level and scale that the operation asks for, unless it is 0."""
         assert op.plain is not None
@@ -249,16 +272,20 @@ class ProgramServer:
             wanted = factor.scale if op.like is None else made[op.like].scale
             scale = factor_scale(factor, wanted, self.evaluator.parameters)
         plain, key = self._program.plains[op.plain], (op.plain, factor.level, scale)
-        held = self._kept if plain.constant else encoded
-        if key not in held:
+
+        def make() -> Plaintext | _Clear:
             vector = plain_vector(plain, self._program.slots, given)
             if op.op == "mul_plain" and not vector.any():
-                held[key] = _nothing(self._program)
-            else:
-                names = dict.fromkeys(each.tensor for each in plain.factors if each.tensor)
-                with _naming(", ".join(names) or f"plain {op.plain}"):
-                    held[key] = self._encoded(vector, factor.level, scale)
-        return held[key]
+                return _nothing(self._program)
+            names = dict.fromkeys(each.tensor for each in plain.factors if each.tensor)
+            with _naming(", ".join(names) or f"plain {op.plain}"):
+                return self._encoded(vector, factor.level, scale)
+
+        return (self._kept if plain.constant else encoded).get(key, make)
+
+    def _new_kept(self) -> _Kept:
+        parameters = self.evaluator.parameters
+        return _Kept(8 * parameters.degree * (self._program.levels + 1))
 
     def _applied(
         self, op: SlotOp, args: Sequence[Ciphertext], plain: Plaintext | None

@@ -310,3 +310,24 @@ def test_no_engine_encodes_what_its_transform_cannot_sum(engine: Any, large: com
     client = ProgramClient(program, engine(parameters_for(program)))
     with pytest.raises(SlotError, match="A: the values are too large to encode"):
         client.encrypt({"A": np.full(4, large)})
+
+
+def test_a_server_keeps_no_more_than_it_has_room_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    program = packed(("ij->ji", [(4, 4)]), "row-major")
+    engine = Simulator(parameters_for(program))
+    client = ProgramClient(program, engine)
+    encodes: list[tuple[int, int]] = []
+    for room in (1 << 30, 3 * 8 * engine.parameters.degree * (program.levels + 1)):
+        monkeypatch.setattr("einloom.backends.ckks.run._KEPT_BYTES", room)
+        server = ProgramServer(program, engine.evaluator(client.keys()))
+        found: list[int] = []
+        for _ in range(2):
+            before = server.counts.copy()
+            done = server.run(client.encrypt(arrays(program)))
+            found.append(server.counts.since(before).encodes)
+            (output,) = client.decrypt(done.outputs).values()
+            np.testing.assert_allclose(output, arrays(program)["A"].T, atol=1e-3)
+        encodes.append((found[0], found[1]))
+    (whole, again), (short, once_more) = encodes
+    assert whole == short > 3
+    assert (again, once_more) == (0, short - 3)
