@@ -6,6 +6,19 @@ import sys
 from .support import ROOT
 
 
+def python(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """Runs Python where the benchmarks are found."""
+    command = [sys.executable, *arguments]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+
+
+def printed(script: str) -> str:
+    """What a script prints, and nothing to standard error."""
+    done = python("-c", script)
+    assert done.stderr == ""
+    return done.stdout
+
+
 def test_the_table_that_is_printed() -> None:
     script = (
         "from benchmarks.measure import Row, Table, compare\n"
@@ -14,11 +27,7 @@ def test_the_table_that_is_printed() -> None:
         "row = compare('x', {'a': int, 'own': int, 'b': lambda: sum(range(1000))}, 0.01, ours=2)\n"
         "print(sorted(row.seconds), sorted(row.ratios), row.ratios['b / a'] > 2)\n"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=False
-    )
-    assert done.stderr == ""
-    assert done.stdout == (
+    assert printed(script) == (
         "| size | a, us | b, us | b / a |\n"
         "| --- | ---: | ---: | ---: |\n"
         "| small | 1.5 | 3 | 2 |\n"
@@ -28,13 +37,7 @@ def test_the_table_that_is_printed() -> None:
 
 
 def test_a_benchmark_that_is_not_there() -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "benchmarks", "fly"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = python("-m", "benchmarks", "fly")
     assert done.returncode == 2
     assert "there is no benchmark fly" in done.stderr
 
@@ -49,11 +52,7 @@ def test_the_cascades_whose_passes_are_counted() -> None:
         "    passes = count_passes(cascade).passes\n"
         "    print(name, len({e.name for e in cascade.einsums}), passes)\n"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=False
-    )
-    assert done.stderr == ""
-    assert done.stdout == (
+    assert printed(script) == (
         "chain 42 {'I': 1, 'J': 1, 'K': 18}\n"
         "attention 42 {'N': 13, 'M': 6, 'E': 7}\n"
         "weights 42 {'N': 1, 'M': 21}\n"
@@ -72,12 +71,8 @@ def test_what_packings_are_compared_by() -> None:
         "    points = {*each.subscripts.partition('->')[0]} - {','}\n"
         "    print(each.times * each.slots * each.side >= 64 ** len(points))\n"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=False
-    )
-    assert done.stderr == ""
     found = "{'rotations': 7, 'key switches': 7, 'pt': %s, 'ct': 0, 'levels': %s} (7, 7, 7)\n"
-    assert done.stdout == (
+    assert printed(script) == (
         "`ij->j` 128x128 EinHops "
         + found % (1, 1)
         + "`ij->j` 128x128 row-major "
