@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -29,11 +29,13 @@ def execute(
     """
     trace(program)
     vectors = packed_inputs(program, inputs, garbage)
-    values = run_vectors(program, vectors, plain_inputs(program, inputs))
+    ends = {value for output in program.outputs for value in output.values}
+    every = enumerate(each_value(program, vectors, plain_inputs(program, inputs)))
+    values = {number: value for number, value in every if number in ends}
     return {output.name: _unpacked(output, values) for output in program.outputs}
 
 
-def _unpacked(output: SlotOutput, values: list[Array]) -> Array:
+def _unpacked(output: SlotOutput, values: Mapping[int, Array]) -> Array:
     """The array that an output's vectors hold, once every slot that its layout speaks of agrees."""
     vectors = np.stack([values[value] for value in output.values])
     array = output.layout.unpack(vectors)
@@ -90,18 +92,49 @@ def _arrays(wanted: Sequence[SlotInput], inputs: Mapping[str, Any]) -> dict[str,
     return arrays
 
 
-def run_vectors(
-    program: SlotProgram, vectors: list[Array], inputs: Mapping[str, Any]
-) -> list[Array]:
-    """Every value, from the vectors of the encrypted inputs and the plaintext arrays."""
-    values = list(vectors)
+def each_value(
+    program: SlotProgram, vectors: Sequence[Array], inputs: Mapping[str, Any]
+) -> Iterator[Array]:
+    """Every value in order, from the vectors of the encrypted inputs and the plaintext arrays.
+
+    What no later operation reads is let go of: all values of a large program fit no memory.
+    """
+    yield from vectors
+    values, made = dict(enumerate(vectors)), len(vectors)
     plains: dict[int, Array] = {}
-    for op in program.ops:
-        if op.plain is not None and op.plain not in plains:
-            plains[op.plain] = plain_vector(program.plains[op.plain], program.slots, inputs)
-        plain = None if op.plain is None else plains[op.plain]
-        values += applied(op, [values[arg] for arg in op.args], plain)
-    return values
+    last = last_uses(program)
+    last_plain = {op.plain: number for number, op in enumerate(program.ops)}
+    for number, op in enumerate(program.ops):
+        plain = None
+        if op.plain is not None:
+            plain = plains.pop(op.plain, None)
+            if plain is None:
+                plain = plain_vector(program.plains[op.plain], program.slots, inputs)
+            if last_plain[op.plain] > number:
+                plains[op.plain] = plain
+        for value in applied(op, [values[arg] for arg in op.args], plain):
+            values[made] = value
+            made += 1
+            yield value
+        for dead in last.get(number, ()):
+            del values[dead]
+
+
+def last_uses(program: SlotProgram) -> dict[int, tuple[int, ...]]:
+    """The values that an operation is the last to read, so that they need not be held longer."""
+    last: dict[int, int] = {}
+    made = program.encrypted
+    for number, op in enumerate(program.ops):
+        last |= dict.fromkeys(range(made, made + op.results), number)  # unless it is read later
+        last |= dict.fromkeys(op.args, number)
+        made += op.results
+    for output in program.outputs:
+        for value in output.values:
+            last.pop(value, None)
+    found: dict[int, tuple[int, ...]] = {}
+    for value, number in last.items():
+        found[number] = (*found.get(number, ()), value)
+    return found
 
 
 def plain_vector(plain: PlainVector, slots: int, inputs: Mapping[str, Any]) -> Array:

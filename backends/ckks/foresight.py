@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ...ir.errors import LevelError, SlotError
-from ...ir.slot_executor import plain_inputs, run_vectors
+from ...ir.slot_executor import each_value, plain_inputs
 from ...ir.slot_verify import trace
 from ...ir.slots import OpName, SlotOp, SlotProgram
 from .engine import Ciphertext
@@ -61,7 +61,7 @@ def largest(program: SlotProgram, given: float = 1.0) -> float:
         if each.layout is not None
         for vector in each.layout.table()
     ]
-    values = run_vectors(_unsigned(program), vectors, plain_inputs(program, inputs))
+    values = each_value(_unsigned(program), vectors, plain_inputs(program, inputs))
     return max((float(np.abs(each).max(initial=1.0)) for each in values), default=1.0)
 
 

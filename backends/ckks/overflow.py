@@ -22,13 +22,13 @@ def fits(parameters: Parameters, level: int, scale: float, slots: Slots) -> bool
 
     None exceeds the root of the slots' mean square, so the usual case is told cheaply.
     """
-    square, period = power(slots), _period(parameters, level, scale)
-    if math.sqrt(square) < period / 2:
+    square, half = power(slots), room(parameters, level, scale) / 2
+    if math.sqrt(square) < half:
         return True
-    return math.isfinite(square) and bool(np.abs(to_coefficients(slots)).max() < period / 2)
+    return math.isfinite(square) and bool(np.abs(to_coefficients(slots)).max() < half)
 
 
-def _period(parameters: Parameters, level: int, scale: float) -> float:
+def room(parameters: Parameters, level: int, scale: float) -> float:
     """The level's modulus in units of the values."""
     return math.pow(2.0, min(parameters.log2_modulus(level) - math.log2(scale), 1000.0))
 
@@ -39,7 +39,7 @@ def wrapped(
     """The slots, their coefficients taken modulo the level's modulus as a ciphertext has them."""
     if fits(parameters, level, scale, slots):
         return slots, variance
-    period = _period(parameters, level, scale)
+    period = room(parameters, level, scale)
     if math.isfinite(power(slots)):
         coefficients = to_coefficients(slots)
         coefficients -= period * np.rint(coefficients / period)

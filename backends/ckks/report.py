@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, TypeAlias
 from typing import Literal as OneOf
@@ -12,13 +12,13 @@ import numpy as np
 
 from ...ir.errors import ArgumentError, SlotError
 from ...ir.layouts import Array
-from ...ir.slot_executor import packed_inputs, plain_inputs, run_vectors
+from ...ir.slot_executor import each_value, packed_inputs, plain_inputs
 from ...ir.slots import SlotProgram
 from .counts import Counts
 from .engine import Engine, Evaluator
 from .foresight import Made, parameters_for
 from .origins import inputs_of, spread
-from .overflow import fits
+from .overflow import fits, room
 from .params import Parameters
 from .run import Evaluated, ProgramClient, ProgramServer
 from .seal import Seal
@@ -194,28 +194,38 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class Exact:
-    """Every value of a program without encryption, to choose parameters by and to compare with."""
+    """A program without encryption, to choose parameters by and to compare with.
+
+    `sizes`: the largest absolute value in the slots of each value, infinite if one is NaN; `ends`:
+    those values, by number, that are outputs.
+    """
 
     program: SlotProgram
     inputs: Mapping[str, Any] = field(repr=False)
-    values: tuple[Array, ...] = field(repr=False)
+    sizes: tuple[float, ...] = field(repr=False)
+    ends: Mapping[int, Array] = field(repr=False)
 
     @classmethod
     def of(cls, program: SlotProgram, inputs: Mapping[str, Any]) -> Exact:
-        """The values for these inputs.
+        """What it gives for these inputs.
 
         Raises:
             ArgumentError, SlotError: an input is missing, or has another shape; the inputs lead to
                 values that are NaN or over 2^1023.
         """
-        vectors = packed_inputs(program, inputs)
+        wanted = {value for output in program.outputs for value in output.values}
+        sizes, ends = list[float](), dict[int, Array]()
         with np.errstate(over="ignore", invalid="ignore"):
-            values = run_vectors(program, vectors, plain_inputs(program, inputs))
-        exact = cls(program, inputs, tuple(values))
-        for value, size in enumerate(exact._sizes):
+            for number, value in enumerate(_values(program, inputs)):
+                size = float(np.abs(value).max(initial=0.0))
+                sizes.append(math.inf if math.isnan(size) else size)
+                if number in wanted:
+                    ends[number] = value
+        exact = cls(program, inputs, tuple(sizes), ends)
+        for number, size in enumerate(sizes):
             if size > _LARGEST:
                 raise SlotError(
-                    f"{exact._origin(value)} to values in {program.name} that cannot be encrypted",
+                    f"{exact._origin(number)} to values in {program.name} that cannot be encrypted",
                     deduced=(f"over 2^{math.log2(_LARGEST):g} in absolute value, or NaN",),
                     hint="scale the inputs down",
                 )
@@ -229,7 +239,7 @@ class Exact:
     @property
     def origin(self) -> str:
         """Which inputs lead to the largest value, in words."""
-        return self._origin(self._sizes.index(self._largest))
+        return self._origin(self.sizes.index(self._largest))
 
     def _origin(self, value: int) -> str:
         names = sorted(inputs_of(self.program)[value])
@@ -237,23 +247,23 @@ class Exact:
         return f"the input{'' if one else 's'} {', '.join(names)} lead{'s' if one else ''}"
 
     @property
-    def _sizes(self) -> list[float]:
-        """The largest absolute value in each value's slots; infinite if one is NaN."""
-        with np.errstate(over="ignore"):
-            sizes = [float(np.abs(each).max(initial=0.0)) for each in self.values]
-        return [math.inf if math.isnan(size) else size for size in sizes]
-
-    @property
     def _largest(self) -> float:
-        return max(self._sizes, default=0.0)
+        return max(self.sizes, default=0.0)
 
     def wrapped(self, parameters: Parameters, made: Sequence[Made]) -> set[str]:
         """The outputs with a value on the way that outgrew the modulus that it was under."""
-        own: list[frozenset[int]] = []
-        for value, each in zip(self.values, made, strict=True):
-            # Copies of a vector have its coefficients, further apart.
-            fitting = fits(parameters, each.level, each.scale, value.astype(np.complex128))
-            own.append(frozenset() if fitting else frozenset({len(own)}))
+        near = {
+            number
+            for number, (size, each) in enumerate(zip(self.sizes, made, strict=True))
+            if size >= room(parameters, each.level, each.scale) / 2
+        }
+        own = [frozenset[int]()] * len(made)
+        if near:
+            for number, value in enumerate(_values(self.program, self.inputs)):
+                # Copies of a vector have its coefficients, further apart.
+                slots, each = value.astype(np.complex128), made[number]
+                if number in near and not fits(parameters, each.level, each.scale, slots):
+                    own[number] = frozenset({number})
         found = spread(self.program, own)
         return {
             output.name
@@ -264,7 +274,7 @@ class Exact:
     def outputs(self) -> dict[str, Array]:
         """Each output, of its shape."""
         return {
-            output.name: output.layout.unpack([self.values[value] for value in output.values])
+            output.name: output.layout.unpack([self.ends[value] for value in output.values])
             for output in self.program.outputs
         }
 
@@ -337,6 +347,11 @@ def _on(
     return client, evaluator, ProgramServer(program, evaluator).run(client.encrypt(inputs), inputs)
 
 
+def _values(program: SlotProgram, inputs: Mapping[str, Any]) -> Iterator[Array]:
+    """Every value in order."""
+    return each_value(program, packed_inputs(program, inputs), plain_inputs(program, inputs))
+
+
 def _expected(exact: Exact, parameters: Parameters) -> dict[str, float]:
     """The standard deviation of each output's elements, over simulated runs and all copies."""
     program = exact.program
@@ -346,7 +361,7 @@ def _expected(exact: Exact, parameters: Parameters) -> dict[str, float]:
         for output in program.outputs:
             vector, slot = np.divmod(output.layout.addresses(), program.slots)
             for number, value in enumerate(output.values):
-                at, wanted = slot[vector == number], exact.values[value]
+                at, wanted = slot[vector == number], exact.ends[value]
                 held = client.slots(done.outputs[output.name][number])
                 error = held.reshape(-1, program.slots)[:, at] - wanted[at]
                 error = error if np.iscomplexobj(wanted) else np.real(error)

@@ -21,7 +21,7 @@ import numpy as np
 
 from ...ir.errors import ArgumentError, LevelError, SlotError
 from ...ir.layouts import Array
-from ...ir.slot_executor import applied, packed_inputs, plain_inputs, plain_vector
+from ...ir.slot_executor import applied, last_uses, packed_inputs, plain_inputs, plain_vector
 from ...ir.slots import SlotOp, SlotProgram
 from .counts import Counts
 from .engine import Ciphertext, Client, Engine, EvaluationKeys, Evaluator, Plaintext
@@ -141,7 +141,7 @@ class ProgramServer:
         self._predicted = predicted(program, evaluator.parameters)
         self._program, self.evaluator = program, evaluator
         self._kept = self._new_kept()
-        self._last = _last_uses(program)
+        self._last = last_uses(program)
 
     @property
     def counts(self) -> Counts:
@@ -333,20 +333,3 @@ def _nothing(program: SlotProgram) -> _Clear:
 
 def _made(ciphertext: Ciphertext) -> Made:
     return Made(ciphertext.level, ciphertext.scale, ciphertext.size)
-
-
-def _last_uses(program: SlotProgram) -> dict[int, tuple[int, ...]]:
-    """The values that an operation is the last to read, so that they need not be held longer."""
-    last: dict[int, int] = {}
-    made = program.encrypted
-    for number, op in enumerate(program.ops):
-        last |= dict.fromkeys(range(made, made + op.results), number)  # unless it is read later
-        last |= dict.fromkeys(op.args, number)
-        made += op.results
-    for output in program.outputs:
-        for value in output.values:
-            last.pop(value, None)
-    found: dict[int, tuple[int, ...]] = {}
-    for value, number in last.items():
-        found[number] = (*found.get(number, ()), value)
-    return found

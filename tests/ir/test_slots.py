@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import weakref
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from einloom.ir.errors import ArgumentError, EinloomError, LevelError, ParseError, SlotError
+from einloom.ir.layouts import Array
 from einloom.ir.slot_counts import count
-from einloom.ir.slot_executor import execute, packed_inputs
+from einloom.ir.slot_executor import each_value, execute, packed_inputs
 from einloom.ir.slot_parser import parse_slots
 from einloom.ir.slot_verify import show_scale, trace
 from einloom.ir.slots import PlainVector, SlotOp, boxes_of
@@ -206,3 +208,19 @@ def test_a_constant_is_the_same_in_every_run() -> None:
     plains = parse_slots(TEXT).plains
     assert [plain.constant for plain in plains] == [False, False, True]
     assert PlainVector((), 0.25).constant
+
+
+def test_values_that_nothing_reads_any_more_are_let_go_of() -> None:
+    program = parse_slots(
+        "slots chain in 8 levels 0 {\n  input A: [8] in 8: d0 8:1\n  plain 0 = ones{1}\n"
+        + "".join(f"  %{n + 1} = add_plain %{n}, plain 0\n" for n in range(50))
+        + "  output Y: [8] in 8: d0 8:1 = %50\n}"
+    )
+    made: list[weakref.ref[Array]] = []
+    for value in each_value(program, [np.arange(8.0)], {}):
+        made.append(weakref.ref(value))
+        del value
+        assert sum(each() is not None for each in made[1:]) <= 2
+    assert len(made) == 51
+    found = execute(program, {"A": np.arange(8.0)})["Y"]
+    np.testing.assert_array_equal(found, np.arange(8.0) + 50 * (np.arange(8) == 1))
