@@ -8,7 +8,18 @@ import os
 from dataclasses import asdict
 from typing import Any
 
-from . import calls, chains, ckks, contractions, first_call, matmul, packing, passes, permutes
+from . import (
+    calls,
+    chains,
+    ckks,
+    contractions,
+    dtypes,
+    first_call,
+    matmul,
+    packing,
+    passes,
+    permutes,
+)
 from .measure import machine
 
 BENCHMARKS = {
@@ -16,6 +27,7 @@ BENCHMARKS = {
     "calls": calls,
     "matmul": matmul,
     "contractions": contractions,
+    "dtypes": dtypes,
     "permutes": permutes,
     "chains": chains,
     "passes": passes,
