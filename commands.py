@@ -68,7 +68,8 @@ def _saved(f: Executable | Encrypted, suffix: str, options: argparse.Namespace) 
         if isinstance(f, Encrypted):
             f.save(path)
         else:
-            f.save(path, cpu=options.cpu)
+            cpu = options.cpu
+            f.save(path, cpu=cpu.split(",") if cpu is not None and "," in cpu else cpu)
         return path.read_bytes()
 
 

@@ -101,6 +101,7 @@ def header(program: LoopProgram) -> str:
 #define EINLOOM_STRIDES 1      /* an axis that must have stride 1 has another; nothing is written */
 #define EINLOOM_NO_MEMORY 2    /* malloc gave none for an intermediate */
 #define EINLOOM_OUT_OF_RANGE 3 /* an index is outside of its tensor */
+#define EINLOOM_NO_PROCESSOR 4 /* no variant of the code is for this processor */
 #endif
 
 {"".join(definitions)}#ifdef __cplusplus
