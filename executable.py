@@ -281,7 +281,8 @@ class Executable:
         """Writes the compiled code for C-ordered arrays, atomically.
 
         The suffix says what: `.ll` LLVM IR, `.s` assembly, `.o` object, `.so` shared object, `.h`
-        the C header that goes with the object; `.py` the source, on the numpy backend.
+        the C header that goes with the object; `.py` a Python module that needs NumPy alone: the
+        source (numpy), or a function with native code in it (llvm).
 
         Args:
             path: the file to write.

@@ -122,6 +122,21 @@ def test_emit_goes_before_the_suffix(tmp_path: Path) -> None:
     assert target.read_bytes().startswith(b"\x7fELF")
 
 
+@pytest.mark.parametrize(
+    ("options", "part"),
+    [
+        (["--backend", "llvm"], "load_library"),
+        (["--emit", "python"], "load_library"),
+        (["--backend", "numpy"], "np.matmul"),
+        ([], "np.matmul"),
+    ],
+)
+def test_two_kinds_of_python(options: list[str], part: str, tmp_path: Path) -> None:
+    target = tmp_path / "kernel.py"
+    assert main(["compile", MATMUL, *options, "-o", str(target)]) == 0
+    assert part in target.read_text()
+
+
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="levels of x86-64")
 def test_code_for_several_processors(tmp_path: Path) -> None:
     target = tmp_path / "x.s"

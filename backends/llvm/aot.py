@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Sequence
 from os import PathLike
 from tempfile import TemporaryDirectory
@@ -14,6 +15,7 @@ from .cache import write_atomically
 from .codegen import entry_name
 from .header import header
 from .kernel import LlvmKernel
+from .module import module
 from .runtime import complete, emit
 from .target import LOCK, Target, host, is_native, llvm, named
 from .variants import LEVELS, combined
@@ -24,6 +26,7 @@ _SUFFIXES = {
     ".o": "an object file",
     ".so": "a shared object",
     ".h": "the C header of the object file",
+    ".py": "a Python module that needs NumPy alone",
 }
 
 _LINKERS: tuple[str, ...] = ("cc", "gcc", "clang", "ld")
@@ -35,14 +38,16 @@ def save(
     """Writes a kernel to a file, whole or not at all; the suffix says as what.
 
     `.ll` LLVM IR, `.s` assembly, `.o` object file, `.so` shared object (by the system's compiler
-    or linker), `.h` the header to both. The code needs nothing but libc and libm.
+    or linker), `.h` the header to both. The code needs nothing but libc and libm. `.py` a Python
+    module with the shared object in it, which needs NumPy alone.
 
     Args:
         kernel: what to write.
         path: the file; one that is there is replaced.
         cpu: the processor to compile for, by LLVM's name ("x86-64-v3", "neoverse-n1"); None: this
             machine's. Several levels of x86-64 ("x86-64-v4", "x86-64-v3", "x86-64"): code for each,
-            of which the first call chooses the highest that the processor has.
+            of which the first call chooses the highest that the processor has. That is also what
+            None means for a `.py` on x86-64.
 
     Raises:
         UnsupportedError: the suffix is another one; there is nothing to link a `.so` with; or LLVM
@@ -60,8 +65,16 @@ def save(
     if suffix == ".h":
         write_atomically(path, header(kernel.program).encode())
         return
+    if suffix == ".py":
+        cpu = _portable(cpu)
     text, target = _code(kernel, cpu)
-    if suffix == ".ll":
+    if suffix == ".py":
+        machine = target.triple.split("-")[0]
+        built_for = cpu if isinstance(cpu, str) else ", ".join(cpu or (target.cpu,))
+        library = _shared(text, target)
+        made = module(kernel.program, library, sys.platform, machine, built_for)
+        write_atomically(path, made.encode())
+    elif suffix == ".ll":
         write_atomically(path, complete(text, target).encode())
     elif suffix == ".s":
         write_atomically(path, emit(text, target, "assembly").encode())
@@ -69,6 +82,13 @@ def save(
         write_atomically(path, emit(text, target, "object"))
     else:
         write_atomically(path, _shared(text, target), mode=0o777)
+
+
+def _portable(cpu: str | Sequence[str] | None) -> str | Sequence[str] | None:
+    """For a module that finds out by itself whether the processor can run it, where that can be."""
+    if cpu is None and is_native(named(LEVELS[0])):
+        return [LEVELS[3], LEVELS[2], LEVELS[0]]
+    return [cpu] if isinstance(cpu, str) and cpu in LEVELS else cpu
 
 
 def _code(kernel: LlvmKernel, cpu: str | Sequence[str] | None) -> tuple[str, Target]:
