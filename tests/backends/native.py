@@ -5,14 +5,15 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import lru_cache
 from typing import Any, TypeAlias
 
 import numpy as np
 
 from einloom.backends.llvm.codegen import entry_name, generate
 from einloom.backends.llvm.elf import Code
-from einloom.backends.llvm.runtime import load
-from einloom.backends.llvm.target import host
+from einloom.backends.llvm.runtime import _linked, emit, load
+from einloom.backends.llvm.target import host, named
 from einloom.ir.cascade import Cascade
 from einloom.ir.dtypes import of_numpy
 from einloom.ir.infer import infer_dtypes, infer_sizes
@@ -24,6 +25,18 @@ Array: TypeAlias = np.ndarray[Any, np.dtype[Any]]
 
 #: The vector widths that this machine can run.
 WIDTHS = [bits for bits in (512, 256, 128) if bits <= host().vector_bits]
+
+#: The least processor whose vectors are so wide: code for it has no instruction of a wider one.
+PROCESSORS = {512: "x86-64-v4", 256: "x86-64-v3", 128: "x86-64"}
+
+
+@lru_cache(maxsize=256)
+def restricted(text: str, name: str, bits: int) -> Code:
+    """The function of an IR text that was made for such vectors, for a processor without others."""
+    if not host().triple.startswith("x86_64") or bits == WIDTHS[0]:
+        return load(text, name)
+    return _linked(emit(text, named(PROCESSORS[bits]), "object"), name)
+
 
 #: Blocks so small that small arrays have several of each kind.
 TINY = Limits(longest=7, shared=64, unpacked=0, few_rows=2, tall=8, deep=16, wide=1, depth=16)
@@ -74,7 +87,7 @@ class Native:
         dtypes = {decl.name: of_numpy(arrays[decl.name].dtype) for decl in cascade.inputs}
         self.program: LoopProgram = lower(cascade, dtypes, layouts, limits)
         self.ir = generate(self.program, bits)
-        self.code: Code = load(self.ir, entry_name(self.program))
+        self.code: Code = restricted(self.ir, entry_name(self.program), bits)
 
     def __call__(self, arrays: Mapping[str, Array]) -> int:
         """Runs on arrays of the program's buffers; gives the status."""

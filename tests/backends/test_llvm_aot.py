@@ -82,9 +82,23 @@ def run_saved(
     language: str,
     suffix: str,
     cpu: str | Sequence[str] | None = None,
-    flags: Sequence[str] = (),
 ) -> Array:
     """The output of a program that is compiled against the saved header and object."""
+    name = kernel.program.name
+    aot.save(kernel, folder / f"{name}.h")
+    aot.save(kernel, folder / f"{name}{suffix}", cpu=cpu)
+    return run_program(kernel, inputs, folder, language, suffix)
+
+
+def run_program(
+    kernel: LlvmKernel,
+    inputs: Sequence[Array],
+    folder: Path,
+    language: str,
+    suffix: str,
+    flags: Sequence[str] = (),
+) -> Array:
+    """The same where both are there."""
     name = kernel.program.name
     sizes: dict[str, int] = {}
     arrays = dict(zip((b.name for b in kernel.program.inputs), inputs, strict=True))
@@ -93,8 +107,6 @@ def run_saved(
             sizes[size.name] = arrays[size.source.buffer].shape[size.source.axis]
         else:
             sizes[size.name] = size.source.value(sizes)
-    aot.save(kernel, folder / f"{name}.h")
-    aot.save(kernel, folder / f"{name}{suffix}", cpu=cpu)
     source = folder / ("main.c" if language == "C99" else "main.cc")
     source.write_text(program_text(kernel, sizes, language))
     command = [*LANGUAGES[language], source.name, f"./{name}{suffix}", "-lm", "-o", "main", *flags]

@@ -21,7 +21,7 @@ from einloom.ir.dtypes import as_dtype
 from einloom.ir.errors import ArgumentError, OperandError, UnsupportedError
 
 from .kernels import kernel_of
-from .test_llvm_aot import needs_gcc, run_saved, sample
+from .test_llvm_aot import needs_gcc, run_program, run_saved, sample
 
 if not target.host().triple.startswith("x86_64"):
     pytest.skip("levels of x86-64", allow_module_level=True)
@@ -70,12 +70,14 @@ def test_every_variant_and_the_choice(
     wide: Any = np.complex128 if dtype == "c64" else np.float64
     want = np.einsum(subscripts, *(array.astype(wide) for array in inputs))
     entry = "packed_einloom_einsum"
+    aot.save(kernel, tmp_path / "einsum.h")
+    aot.save(kernel, tmp_path / "einsum.o", cpu=LEVELS)
     for level in (None, *levels_here()):
         flags: list[str] = []
         if level is not None:  # the program calls the variant by its name
             name = variants.variant_name(entry, level)
             flags = [f"-D{entry}=forced", f"-Wl,--defsym=forced={name}"]
-        result = run_saved(kernel, inputs, tmp_path, "C99", ".o", LEVELS, flags)
+        result = run_program(kernel, inputs, tmp_path, "C99", ".o", flags)
         np.testing.assert_array_equal(result, want.astype(result.dtype))
 
 
@@ -119,6 +121,30 @@ def test_every_function_of_a_variant_is_for_its_processor(tmp_path: Path) -> Non
     assert re.findall(r"@([\w.]+)", "\n".join(plain)) == [
         f"packed_einloom_c{end}" for end in ("", ".choose", ".level")
     ]
+
+
+#: What code for a level may not have, and what it has in some of these kernels.
+ABOVE = {
+    "x86-64-v3": (r"%zmm|\{%k|%[xy]mm(1[6-9]|2\d|3\d)\b", r"%ymm"),
+    "x86-64-v2": (r"^\tv|%ymm", r"\tp(shufb|mulld|blend)"),
+    "x86-64": (r"^\tv|%ymm|\tp(shufb|mulld|blendvb|test|minsd|maxsd|cnt)|\tpopcnt", r"\tmulps"),
+}
+
+
+@pytest.mark.parametrize("level", ABOVE)
+def test_no_instruction_of_a_higher_level(level: str, tmp_path: Path) -> None:
+    text = ""
+    for subscripts, dtype in [
+        *(("ij,jk->ik", dtype) for dtype in ("f32", "f16", "bf16", "i8", "i32", "c128", "bool")),
+        ("abc->cba", "i16"),
+        ("ij->j", "f64"),
+    ]:
+        kernel = kernel_of(subscripts, [dtype] * len(subscripts.split("->")[0].split(",")))
+        aot.save(kernel, tmp_path / "x.s", cpu=level)
+        text += (tmp_path / "x.s").read_text()
+    never, somewhere = ABOVE[level]
+    assert not re.findall(rf".*(?:{never}).*", text, re.MULTILINE)
+    assert re.search(somewhere, text)
 
 
 def test_many_threads_make_the_first_call_at_once(tmp_path: Path) -> None:
