@@ -65,11 +65,10 @@ def _variant(text: str, level: str, entry: str) -> str:
     text = re.sub(r"@([\w.$-]+)", lambda m: f"@{names.get(m[1], m[1])}", text)
     number = LEVELS.index(level)
     text = re.sub(r"(?<=[ )])#(\d+)(?= [={])", rf"#{number}\1", text)
-    entry_line = f"define i32 @{names[entry]}("
     lines = text.split("\n")
     for at, line in enumerate(lines):
         if line.startswith("define "):
-            hidden = line.replace(entry_line, entry_line.replace("i32", "hidden i32"))
+            hidden = re.sub(r"^define (?!internal )", "define hidden ", line)
             lines[at] = f'{hidden.removesuffix("{")}"target-cpu"="{level}" {{'
     return "\n".join(lines)
 
