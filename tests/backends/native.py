@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from einloom.backends.llvm.codegen import entry_name, generate
-from einloom.backends.llvm.elf import Code
+from einloom.backends.llvm.image import Code
 from einloom.backends.llvm.runtime import load
 from einloom.backends.llvm.target import host
 from einloom.ir.cascade import Cascade
