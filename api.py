@@ -11,16 +11,16 @@ import numpy as np
 from einloom.backends.base import Array
 from einloom.backends.numpy.layout import result_axes, take_view, view_plan
 from einloom.backends.registry import backend_form
-from einloom.compiler import Optimize, as_pipeline, subscripts_template
+from einloom.compilation import Compilation, Template
 from einloom.dispatch import Bound, hashable, keep, option_key, signature
-from einloom.executable import Executable, Template
 from einloom.frontend.calls import as_array, in_numpys_letters, read_call
 from einloom.frontend.subscripts import Subscripts
 from einloom.ir.cascade import Cascade
 from einloom.ir.dtypes import DType, as_dtype, of_numpy, promote
 from einloom.ir.errors import ArgumentError, OperandError
+from einloom.templates import Optimize, as_pipeline, subscripts_template
 
-_executables: dict[Any, Executable] = {}
+_compilations: dict[Any, Compilation] = {}
 
 
 def prepare(
@@ -68,10 +68,10 @@ def call_for(
         if view is not None:
             return Bound(view)
     computed, acc = _dtypes(arrays, out, options)
-    executable = _executable(parsed, acc, options)
+    compilation = _compilation(parsed, acc, options)
     converted = _convert(arrays, computed)
     axes = result_axes(written, arrays, options.order) if out is None else None
-    bound = executable.bind(converted, out, axes, options.casting, constants)
+    bound = compilation.bind(converted, out, axes, options.casting, constants)
     moving = [number for number in range(len(arrays)) if number not in constants]
     if all(converted[number] is arrays[number] for number in moving):
         return bound
@@ -140,20 +140,20 @@ def _convert(arrays: Sequence[Array], dtypes: Sequence[np.dtype[Any]]) -> list[A
     ]
 
 
-def _executable(parsed: Subscripts, acc: DType | None, options: Options) -> Executable:
+def _compilation(parsed: Subscripts, acc: DType | None, options: Options) -> Compilation:
     key: Any = (
         *(parsed, acc, hashable((options.optimize, options.sizes)), options.memory_limit),
         *(options.backend, options.semiring, options.broadcast, options.repeated_output),
     )
     try:
-        found = _executables.get(key)
+        found = _compilations.get(key)
     except TypeError:
         key, found = None, None  # a path finder that cannot be hashed
     if found is None:
         pipeline = as_pipeline(None, options.optimize, options.memory_limit)
-        found = Executable(einsum_template(parsed, acc, options), pipeline, options.backend)
+        found = Compilation(einsum_template(parsed, acc, options), pipeline, options.backend)
         if key is not None:
-            keep(_executables, key, found)
+            keep(_compilations, key, found)
     return found
 
 

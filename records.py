@@ -29,7 +29,7 @@ _MOST_WRITTEN = 1024
 #: Where what is compiled comes from: of the package, these folders and the files beside them.
 _ROOMS = ("backends", "frontend", "ir", "passes")
 
-_PLAIN = (str, int, float, bool, type(None))
+_PLAIN = (str, int, float, complex, bool)
 
 #: How many this process has written.
 written_now: int = 0
@@ -43,11 +43,16 @@ def identity(kind: str, text: str, options: Mapping[str, Any]) -> str | None:
 
 
 def _is_plain(value: Any) -> bool:
+    """Whether it says by its text all that it is."""
+    if isinstance(value, np.dtype):
+        return value.kind in "biufc"
+    if isinstance(value, type):
+        return value in _PLAIN or value.__module__ == "numpy"
     if type(value) in (list, tuple):
         return all(map(_is_plain, value))
     if type(value) is dict:
         return all(map(_is_plain, cast("dict[Any, Any]", value).items()))
-    return type(value) in _PLAIN
+    return type(value) in _PLAIN or value is None
 
 
 def find(
@@ -80,16 +85,31 @@ def find(
     return Bound(write, way, writes=True, recorded=True)
 
 
-def keep(called: str | None, operands: Sequence[Any], out: Any, bound: Bound) -> None:
+def keep(called: str | None, operands: Sequence[Any], out: Any, bound: Bound) -> bool:
     """Leaves a record of what serves calls of operands like these, if it is native code."""
     global written_now
     if bound.way is None or bound.recorded or written_now >= _MOST_WRITTEN:
-        return
+        return False
     key = _key(called, operands, out)
     text = None if key is None else written(bound.way)
-    if key is not None and text is not None:
-        written_now += 1
-        current().store(key, text.encode())
+    if key is None or text is None:
+        return False
+    written_now += 1
+    current().store(key, text.encode())
+    return True
+
+
+def mark(called: str | None) -> None:
+    """Leaves word that what is called can be compiled: that there is nothing wrong with it."""
+    here = _here()
+    if called is not None and here is not None and not marked(called):
+        current().store(key_of("mark", here, called), b"")
+
+
+def marked(called: str) -> bool:
+    """Whether an earlier process left such word."""
+    here = None if current().folder is None else _here()
+    return here is not None and current().load(key_of("mark", here, called)) is not None
 
 
 def _key(called: str | None, operands: Sequence[Any], out: Any) -> str | None:

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import pickle
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
 
 import einloom as el
-from einloom import entry, records
+from einloom import compiler, entry, records
 from einloom.backends.llvm import cache, loaded
-from einloom.ir.errors import EinloomError, RankError
+from einloom.ir.errors import ArgumentError, EinloomError, ParseError, RankError
 
 from .support import ROOT
 
@@ -215,7 +216,7 @@ def test_all_that_einloom_consists_of_is_looked_at() -> None:
     assert {str(path) for path in MODULES.values()} == listed
 
 
-@pytest.mark.parametrize("text", ["", "x", "0 0\n2 0\n1\n<f4 1", "\n\n\n", "cut", "few"])
+@pytest.mark.parametrize("text", ["", "x", "0\n2 0\n1\n<f4 1", "\n\n\n", "cut", "few"])
 def test_what_is_no_record_is_a_miss(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
     el.einsum("ij,jk->ik", A, B)
     key = records._key(records.identity("einsum", "ij,jk->ik", {}), (A, B), None)
@@ -260,12 +261,136 @@ def test_a_process_writes_so_many_and_no_more(monkeypatch: pytest.MonkeyPatch) -
     assert records.written_now == 2
 
 
+# ---- compiled functions
+
+any_compile: Any = el.compile
+
+ARGMAX = "cascade best(X[M,P]: f32) -> Y, I {\n  Y[p], I[p] = max[m] X[m,p]\n}"
+GATHER = "cascade take(D[B]: f32, J[N]: i32) -> Y {\n  Y[n] = D[J[n]]\n}"
+SOFTMAX = """
+cascade softmax(X[M,P]) -> Y {
+  G[p] = max[m] X[m,p]
+  S[m,p] = exp(X[m,p] - G[p])
+  T[p] = S[m,p]
+  Y[m,p] = S[m,p] / T[p]
+}"""
+
+
+@pytest.fixture
+def asleep(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    """Forgets what has been called, and lets nothing be compiled from then on."""
+
+    def refuse(*_: Any) -> Any:
+        raise AssertionError("compiled, though there was a record")
+
+    def asleep() -> None:
+        forget(monkeypatch)
+        monkeypatch.setattr(compiler, "_compilation", refuse)
+
+    return asleep
+
+
+@pytest.mark.parametrize(
+    ("what", "operands", "options"),
+    [
+        ("ij,jk->ik", (A, B), {}),
+        ("ij,jk->ik", (A, B), {"dtypes": np.float32, "shapes": [(3, 4), (4, 5)]}),
+        ("ij,jk->ik", (A, B), {"passes": "squeeze, order", "name": "product"}),
+        ("i,i->", (A[0], A[1]), {}),
+        (SOFTMAX, (A,), {}),
+        (SOFTMAX, (A.astype("f8"),), {"dtypes": {"X": "f64"}}),
+        (ARGMAX, (A,), {}),
+        (GATHER, (B[0], np.array([2, 0, 1, 4], "i4")), {}),
+    ],
+)
+def test_a_record_serves_a_compiled_function(
+    what: str, operands: tuple[Any, ...], options: Any, asleep: Callable[[], None]
+) -> None:
+    first: Any = any_compile(what, **options)(*operands)
+    asleep()
+    f: Any = any_compile(what, **options)
+    for _ in range(2):
+        again: Any = f(*operands)
+        assert type(again) is type(first)
+        for one, other in zip(tupled(again), tupled(first), strict=True):
+            assert one.dtype == other.dtype
+            np.testing.assert_array_equal(one, other)
+
+
+def tupled(value: Any) -> Sequence[Any]:
+    return cast("Sequence[Any]", value) if isinstance(value, tuple) else (value,)
+
+
+def test_what_a_record_served_is_shown_when_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    texts: list[tuple[str, ...]] = []
+    for _ in range(2):
+        f = el.compile(SOFTMAX)
+        f(A)
+        texts.append((str(f.cascade), f.source, repr(f), *map(str, f.steps)))
+        f(integers(2, 3, 1)[..., 0])  # of other sizes
+        texts.append((str(f.cascade), f.source))
+        forget(monkeypatch)
+    assert texts[:2] == texts[2:]
+
+
+def test_a_gather_out_of_range_is_explained(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A record's code fails, and the compiler says where; then it serves as before."""
+    good, bad = np.array([2, 0], "i4"), np.array([2, 99], "i4")
+    el.compile(GATHER)(B[0], good)
+    forget(monkeypatch)
+    f = el.compile(GATHER)
+    np.testing.assert_array_equal(f(B[0], good), B[0][good])
+    for _ in range(2):
+        with pytest.raises(RankError, match="99"):
+            f(B[0], bad)
+        np.testing.assert_array_equal(f(B[0], good), B[0][good])
+
+
+def test_a_function_that_records_serve_is_a_function_like_any(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    el.compile("ij,jk->ik")(A, B)
+    forget(monkeypatch)
+    f: Any = el.compile("ij,jk->ik")
+    g = pickle.loads(pickle.dumps(f))
+    out = np.empty((3, 5), np.float32)
+    for each in (f, g):
+        np.testing.assert_array_equal(each(A, B), A @ B)
+        np.testing.assert_array_equal(each(A=A, B=B), A @ B)
+        np.testing.assert_array_equal(each(A.tolist(), B), A @ B)
+        np.testing.assert_array_equal(each(A, B[:, :2]), A @ B[:, :2])
+        assert each(A, B, out=out) is out
+        with pytest.raises(RankError, match="extent 4"):
+            each(A, A)
+
+
+def test_files_are_read_each_time(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A text that uses another file is not all that is compiled."""
+    monkeypatch.chdir(tmp_path)
+    text = 'use "other.ein"\ncascade f(X[I]: f32) -> Y {\n  Y = g(X)\n}'
+    for factor in (2, 3):
+        Path("other.ein").write_text(f"cascade g(X[I]: f32) -> Y {{\n  Y[i] = {factor} * X[i]\n}}")
+        np.testing.assert_array_equal(el.compile(text)(A[0]), factor * A[0])
+        forget(monkeypatch)
+
+
+def test_a_text_that_is_wrong_leaves_no_mark(monkeypatch: pytest.MonkeyPatch) -> None:
+    for _ in range(2):
+        with pytest.raises(ParseError):
+            el.compile("ij,jk-ik")
+        with pytest.raises(ArgumentError, match="takes no"):
+            any_compile("ij,jk->ik", secret=[0])
+        forget(monkeypatch)
+
+
 FIRST = """
 import sys, numpy, einloom
 from einloom.backends.llvm import cache
 cache.configure(sys.argv[1])
 a = numpy.arange(12, dtype="f4").reshape(3, 4)
 print(einloom.einsum("ij,kj->ik", a, a).tolist())
+f = einloom.compile("cascade f(X[I,J]: f32) -> Y { Y[i] = max[j] X[i,j] }")
+assert f(a).tolist() == [3.0, 7.0, 11.0]
 print([name for name in sys.modules if name.startswith(("llvmlite", "einloom.", "dataclasses"))])
 """
 
@@ -278,6 +403,6 @@ def test_a_new_process_loads_no_compiler(tmp_path: Path) -> None:
     )
     a = np.arange(12).reshape(3, 4)
     assert cold[0] == warm[0] == str((a @ a.T).astype(float).tolist())
-    assert "einloom.compiler" in cold[1]
-    for heavy in ("llvmlite", "dataclasses", "frontend", "passes", "compiler", "executable"):
+    assert "einloom.templates" in cold[1]
+    for heavy in ("llvmlite", "dataclasses", "frontend", "passes", "templates", "calls"):
         assert heavy not in warm[1]

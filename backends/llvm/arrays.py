@@ -19,6 +19,8 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
+from .guard import GUARD, NAME
+from .helpers import helper
 from .image import Code
 from .objects import WRITEABLE, array_functions, layouts_known
 
@@ -55,11 +57,11 @@ class Bound:
     `kernel`: `i32 kernel(const i64 *parameters, void **data)`; `parameters`: what it gets first.
     `dtypes`, `records`: of the inputs, then of the outputs, as the guard reads them. `inputs`: how
     many are inputs. `release_gil`: whether other Python threads run meanwhile; worth it from 10 us
-    on. `guard`: the code of GUARD.
+    on.
     """
 
     # No dataclass: to make one takes a millisecond, and a first call has five.
-    __slots__ = ("dtypes", "guard", "inputs", "kernel", "parameters", "records", "release_gil")
+    __slots__ = ("dtypes", "inputs", "kernel", "parameters", "records", "release_gil")
 
     #: A record: so many words, and the extents, and the strides. The third says how many each.
     HEAD, NDIM = 6, 2
@@ -72,7 +74,6 @@ class Bound:
         records: tuple[int, ...],
         inputs: int,
         release_gil: bool,
-        guard: Code,
     ) -> None:
         self.kernel = kernel
         self.parameters = parameters
@@ -80,7 +81,6 @@ class Bound:
         self.records = records
         self.inputs = inputs
         self.release_gil = release_gil
-        self.guard = guard
 
     def builtin(self, otherwise: Callable[..., Any], *, bare: int, out: bool) -> Callable[..., Any]:
         """A built-in function that runs the kernel, or passes the call on to `otherwise`.
@@ -99,9 +99,10 @@ class Bound:
         words = (*head, at, *self.records, *self.parameters)
         block = struct.pack(f"={len(words)}q", *words)
         flags = _METH_FASTCALL | _METH_KEYWORDS
-        definition = _MethodDef(b"einsum", self.guard.address, flags, None)
+        entry = helper(GUARD, NAME)
+        definition = _MethodDef(b"einsum", entry.address, flags, None)
         # The built-in function holds its `self` and its `__module__`, and that holds the rest.
-        held = (definition, self.guard, self.kernel, otherwise, self.dtypes)
+        held = (definition, entry, self.kernel, otherwise, self.dtypes)
         made: Callable[..., Any] = _new_builtin()(ctypes.addressof(definition), block, held)
         return made
 
@@ -127,9 +128,6 @@ def bound(
     release_gil: bool,
 ) -> Bound | None:
     """A kernel for arrays with these dtypes, shapes and strides; None where it takes ctypes."""
-    from .guard import GUARD, NAME
-    from .runtime import load
-
     arrays = (*inputs, *outputs)
     if not layouts_known() or len(arrays) > _MOST_ARRAYS:
         return None
@@ -137,9 +135,7 @@ def bound(
     for number, array in enumerate(arrays):
         records += _record(array, 0 if number < len(inputs) else WRITEABLE)
     dtypes = tuple(array.dtype for array in arrays)
-    given = tuple(parameters)
-    guard = load(GUARD, NAME)
-    return Bound(kernel, given, dtypes, tuple(records), len(inputs), release_gil, guard)
+    return Bound(kernel, tuple(parameters), dtypes, tuple(records), len(inputs), release_gil)
 
 
 def _record(array: Array, flags: int) -> list[int]:

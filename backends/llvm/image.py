@@ -19,6 +19,8 @@ from typing import Any
 from ...ir.errors import UnsupportedError
 
 MAGIC = b"einloom image 1\n"
+#: What is done to a module (runtime.py); part of every object's key.
+PIPELINE = "sroa, simplifycfg; codegen 2, pic, small; image 1"
 _HEAD = struct.Struct("<QQQ")
 
 _PROT_READ, _PROT_EXEC = 1, 4

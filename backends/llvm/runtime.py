@@ -17,13 +17,10 @@ from typing import Any, Literal, overload
 from ...ir.errors import InternalError, UnsupportedError
 from . import elf
 from .cache import current, key_of
-from .image import MAGIC, Code, address_of
+from .image import MAGIC, PIPELINE, Code, address_of
 from .image import load as load_image
 from .loaded import in_memory, remember
 from .target import LOCK, Target, host, llvm
-
-#: What is done to a module; part of every object's key.
-_PIPELINE = "sroa, simplifycfg; codegen 2, pic, small; image 1"
 
 
 def load(text: str, name: str) -> Code:
@@ -37,7 +34,7 @@ def load(text: str, name: str) -> Code:
     target = host()
     key = key_of(
         *("object", target.llvm, target.triple, target.cpu, target.features),
-        *(_PIPELINE, name, text),
+        *(PIPELINE, name, text),
     )
     found = in_memory(key)
     if found is None:

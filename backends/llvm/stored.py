@@ -2,7 +2,7 @@
 
 The code itself is named by its key in the object cache. Numbers and names of dtypes, nothing else:
 
-    key of the kernel, key of the guard
+    key of the kernel
     inputs, whether the lock is let go of
     parameters
     dtype and record of each array
@@ -24,10 +24,10 @@ def written(way: object) -> str | None:
         return None
     names = [dtype.str for dtype in way.dtypes]
     known = all(np.dtype(name) is dtype for name, dtype in zip(names, way.dtypes, strict=True))
-    if not known or not way.kernel.key or not way.guard.key:
+    if not known or not way.kernel.key:
         return None
     lines = [
-        f"{way.kernel.key} {way.guard.key}",
+        way.kernel.key,
         f"{way.inputs} {int(way.release_gil)}",
         _numbers(way.parameters),
     ]
@@ -45,9 +45,9 @@ def read(text: str) -> Bound | None:
     Raises:
         ValueError, TypeError, IndexError: it tells of none.
     """
-    codes, how, parameters, *arrays = text.split("\n")
-    kernel, guard = map(from_disk, codes.split(" "))
-    if kernel is None or guard is None:
+    key, how, parameters, *arrays = text.split("\n")
+    kernel = from_disk(key)
+    if kernel is None:
         return None
     inputs, release_gil = map(int, how.split(" "))
     dtypes: list[np.dtype[Any]] = []
@@ -63,7 +63,7 @@ def read(text: str) -> Bound | None:
     if not 0 <= inputs <= len(dtypes):
         raise ValueError("a record of other arrays")
     given = tuple(map(int, parameters.split()))
-    return Bound(kernel, given, tuple(dtypes), tuple(records), inputs, bool(release_gil), guard)
+    return Bound(kernel, given, tuple(dtypes), tuple(records), inputs, bool(release_gil))
 
 
 def _numbers(values: tuple[int, ...]) -> str:

@@ -342,7 +342,7 @@ def test_the_key_holds_all_that_the_object_depends_on(
     compiled_for(replace(here, features="x"))
     compiled_for(replace(here, llvm="x"))
     compiled_for(here, constant(1) + "; changed")
-    monkeypatch.setattr(runtime, "_PIPELINE", "O3")
+    monkeypatch.setattr(runtime, "PIPELINE", "O3")
     compiled_for(here)
     assert len(set(keys)) == len(keys) == 6
 
