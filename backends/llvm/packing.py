@@ -24,7 +24,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from ...ir.dtypes import C64, I64, DType
-from ...ir.loop_nodes import Convert, Load, Packed, Value
+from ...ir.loop_nodes import Convert, Load, Packed, Value, loads_of
 from ...ir.ranks import RankExpr
 from .builder import OpenLoop
 from .offsets import OffsetTables, Table
@@ -36,12 +36,16 @@ _APART = 8
 
 
 def load_of(packed: Packed) -> Load:
-    """What is packed, before it is converted."""
+    """What is packed, before it is converted; the first of what it is computed from."""
+    return loads_of(packed.value)[0]
+
+
+def is_formed(packed: Packed) -> bool:
+    """Whether an operand is computed as it is packed (forming.py)."""
     value = packed.value
     while isinstance(value, Convert):
         value = value.arg
-    assert isinstance(value, Load)
-    return value
+    return not isinstance(value, Load)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +93,10 @@ class Operand:
         unit = None if axis is None else indices[axis].variable
         split = split and packed.value.dtype.kind == "complex"
         made = (packed, tile, split, tables, own, along)
+        if is_formed(packed) and line and unit in depth:
+            return Operand(*made, "lines", "1", along, 1, line)
+        if is_formed(packed):
+            return Operand(*made, "rows", "1", own, tile)
         if unit in depth:
             apart = tables.count(depth[depth.index(unit) + 1 :])
             runs = tables.runs(along, apart)
