@@ -12,7 +12,7 @@ from ...ir.loops import ArrayAxis, Buffer, LoopProgram
 from ..base import Array, Call, Way
 from .arrays import REFUSED, WRONG_COUNT, bound, call_of
 from .codegen import entry_name, generate
-from .elf import Code
+from .image import Code
 from .isa import Isa
 from .runtime import emit, load
 from .target import host

@@ -7,9 +7,6 @@ there never loads LLVM.
 
 from __future__ import annotations
 
-import os
-import platform
-import sys
 from dataclasses import dataclass, replace
 from functools import cache
 from typing import TYPE_CHECKING, Any, get_args
@@ -18,6 +15,7 @@ from ...ir.errors import ArgumentError, UnsupportedError
 from .cache import current, key_of
 from .forks import lock_held_over_forks
 from .isa import Feature, Isa
+from .machine import identity_here
 
 if TYPE_CHECKING:
     from llvmlite.binding import Target as LlvmTarget
@@ -82,7 +80,7 @@ def llvm() -> Any:
 def host() -> Target:
     """This machine."""
     with LOCK:  # also held while llvmlite is imported, which a child could not go on with
-        identity = _identity()
+        identity = identity_here()
         key = key_of("host", *identity) if identity else None
         if key is not None:
             record = current().load(key)
@@ -211,45 +209,3 @@ def _versions() -> str:
     import llvmlite
 
     return f"llvmlite {llvmlite.__version__}, LLVM {llvm().llvm_version_info}"
-
-
-def _identity() -> tuple[str, ...] | None:
-    """What LLVM's view of this machine depends on, found without LLVM; None if it cannot be."""
-    import llvmlite
-
-    description = _cpu_description()
-    folder = os.path.dirname(llvmlite.__file__ or "")
-    try:
-        library = os.stat(os.path.join(folder, "binding", "libllvmlite.so"))
-    except OSError:
-        return None
-    if not description:
-        return None
-    build = f"{library.st_size} {library.st_mtime_ns}"
-    return (platform.machine(), description, _running_features(), llvmlite.__version__, build)
-
-
-def _cpu_description() -> str:
-    """The lines of /proc/cpuinfo that tell one kind of processor from another ("" elsewhere)."""
-    if not sys.platform.startswith("linux"):
-        return ""
-    telling = (
-        *("vendor_id", "cpu family", "model", "model name", "stepping", "flags"),
-        *("CPU implementer", "CPU architecture", "CPU variant", "CPU part", "Features"),
-    )
-    try:
-        with open("/proc/cpuinfo", encoding="ascii", errors="replace") as file:
-            first = file.read(8192).split("\n\n")[0]
-    except OSError:
-        return ""
-    return "\n".join(line for line in first.split("\n") if line.split("\t")[0].rstrip() in telling)
-
-
-def _running_features() -> str:
-    """What NumPy found the processor able to do, by asking the processor itself.
-
-    An emulator may show its own instruction set there, but the machine's in /proc/cpuinfo.
-    """
-    module = sys.modules.get("numpy._core._multiarray_umath")
-    found: dict[str, bool] = getattr(module, "__cpu_features__", {})
-    return " ".join(sorted(name for name, there in found.items() if there))

@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from einloom.backends.llvm.codegen import entry_name, generate
-from einloom.backends.llvm.elf import Code
+from einloom.backends.llvm.image import Code
 from einloom.backends.llvm.isa import Isa
 from einloom.backends.llvm.runtime import _linked, emit, load
 from einloom.backends.llvm.target import Target, host, named
