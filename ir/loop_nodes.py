@@ -225,8 +225,8 @@ class If:
 class Packed:
     """An operand of a contraction, copied tile by tile to a scratch buffer.
 
-    `value` is a Load, perhaps converted; `variables`, joined, are what the operand has beside the
-    depth and the batch.
+    `value` is a Load, perhaps converted, or computed from several as it is copied; `variables`,
+    joined, are what the operand has beside the depth and the batch.
     """
 
     value: Value
@@ -247,17 +247,6 @@ class Finish:
     indices: tuple[RankExpr, ...]
     value: Value
     op: str | None = None
-
-    @property
-    def loads(self) -> tuple[Load, ...]:
-        """What the value reads, each once."""
-        found, stack = dict[Load, None](), [self.value]
-        while stack:
-            node = stack.pop()
-            if isinstance(node, Load):
-                found[node] = None
-            stack += parts(node)
-        return tuple(found)
 
 
 @dataclass(frozen=True, slots=True)
@@ -352,3 +341,14 @@ def parts(value: Value) -> tuple[Value, ...]:
     if isinstance(value, Load):
         return tuple(index for index in value.indices if not isinstance(index, RankExpr))
     return ()
+
+
+def loads_of(value: Value) -> tuple[Load, ...]:
+    """The elements that a value reads, each once."""
+    found, stack = dict[Load, None](), [value]
+    while stack:
+        node = stack.pop()
+        if isinstance(node, Load):
+            found[node] = None
+        stack += reversed(parts(node))
+    return tuple(found)

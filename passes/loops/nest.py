@@ -30,7 +30,7 @@ from ...ir.loops import Nest, Scratch
 from ...ir.ranks import RankExpr
 from .collapse import Collapses, likely
 from .contract import contraction
-from .finish import finishing, fitted, in_place, sums_of_pieces
+from .finish import aligned, finishing, fitted, formed_values, in_place, sums_of_pieces
 from .fuse import Chain
 from .pack import moved
 from .permute import permuted
@@ -171,7 +171,7 @@ class NestLowering:
         else:
             body += self._plain(schedule, staged)
         width = self._width(schedule, tuple(body))
-        name = self.einsum.name if self.chain is None else self.chain.followers[-1].name
+        name = self.einsum.name if self.chain is None else self.chain.last.name
         return Lowered(Nest(name, width, tuple(body)), tuple(scratch))
 
     def _schedule(self, collapses: Collapses, limits: Limits) -> Schedule:
@@ -181,10 +181,12 @@ class NestLowering:
         return choose(self._problem(dict(likely(collapses.pairs(schedule)))), limits)
 
     def block(self, limits: Limits) -> Block | None:
-        """The blocks of the product, if it is packed and what is computed from it can be near."""
+        """The blocks of the chain's product, if it is packed and the rest can be done near it."""
         assert self.chain is not None
         found = self._schedule(Collapses(self.einsum, self.storage.extents), limits).block
-        return None if found is None else fitted(found, self.chain, self.storage.sizes)
+        if found is None or not aligned(found, self.chain, self.storage):
+            return None
+        return fitted(found, self.chain, self.storage.sizes)
 
     def _name(self, stem: str, scratch: Sequence[Scratch]) -> str:
         taken = self.names | {found.name for found in scratch}
@@ -217,7 +219,8 @@ class NestLowering:
         """A blocked contraction, partial sums kept where the output goes."""
         vector = block.across[-1]
         found = None
-        if self.chain is not None:
+        formed = {} if self.chain is None else formed_values(self.chain, self.storage)
+        if self.chain is not None and self.chain.followers:
             block = fitted(block, self.chain, self.storage.sizes) or block
             total, indices = self._partial(self.chain, block, scratch)
             sums = convert(Register(TOTAL, self.carrier), self.dtype)
@@ -237,7 +240,9 @@ class NestLowering:
         ]
         names += [self._name(stem, scratch) for stem in ("offsets", "runs")]
         finish = None if found is None else found.finish
-        contract, buffers = contraction(block, total, indices, self.point, term, names, finish)
+        contract, buffers = contraction(
+            block, total, indices, self.point, term, names, finish, formed
+        )
         scratch += buffers
         if found is not None:
             yield from (*found.before, contract, *found.after)
@@ -251,8 +256,7 @@ class NestLowering:
     ) -> tuple[str, tuple[RankExpr, ...]]:
         """Where partial sums are kept that do not go to the output as they are."""
         if in_place(chain, self.storage, self.carrier):
-            last = chain.followers[-1]
-            return last.name, last.left
+            return chain.last.name, chain.last.left
         name = self._name("sums", scratch)
         scratch.append(sums_of_pieces(name, self.einsum, block, self.carrier))
         return name, self.einsum.left
