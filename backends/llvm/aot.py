@@ -51,7 +51,7 @@ def save(kernel: LlvmKernel, path: str | PathLike[str], *, cpu: str | None = Non
         write_atomically(path, header(kernel.program).encode())
         return
     target = host() if cpu is None else named(cpu)
-    text = kernel.source_for(target.vector_bits)
+    text = kernel.source_for(target.isa)
     if suffix == ".ll":
         write_atomically(path, complete(text, target).encode())
     elif suffix == ".s":

@@ -7,13 +7,14 @@ there never loads LLVM.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from ...ir.errors import ArgumentError
 from .cache import current, key_of
 from .forks import lock_held_over_forks
+from .isa import Feature, Isa
 from .machine import identity_here
 
 if TYPE_CHECKING:
@@ -44,13 +45,13 @@ _PROCESSORS = {
 class Target:
     """What code is generated for, in LLVM's words.
 
-    `vector_bits`: the width of the widest vector registers. `llvm`: the versions of what generates.
+    `isa`: what the code generator may choose by. `llvm`: the versions of what generates.
     """
 
     triple: str
     cpu: str
     features: str
-    vector_bits: int
+    isa: Isa
     llvm: str
 
     def machine(self) -> TargetMachine:
@@ -80,9 +81,10 @@ def host() -> Target:
         if key is not None:
             record = current().load(key)
             fields = record.decode().split("\n") if record is not None else []
-            if len(fields) == 5:
-                triple, cpu, features, bits, versions = fields
-                return Target(triple, cpu, features, int(bits), versions)
+            if len(fields) == 6:
+                triple, cpu, features, bits, offers, versions = fields
+                isa = Isa(int(bits), frozenset(f for f in _FEATURES if f in offers.split()))
+                return Target(triple, cpu, features, isa, versions)
         binding = llvm()
         found = _probed(
             binding.get_process_triple(),
@@ -90,7 +92,9 @@ def host() -> Target:
             binding.get_host_cpu_features().flatten(),
         )
         if key is not None:
-            fields = [found.triple, found.cpu, found.features, str(found.vector_bits), found.llvm]
+            offers = " ".join(sorted(found.isa.features))
+            fields = [found.triple, found.cpu, found.features, str(found.isa.bits), offers]
+            fields.append(found.llvm)
             current().store(key, "\n".join(fields).encode())
         return found
 
@@ -115,28 +119,53 @@ def named(cpu: str) -> Target:
 
 
 def _probed(triple: str, cpu: str, features: str) -> Target:
-    """A Target whose vector width is read off the code that LLVM makes for it.
-
-    Arithmetic on small integers is what a width adds last: AVX-512BW, and AVX2, which every
-    processor that has it came with FMA and F16C.
-    """
+    """A Target whose instruction set is read off the code that LLVM makes for it."""
     import llvmlite
 
-    binding = llvm()
-    versions = f"llvmlite {llvmlite.__version__}, LLVM {binding.llvm_version_info}"
-    target = Target(triple, cpu, features, 128, versions)
-    text = """
+    versions = f"llvmlite {llvmlite.__version__}, LLVM {llvm().llvm_version_info}"
+    target = Target(triple, cpu, features, Isa(128), versions)
+    assembly = _assembly(_PROBE, target)
+    bits = 512 if "%zmm" in assembly else 256 if "%ymm" in assembly else 128
+    offers: set[Feature] = set()
+    if triple.startswith("x86_64"):
+        offers.add("pmadd")
+        lanes = bits // 32
+        name = {128: "sse2.pmadd.wd", 256: "avx2.pmadd.wd", 512: "avx512.pmaddw.d.512"}[bits]
+        assembly = _assembly(_PROBE_FEATURES.format(name=name, n=lanes, m=2 * lanes), target)
+        if "vpdpwssd" in assembly:
+            offers.add("vnni")
+    return replace(target, isa=Isa(bits, frozenset(offers)))
+
+
+#: Arithmetic on small integers is what a width adds last: AVX-512BW, and AVX2, which every
+#: processor that has it came with FMA and F16C.
+_PROBE = """
 define void @probe(ptr %x) {
   %a = load <32 x i16>, ptr %x, align 2
   %b = add <32 x i16> %a, %a
   store <32 x i16> %b, ptr %x, align 2
   ret void
 }"""
+
+#: What LLVM makes one instruction of where there is one.
+_PROBE_FEATURES = """
+declare <{n} x i32> @llvm.x86.{name}(<{m} x i16>, <{m} x i16>)
+
+define <{n} x i32> @dot(<{m} x i16> %a, <{m} x i16> %b, <{n} x i32> %c) {{
+  %p = call <{n} x i32> @llvm.x86.{name}(<{m} x i16> %a, <{m} x i16> %b)
+  %s = add <{n} x i32> %p, %c
+  ret <{n} x i32> %s
+}}"""
+
+_FEATURES: tuple[Feature, ...] = get_args(Feature)
+
+
+def _assembly(text: str, target: Target) -> str:
+    binding = llvm()
     with (
         binding.create_context() as context,
         binding.parse_assembly(text, context) as module,
         target.machine() as machine,
     ):
-        assembly = machine.emit_assembly(module)
-    bits = 512 if "%zmm" in assembly else 256 if "%ymm" in assembly else 128
-    return Target(triple, cpu, features, bits, versions)
+        assembly: str = machine.emit_assembly(module)
+    return assembly

@@ -11,6 +11,7 @@ import numpy as np
 
 from einloom.backends.llvm.codegen import entry_name, generate
 from einloom.backends.llvm.image import Code
+from einloom.backends.llvm.isa import Isa
 from einloom.backends.llvm.runtime import load
 from einloom.backends.llvm.target import host
 from einloom.ir.cascade import Cascade
@@ -23,7 +24,7 @@ from einloom.passes.loops.schedule import Limits
 Array: TypeAlias = np.ndarray[Any, np.dtype[Any]]
 
 #: The vector widths that this machine can run.
-WIDTHS = [bits for bits in (512, 256, 128) if bits <= host().vector_bits]
+WIDTHS = [bits for bits in (512, 256, 128) if bits <= host().isa.bits]
 
 #: Blocks so small that small arrays have several of each kind.
 TINY = Limits(longest=7, shared=64, unpacked=0, few_rows=2, tall=8, deep=16, wide=1, depth=16)
@@ -67,13 +68,14 @@ class Native:
         self,
         cascade: Cascade,
         arrays: Mapping[str, Array],
-        bits: int = WIDTHS[0],
+        bits: int | Isa = WIDTHS[0],
         limits: Limits = LIMITS,
     ) -> None:
         layouts = {name: unit_axis(array) for name, array in arrays.items()}
         dtypes = {decl.name: of_numpy(arrays[decl.name].dtype) for decl in cascade.inputs}
         self.program: LoopProgram = lower(cascade, dtypes, layouts, limits)
-        self.ir = generate(self.program, bits)
+        isa = bits if isinstance(bits, Isa) else Isa(bits, host().isa.features)
+        self.ir = generate(self.program, isa)
         self.code: Code = load(self.ir, entry_name(self.program))
 
     def __call__(self, arrays: Mapping[str, Array]) -> int:
@@ -102,7 +104,7 @@ class Native:
 def run(
     cascade: Cascade,
     inputs: Mapping[str, Array],
-    bits: int = WIDTHS[0],
+    bits: int | Isa = WIDTHS[0],
     limits: Limits = LIMITS,
     outputs: Mapping[str, Array] | None = None,
 ) -> tuple[int, dict[str, Array]]:
