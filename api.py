@@ -14,7 +14,7 @@ from einloom.backends.numpy.layout import result_axes, take_view, view_plan
 from einloom.backends.registry import backend_form
 from einloom.compiler import Optimize, as_pipeline, subscripts_template
 from einloom.dispatch import Bound, InlineCache, keep, signature
-from einloom.executable import Executable, Template
+from einloom.executable import Executable, Template, checked_threads
 from einloom.frontend.calls import as_array, in_numpys_letters, read_call
 from einloom.frontend.subscripts import Subscripts
 from einloom.ir.cascade import Cascade
@@ -52,6 +52,8 @@ def einsum(subscripts: Any = "", *operands: Any, out: Array | None = None, **opt
             subscripts may then also come last, after the operands).
         repeated_output: whether the output may repeat a symbol ("i->ii" is a diagonal matrix).
         memory_limit: the largest intermediate, in elements, that the order may use.
+        threads: how many threads share the work of native code, at most; None: as
+            `set_num_threads` says. The result is the same, bit for bit.
 
     Returns:
         The result, a scalar if it has no axes; for a single operand that is only permuted or whose
@@ -173,6 +175,7 @@ class Options:
     notation: str = "compact"
     repeated_output: bool = False
     memory_limit: int | str | None = None
+    threads: int | None = None
 
 
 _OPTION_NAMES = frozenset(field.name for field in fields(Options))
@@ -203,7 +206,7 @@ def read_options(given: Mapping[str, Any]) -> Options:
         raise OperandError(f"order must be a str, not {type(order).__name__}")
     if order.upper() not in ("C", "F", "A", "K"):
         raise ArgumentError(f"order must be one of 'C', 'F', 'A', or 'K' (got {order!r})")
-    return replace(options, order=order.upper())
+    return replace(options, order=order.upper(), threads=checked_threads(options.threads))
 
 
 def _convert(arrays: Sequence[Array], dtypes: Sequence[np.dtype[Any]]) -> list[Array]:
@@ -217,6 +220,7 @@ def _executable(parsed: Subscripts, acc: DType | None, options: Options) -> Exec
     key: Any = (
         *(parsed, acc, _hashable((options.optimize, options.sizes)), options.memory_limit),
         *(options.backend, options.semiring, options.broadcast, options.repeated_output),
+        options.threads,
     )
     try:
         found = _executables.get(key)
@@ -224,7 +228,8 @@ def _executable(parsed: Subscripts, acc: DType | None, options: Options) -> Exec
         key, found = None, None  # a path finder that cannot be hashed
     if found is None:
         pipeline = as_pipeline(None, options.optimize, options.memory_limit)
-        found = Executable(einsum_template(parsed, acc, options), pipeline, options.backend)
+        template = einsum_template(parsed, acc, options)
+        found = Executable(template, pipeline, options.backend, threads=options.threads)
         if key is not None:
             keep(_executables, key, found)
     return found

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, Unpack, overload
 from typing import Literal as OneOf
 
 from einloom.arguments import checked_shapes, declared, dtypes_in_order, extents_of, in_order, sized
-from einloom.executable import Executable, Template
+from einloom.executable import Executable, Template, checked_threads
 from einloom.frontend.subscripts import Subscripts, parse_subscripts, to_cascade
 from einloom.ir import interpreter
 from einloom.ir.cascade import Cascade
@@ -79,6 +79,7 @@ def compile(
     broadcast: str = "numpy",
     sizes: Mapping[Any, int] | None = None,
     acc: Any = None,
+    threads: int | None = None,
     name: str | None = None,
 ) -> Executable: ...
 
@@ -97,6 +98,7 @@ def compile(
     broadcast: str = "numpy",
     sizes: Mapping[Any, int] | None = None,
     acc: Any = None,
+    threads: int | None = None,
     name: str | None = None,
     **encryption: Unpack[EncryptionOptions],
 ) -> Executable | Encrypted:
@@ -114,6 +116,8 @@ def compile(
         notation, semiring, broadcast, acc: for subscripts, as `einsum` takes them.
         sizes: extents: of output-only symbols; of a cascade's ranks that nothing else says, such
             as the parts of a partition, {"M0": 128}.
+        threads: how many threads share the work of native code, at most; None: as
+            `set_num_threads` says. Results are the same, bit for bit.
         name: what the Cascade, and so the function in saved code, is called; None: its own name,
             `einsum` for subscripts.
         **encryption: for "ckks" alone: secret, slots, layout, plan, keys, approximate, levels,
@@ -139,7 +143,8 @@ def compile(
     given_shapes = checked_shapes(in_order(shapes, names, "shapes"), count)
     if backend == "ckks":
         _without({"optimize": optimize}, backend, "auto")
-        _without({"memory_limit": memory_limit, "dtypes": dtypes, "acc": acc}, backend)
+        given = {"memory_limit": memory_limit, "dtypes": dtypes, "acc": acc, "threads": threads}
+        _without(given, backend)
         return encrypted(template, passes, encryption, given_shapes)
     _without(encryption, backend)
     return Executable(
@@ -148,6 +153,7 @@ def compile(
         backend,
         given_shapes,
         dtypes_in_order(dtypes, names, count),
+        checked_threads(threads),
     )
 
 

@@ -38,7 +38,7 @@ class Executable:
     # `f(...)` finds the function to call in the slot: no code in Python runs before that.
     __slots__ = (
         *("__call__", "__weakref__", "_bound", "_dtypes", "_inline", "_kernels", "_shown"),
-        *("_specialised", "_template", "backend", "pipeline"),
+        *("_specialised", "_template", "backend", "pipeline", "threads"),
     )
     __call__: Callable[..., Any]
 
@@ -56,9 +56,11 @@ class Executable:
         backend: str,
         shapes: Sequence[Shape] | None = None,
         dtypes: Sequence[DType] | None = None,
+        threads: int | None = None,
     ) -> None:
         backend_form(backend)  # a wrong name is an error now, not at the first call
         self.backend = backend
+        self.threads = threads
         self.pipeline = pipeline
         self._template = template
         self._specialised: dict[Any, Specialisation] = {}
@@ -131,7 +133,8 @@ class Executable:
             kernels = {}
             keep(self._kernels, magnitudes, kernels)
         dtypes_now = infer_dtypes(rewritten, {})
-        return Specialisation(written, pipeline, rewritten, dtypes_now, sizes, kernels)
+        made = (written, pipeline, rewritten, dtypes_now, sizes, kernels)
+        return Specialisation(*made, self.threads)
 
     def _rewritten(self, cascade: Cascade) -> tuple[Pipeline, Cascade]:
         """The passes that were run, and what they made of a Cascade.
@@ -232,7 +235,8 @@ class Executable:
 
     def __reduce__(self) -> tuple[Any, ...]:
         """As a value: what it was made from; code is compiled again where it is needed."""
-        return Executable, (self._template, self.pipeline, self.backend, None, self._dtypes)
+        made = (self._template, self.pipeline, self.backend, None, self._dtypes, self.threads)
+        return Executable, made
 
     def _positional(self, arrays: Sequence[Any], named: Mapping[str, Any]) -> tuple[Any, ...]:
         names = [decl.name for decl in self._template(None, self._dtypes).inputs]
@@ -317,6 +321,19 @@ class Executable:
 
     def __repr__(self) -> str:
         return f"<einloom.Executable {self._show().cascade.name} on {self.backend}>"
+
+
+def checked_threads(threads: object) -> int | None:
+    """What was given as `threads=`.
+
+    Raises:
+        OperandError, ArgumentError: it is no number from 1 on.
+    """
+    if threads is None:
+        return None
+    from einloom.backends.llvm.threads import checked
+
+    return checked(threads)
 
 
 def _all(arrays: Sequence[Any], out: Any) -> Sequence[Any]:

@@ -54,7 +54,8 @@ class _MethodDef(ctypes.Structure):
 class Bound:
     """A kernel for arrays of one signature.
 
-    `kernel`: `i32 kernel(const i64 *parameters, void **data)`; `parameters`: what it gets first.
+    `kernel`: `i32 kernel(const i64 *parameters, void **data, void *team)`; `parameters`: what it
+    gets first; `team`: the address of the threads that share its work (pool.py), 0 for none.
     `dtypes`, `records`: of the inputs, then of the outputs, as GUARD reads them. `inputs`: how many
     are inputs. `release_gil`: whether other Python threads run meanwhile; worth it from 10 us on.
     """
@@ -65,6 +66,7 @@ class Bound:
     records: tuple[int, ...]
     inputs: int
     release_gil: bool
+    team: int = 0
 
     def builtin(self, otherwise: Callable[..., Any], *, bare: int, out: bool) -> Callable[..., Any]:
         """A built-in function that runs the kernel, or passes the call on to `otherwise`.
@@ -76,7 +78,7 @@ class Bound:
         new, as_scalar = array_functions()
         process = (id(np.ndarray), id(_OUT), new, as_scalar)
         head = (
-            *(self.kernel.address, self.inputs, len(self.dtypes), self.release_gil),
+            *(self.kernel.address, self.team, self.inputs, len(self.dtypes), self.release_gil),
             *(id(otherwise), bare, out, *process),
         )
         at = 8 * (len(head) + 1 + len(self.records))
@@ -110,6 +112,7 @@ def bound(
     inputs: Sequence[Array],
     outputs: Sequence[Array],
     release_gil: bool,
+    team: int = 0,
 ) -> Bound | None:
     """A kernel for arrays with these dtypes, shapes and strides; None where it takes ctypes."""
     arrays = (*inputs, *outputs)
@@ -119,7 +122,7 @@ def bound(
     for number, array in enumerate(arrays):
         records += _record(array, 0 if number < len(inputs) else WRITEABLE)
     dtypes = tuple(array.dtype for array in arrays)
-    return Bound(kernel, tuple(parameters), dtypes, tuple(records), len(inputs), release_gil)
+    return Bound(kernel, tuple(parameters), dtypes, tuple(records), len(inputs), release_gil, team)
 
 
 def _record(array: Array, flags: int) -> list[int]:
@@ -140,18 +143,19 @@ def call_of(
     outputs: Sequence[Array],
     release_gil: bool,
     failure: Failure,
+    team: int = 0,
 ) -> Call:
     """A function of arrays with the same dtypes, shapes and strides as these that runs a kernel.
 
     It may be called by many threads at once, and keeps the kernel's code in memory.
 
     Args:
-        kernel, parameters, release_gil: as in `Bound`.
+        kernel, parameters, release_gil, team: as in `Bound`.
         inputs, outputs: examples of what it will be called with, in this order.
         failure: called with a status other than 0, or with a refusal; it raises.
     """
-    slower = _through_ctypes(kernel, parameters, (*inputs, *outputs), len(inputs), failure)
-    native = bound(kernel, parameters, inputs, outputs, release_gil)
+    slower = _through_ctypes(kernel, parameters, (*inputs, *outputs), len(inputs), failure, team)
+    native = bound(kernel, parameters, inputs, outputs, release_gil, team)
     return slower if native is None else native.builtin(slower, bare=len(native.dtypes), out=False)
 
 
@@ -169,8 +173,9 @@ def _through_ctypes(
     arrays: Sequence[Array],
     inputs: int,
     failure: Failure,
+    team: int,
 ) -> Call:
-    run = ctypes.CFUNCTYPE(ctypes.c_int32, ctypes.c_void_p, ctypes.c_void_p)(kernel.address)
+    run = ctypes.CFUNCTYPE(ctypes.c_int32, *[ctypes.c_void_p] * 3)(kernel.address)
     block = (ctypes.c_int64 * max(len(parameters), 1))(*parameters)
     wanted = [_key(array) for array in arrays]
     addresses = ctypes.c_void_p * max(len(wanted), 1)
@@ -182,7 +187,7 @@ def _through_ctypes(
             fits = isinstance(array, np.ndarray) and _key(cast(Array, array)) == want
             if not fits or (number >= inputs and not array.flags.writeable):
                 failure(REFUSED - number)
-        status = run(block, addresses(*(array.ctypes.data for array in given)))
+        status = run(block, addresses(*(array.ctypes.data for array in given)), team)
         if status:
             failure(status)
 

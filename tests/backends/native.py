@@ -5,12 +5,14 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import cache
 from typing import Any, TypeAlias
 
 import numpy as np
 
-from einloom.backends.llvm.codegen import entry_name, generate
+from einloom.backends.llvm.codegen import entry_name, generate, team_entry_name
 from einloom.backends.llvm.elf import Code
+from einloom.backends.llvm.pool import Team
 from einloom.backends.llvm.runtime import load
 from einloom.backends.llvm.target import host
 from einloom.ir.cascade import Cascade
@@ -18,6 +20,7 @@ from einloom.ir.dtypes import of_numpy
 from einloom.ir.infer import infer_dtypes, infer_sizes
 from einloom.ir.loops import ArrayAxis, LoopProgram
 from einloom.passes.loops.lower import LIMITS, lower
+from einloom.passes.loops.parallel import parallel
 from einloom.passes.loops.schedule import Limits
 
 Array: TypeAlias = np.ndarray[Any, np.dtype[Any]]
@@ -69,12 +72,18 @@ class Native:
         arrays: Mapping[str, Array],
         bits: int = WIDTHS[0],
         limits: Limits = LIMITS,
+        threads: int = 1,
     ) -> None:
         layouts = {name: unit_axis(array) for name, array in arrays.items()}
         dtypes = {decl.name: of_numpy(arrays[decl.name].dtype) for decl in cascade.inputs}
         self.program: LoopProgram = lower(cascade, dtypes, layouts, limits)
+        if threads > 1:
+            self.program = parallel(self.program, {}, shortest=1)
+        shared = threads > 1 and bool(self.program.parallels)
+        self.team = team(threads).address if shared else 0
         self.ir = generate(self.program, bits)
-        self.code: Code = load(self.ir, entry_name(self.program))
+        name = team_entry_name if shared else entry_name
+        self.code: Code = load(self.ir, name(self.program))
 
     def __call__(self, arrays: Mapping[str, Array]) -> int:
         """Runs on arrays of the program's buffers; gives the status."""
@@ -94,9 +103,16 @@ class Native:
         pointers = np.array(
             [*(array.__array_interface__["data"][0] for array in arrays), 0], np.int64
         )
-        prototype = ctypes.CFUNCTYPE(ctypes.c_int32, ctypes.c_void_p, ctypes.c_void_p)
-        status: int = prototype(self.code.address)(parameters.ctypes.data, pointers.ctypes.data)
+        prototype = ctypes.CFUNCTYPE(ctypes.c_int32, *[ctypes.c_void_p] * 3)
+        given = parameters.ctypes.data, pointers.ctypes.data, self.team
+        status: int = prototype(self.code.address)(*given)
         return status
+
+
+@cache
+def team(threads: int) -> Team:
+    """A team for which no part is too short."""
+    return Team(threads, shortest=1)
 
 
 def run(
@@ -105,9 +121,10 @@ def run(
     bits: int = WIDTHS[0],
     limits: Limits = LIMITS,
     outputs: Mapping[str, Array] | None = None,
+    threads: int = 1,
 ) -> tuple[int, dict[str, Array]]:
     """The status and the outputs of a Cascade on these inputs."""
     cascade = sized(cascade, inputs)
     found = dict(outputs) if outputs is not None else empty_outputs(cascade)
     arrays = {**inputs, **found}
-    return Native(cascade, arrays, bits, limits)(arrays), found
+    return Native(cascade, arrays, bits, limits, threads)(arrays), found

@@ -1,0 +1,115 @@
+"""Work that threads share: as the interpreter has it, and bit for bit whatever their number is."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from einloom.ir.interpreter import evaluate
+from einloom.ir.loop_parser import parse_loops
+from einloom.passes.loops.lower import LIMITS
+
+from ..cascades import Sample, assert_close, generals, products
+from ..generated import Case, cases, examples
+from ..test_properties_einsum import as_cascade, assert_agree
+from .native import TINY, WIDTHS, Native, empty_outputs, run, sized
+from .test_codegen_products import native_order
+
+LIMIT_CHOICES = st.sampled_from((LIMITS, TINY))
+THREADS = st.integers(2, 8)
+
+
+def assert_same(found: dict[str, Any], wanted: dict[str, Any]) -> None:
+    for name, array in wanted.items():
+        assert found[name].tobytes() == array.tobytes()
+
+
+@examples(60)
+@given(cases(), st.sampled_from(WIDTHS), LIMIT_CHOICES, THREADS)
+def test_products_of_any_dtypes_and_strides(
+    case: Case, bits: int, limits: Any, threads: int
+) -> None:
+    cascade = as_cascade(case)
+    inputs = {d.name: a for d, a in zip(cascade.inputs, native_order(case), strict=True)}
+    expected = evaluate(sized(cascade, inputs), inputs)
+    status, found = run(cascade, inputs, bits, limits, threads=threads)
+    assert status == 0
+    for name, wanted in expected.items():
+        assert_agree(case, found[name], wanted)
+    assert_same(found, run(cascade, inputs, bits, limits)[1])
+
+
+@examples(40)
+@given(products(), st.sampled_from(WIDTHS), LIMIT_CHOICES, THREADS)
+def test_products_over_any_semiring(sample: Sample, bits: int, limits: Any, threads: int) -> None:
+    dtypes = [decl.dtype for decl in sample.cascade.inputs]
+    dtypes += [einsum.dtype for einsum in sample.cascade.einsums]
+    if any(dtype is not None and dtype.is_host_only for dtype in dtypes):
+        return
+    status, found = run(sample.cascade, sample.arrays, bits, limits, threads=threads)
+    assert status == 0
+    assert_close(sample, found, evaluate(sample.cascade, sample.arrays))
+    assert_same(found, run(sample.cascade, sample.arrays, bits, limits)[1])
+
+
+@examples(60)
+@given(generals(), st.sampled_from(WIDTHS), LIMIT_CHOICES, THREADS)
+def test_cascades_of_every_construct(sample: Sample, bits: int, limits: Any, threads: int) -> None:
+    try:
+        expected = evaluate(sample.cascade, sample.arrays)
+    except ValueError:
+        assert run(sample.cascade, sample.arrays, bits, limits, threads=threads)[0] == 3
+        return
+    status, found = run(sample.cascade, sample.arrays, bits, limits, threads=threads)
+    assert status == 0
+    for name, wanted in expected.items():
+        np.testing.assert_array_equal(found[name], wanted)
+
+
+#: Subscripts, and the variables that are cut.
+CUT = {
+    "ij,jk->ik": "ik",
+    "bij,bjk->bik": "bik",
+    "aij,jbk->aibk": "ab",
+    "ij,ij->ij": "ij",
+    "ij,j->i": "i",
+    "ij,i->j": "j",
+    "ij->ji": "ji",
+    "ijk->kji": "ki",
+}
+
+
+@pytest.mark.parametrize("threads", range(1, 9))
+@pytest.mark.parametrize("subscripts", CUT)
+def test_every_kind_of_nest(subscripts: str, threads: int) -> None:
+    rng = np.random.default_rng(5)
+    sizes = {"a": 5, "b": 3, "i": 83, "j": 67, "k": 131}
+    operands = tuple(
+        rng.standard_normal([sizes[v] for v in term]).astype("f4")
+        for term in subscripts.split("->")[0].split(",")
+    )
+    cascade = as_cascade(Case(subscripts, operands))
+    inputs = {d.name: a for d, a in zip(cascade.inputs, operands, strict=True)}
+    known = sized(cascade, inputs)
+    arrays = {**inputs, **empty_outputs(known)}
+    assert Native(known, arrays, threads=threads)(arrays) == 0
+    wanted = np.einsum(subscripts, *(array.astype("f8") for array in operands))
+    np.testing.assert_allclose(arrays["Y"], wanted, rtol=0, atol=1e-4)
+    assert_same(arrays, run(cascade, inputs)[1])
+
+
+@pytest.mark.parametrize("subscripts", CUT)
+def test_what_is_cut(subscripts: str) -> None:
+    terms = subscripts.split("->")[0].split(",")
+    operands = tuple(np.zeros([9] * len(term), "f4") for term in terms)
+    cascade = as_cascade(Case(subscripts, operands))
+    inputs = {d.name: a for d, a in zip(cascade.inputs, operands, strict=True)}
+    arrays = {**inputs, **empty_outputs(sized(cascade, inputs))}
+    program = Native(cascade, arrays, threads=2).program
+    assert parse_loops(str(program)) == program
+    (found,) = program.parallels
+    assert "".join(split.variable for split in found.splits) == CUT[subscripts]
