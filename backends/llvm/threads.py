@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import operator
 import os
+from collections.abc import Sequence
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -91,31 +93,32 @@ def available() -> int:
         count = len(os.sched_getaffinity(0))
     except (AttributeError, OSError):
         count = os.cpu_count() or 1
-    quota = _quota()
-    return max(1, count if quota is None else min(count, quota))
+    groups: list[str] = []
+    with suppress(OSError):
+        groups = Path("/proc/self/cgroup").read_text("utf-8").splitlines()
+    allowed = quota(groups, Path("/sys/fs/cgroup"))
+    return max(1, count if allowed is None else min(count, allowed))
 
 
-def _quota() -> int | None:
-    """How many processors' time the control groups around this process allow, rounded up."""
-    try:
-        lines = Path("/proc/self/cgroup").read_text("utf-8").splitlines()
-    except OSError:
-        return None
-    root = Path("/sys/fs/cgroup")
+def quota(groups: Sequence[str], root: Path) -> int | None:
+    """How many processors' time the control groups allow, rounded up; None: any.
+
+    `groups`: the lines of /proc/self/cgroup; `root`: where version 2's tree of groups lies.
+    """
     least: int | None = None
-    for line in lines:
+    for line in groups:
         number, _, path = line.split(":", 2)
-        if number != "0":  # the groups of version 2 are one tree
+        if number != "0":  # version 1
             continue
-        place = root / path.lstrip("/")
+        place = root / path.strip("/")
         for group in (place, *place.parents):
-            try:
+            with suppress(OSError, ValueError):
                 limit, period = (group / "cpu.max").read_text("ascii").split()
                 if limit != "max":
                     found = -(-int(limit) // int(period))
                     least = found if least is None else min(least, found)
-            except (OSError, ValueError):
-                continue
+            if group == root:
+                break
     return least
 
 
