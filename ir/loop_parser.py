@@ -436,7 +436,7 @@ class _Parser(TokenReader):
     def _split(self) -> Split:
         variable = self._name()
         self.expect("by")
-        return Split(variable, self._index())
+        return Split(variable, self._index(), self._accept("each"))
 
     def _sweep(self) -> Sweep:
         coordinate = self._name()

@@ -116,11 +116,13 @@ class Split:
     """The coordinates of `variable` cut into parts, each but the last a multiple of `unit` long.
 
     In the nest the variable of rank `I` is `i'p`, which counts from the part's first coordinate,
-    the size `I'0`, and has the part's length, `I'P`, as its extent.
+    the size `I'0`, and has the part's length, `I'P`, as its extent. If `each` unit is a part,
+    however many threads there are, the part's number is the size `I'N`.
     """
 
     variable: str
     unit: RankExpr
+    each: bool = False
 
     @property
     def rank(self) -> str:
@@ -143,12 +145,22 @@ class Split:
         return self.rank + "'0"
 
     @property
+    def number(self) -> str:
+        """The size that is a part's number, where each unit is a part."""
+        return self.rank + "'N"
+
+    @property
+    def sizes(self) -> tuple[str, ...]:
+        """The sizes that a part has of its own."""
+        return (self.first, self.count, self.number) if self.each else (self.first, self.count)
+
+    @property
     def whole(self) -> RankExpr:
         """The variable's coordinate, said inside a part."""
         return RankExpr((Term(1, (), self.own), Term(1, (self.first,))))
 
     def __str__(self) -> str:
-        return f"{self.variable} by {self.unit}"
+        return f"{self.variable} by {self.unit}" + " each" * self.each
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,8 +168,8 @@ class Parallel:
     """A nest whose parts, boxes of the coordinates of `splits`, may run at the same time.
 
     No part reads what another writes, and each element is computed by the same operations in the
-    same order whatever the parts are. `work` is about how many picoseconds all of it takes. Each
-    part has buffers `scratch` of its own.
+    same order however many threads there are. `work` is about how many picoseconds all of it takes.
+    Each part has buffers `scratch` of its own. A split whose units are parts each is the only one.
     """
 
     splits: tuple[Split, ...]

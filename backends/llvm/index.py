@@ -93,7 +93,7 @@ class Tables:
             self.bases[scratch.name] = ("%scratch", number)
         for parallel in program.parallels:
             for split in parallel.splits:
-                for name in (split.first, split.count):
+                for name in split.sizes:
                     self.size_numbers.setdefault(name, self.given + len(self.own))
                     self.own.setdefault(name)
                 place = {split.variable: split.whole}

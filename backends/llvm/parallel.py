@@ -85,7 +85,9 @@ class _Writer:
                 value = saturating(b, value, indices.size(rank))
             work = b.add(work, value)
         packing = _PACKING if isinstance(parallel.nest.body[-1], Contract) else 0
+        fixed = self._units(indices, parallel.splits[0])[0] if parallel.splits[0].each else "0"
         arguments = f"ptr @{self.name}.part, ptr {job}, ptr {shape}, i64 {work}, i64 {packing}"
+        arguments += f", i64 {fixed}"
         return "\n".join(
             (
                 f"define internal i32 @{self.name}.shared"
@@ -99,14 +101,20 @@ class _Writer:
                 f"  call void %run(ptr %team, {arguments})",
                 "  br label %end",
                 "alone:",
-                "  %grid = alloca [3 x i64], align 8",
+                f"  %count = call i64 @llvm.umax.i64(i64 {fixed}, i64 1)",
+                f"  %grid = alloca [{_SPLITS} x i64], align 8",
                 *(
                     f"  %one{n} = getelementptr i64, ptr %grid, i64 {n}\n"
-                    f"  store i64 1, ptr %one{n}, align 8"
+                    f"  store i64 {'1' if n else '%count'}, ptr %one{n}, align 8"
                     for n in range(_SPLITS)
                 ),
-                f"  call void @{self.name}.part(ptr {job}, ptr %grid, i64 0)",
-                "  br label %end",
+                "  br label %each",
+                "each:",
+                "  %number = phi i64 [ 0, %alone ], [ %following, %each ]",
+                f"  call void @{self.name}.part(ptr {job}, ptr %grid, i64 %number)",
+                "  %following = add i64 %number, 1",
+                "  %more = icmp ult i64 %following, %count",
+                "  br i1 %more, label %each, label %end",
                 "end:",
                 f"  %status = load i64, ptr {status}, align 8",
                 "  %narrow = trunc i64 %status to i32",
@@ -173,6 +181,6 @@ class _Writer:
                 place = b.pure(f"udiv i64 {b.mul(units, following)}, {parts}")
                 ends.append(b.minimum(b.mul(place, unit), indices.size(split.rank)))
             begin, end = ends
-            for name, value in ((split.first, begin), (split.count, b.sub(end, begin))):
+            for name, value in zip(split.sizes, (begin, b.sub(end, begin), which), strict=False):
                 slot = b.gep("%params", str(8 * self.tables.size_numbers[name]))
                 b.do(f"store i64 {value}, ptr {slot}, align 8")

@@ -9,6 +9,7 @@ never freed, is all that they and their callers meet in:
   that others have claimed. Nobody waits for a thread that has claimed nothing: one that is late,
   or is not there at all (after a fork, or where the system refused to make it), costs no more than
   its help.
+- Of the workers only as many help as the team asks for: each takes one of `helpers` first.
 - A worker without work looks at `left` for some 50 us, then sleeps (futex) until `epoch` changes.
 - The pool serves one caller at a time. Another that comes meanwhile, from another Python thread,
   does its work alone.
@@ -38,7 +39,7 @@ _MACHINES = {
 }
 
 # Offsets in the pool's block; what different threads write lies in different lines of the cache.
-_LEFT, _EPOCH, _SLEEPERS, _PENDING, _WAITING = 0, 64, 68, 128, 132
+_LEFT, _HELPERS, _EPOCH, _SLEEPERS, _PENDING, _WAITING = 0, 4, 64, 68, 128, 132
 _FN, _ARG, _GRID, _CONTROL = 192, 200, 208, 232
 _BUSY, _WORKERS, _REFUSED, _SPINS = 256, 260, 264, 268
 _SIZE = 320
@@ -115,22 +116,38 @@ none:
   ret void
 }}
 
+; Whether there is work, and a helper wanted.
+define internal i1 @is_wanted(ptr %pool) alwaysinline {{
+{_at("helpers", "pool", _HELPERS)}
+  %n = load atomic i32, ptr %pool seq_cst, align 4
+  %h = load atomic i32, ptr %helpers seq_cst, align 4
+  %any = icmp sgt i32 %n, 0
+  %some = icmp sgt i32 %h, 0
+  %both = and i1 %any, %some
+  ret i1 %both
+}}
+
 define internal ptr @worker(ptr %pool) {{
 entry:
-{_at("left", "pool", _LEFT)}
+{_at("helpers", "pool", _HELPERS)}
 {_at("epoch", "pool", _EPOCH)}
 {_at("sleepers", "pool", _SLEEPERS)}
 {_at("spins.p", "pool", _SPINS)}
-  br label %work
-work:
-  call void @help(ptr %pool)
+  br label %begin
+begin:
   %spins = load i32, ptr %spins.p
   br label %look
 look:
-  %looked = phi i32 [ 0, %work ], [ %looked.next, %again ]
-  %n = load atomic i32, ptr %left monotonic, align 4
-  %any = icmp sgt i32 %n, 0
-  br i1 %any, label %work, label %again
+  %looked = phi i32 [ 0, %begin ], [ %looked.next, %again ]
+  %wanted = call i1 @is_wanted(ptr %pool)
+  br i1 %wanted, label %offer, label %again
+offer:
+  %before = atomicrmw sub ptr %helpers, i32 1 seq_cst
+  %taken = icmp sgt i32 %before, 0
+  br i1 %taken, label %work, label %again
+work:
+  call void @help(ptr %pool)
+  br label %begin
 again:
   {pause}
   %looked.next = add i32 %looked, 1
@@ -139,15 +156,14 @@ again:
 sleep:
   %now = load atomic i32, ptr %epoch seq_cst, align 4
   %up = atomicrmw add ptr %sleepers, i32 1 seq_cst
-  %n.then = load atomic i32, ptr %left seq_cst, align 4
-  %any.then = icmp sgt i32 %n.then, 0
-  br i1 %any.then, label %awake, label %wait
+  %wanted.then = call i1 @is_wanted(ptr %pool)
+  br i1 %wanted.then, label %awake, label %wait
 wait:
   %waited = {futex("%epoch", _WAIT, "%now")}
   br label %awake
 awake:
   %down = atomicrmw sub ptr %sleepers, i32 1 seq_cst
-  br label %work
+  br label %begin
 }}
 
 ; Makes workers until there are so many, or the system refuses.
@@ -270,8 +286,10 @@ define internal i64 @span(i64 %units, i64 %parts, i64 %unit) alwaysinline {{
   ret i64 %size
 }}
 
-; fn(arg, grid, part) for every part of the grid, by as many threads as the team has.
-define void @{_NAME}(ptr %team, ptr %fn, ptr %arg, ptr %shape, i64 %work, i64 %packing) {{
+; fn(arg, grid, part) for every part of the grid, by as many threads as the team has. `fixed`: how
+; many parts there are, of the first variable; 0: as many as serve.
+define void @{_NAME}(ptr %team, ptr %fn, ptr %arg, ptr %shape, i64 %work, i64 %packing,
+                     i64 %fixed) {{
 entry:
 {_at("pool.p", "team", _POOL)}
 {_at("threads.p", "team", _THREADS)}
@@ -291,6 +309,10 @@ entry:
   %ones = alloca [3 x i64], align 8
 {_at("ones1", "ones", 8)}
 {_at("ones2", "ones", 16)}
+{_at("helpers", "pool", _HELPERS)}
+{_at("grid1", "grid", 8)}
+{_at("grid2", "grid", 16)}
+  %is.fixed = icmp ne i64 %fixed, 0
   %threads = load atomic i64, ptr %threads.p monotonic, align 8
   %shortest = load i64, ptr %shortest.p
   %worth = udiv i64 %work, %shortest
@@ -298,10 +320,18 @@ entry:
   %several = icmp sgt i64 %most, 1
   br i1 %several, label %enter, label %alone
 alone:
-  store i64 1, ptr %ones
+  %count = call i64 @llvm.umax.i64(i64 %fixed, i64 1)
+  store i64 %count, ptr %ones
   store i64 1, ptr %ones1
   store i64 1, ptr %ones2
-  call void %fn(ptr %arg, ptr %ones, i64 0)
+  br label %each
+each:
+  %number = phi i64 [ 0, %alone ], [ %following, %each ]
+  call void %fn(ptr %arg, ptr %ones, i64 %number)
+  %following = add i64 %number, 1
+  %each.more = icmp ult i64 %following, %count
+  br i1 %each.more, label %each, label %alone.end
+alone.end:
   ret void
 enter:
   %tried = cmpxchg ptr %busy, i32 0, i32 1 seq_cst seq_cst
@@ -314,7 +344,17 @@ share:
   %there = add i32 %workers, 1
   %there.wide = sext i32 %there to i64
   %now = call i64 @llvm.smin.i64(i64 %most, i64 %there.wide)
-  %parts.wide = call i64 @cut(ptr %shape, i64 %now, i64 %packing, ptr %grid)
+  br i1 %is.fixed, label %given, label %choose
+given:
+  store i64 %fixed, ptr %grid
+  store i64 1, ptr %grid1
+  store i64 1, ptr %grid2
+  br label %chosen
+choose:
+  %cut.parts = call i64 @cut(ptr %shape, i64 %now, i64 %packing, ptr %grid)
+  br label %chosen
+chosen:
+  %parts.wide = phi i64 [ %fixed, %given ], [ %cut.parts, %choose ]
   %parts = trunc i64 %parts.wide to i32
   %some = icmp sgt i32 %parts, 1
   br i1 %some, label %publish, label %leave.alone
@@ -328,13 +368,15 @@ publish:
   store atomic i32 %parts, ptr %pending seq_cst, align 4
   ; The caller takes the last part without asking.
   %mine = sub i32 %parts, 1
+  %wanted.most = call i32 @llvm.smin.i32(i32 %wanted, i32 %mine)
+  store atomic i32 %wanted.most, ptr %helpers seq_cst, align 4
   store atomic i32 %mine, ptr %left seq_cst, align 4
   %older = atomicrmw add ptr %epoch, i32 1 seq_cst
   %asleep = load atomic i32, ptr %sleepers seq_cst, align 4
   %sleeping = icmp ne i32 %asleep, 0
   br i1 %sleeping, label %wake, label %begin
 wake:
-  %woken = {futex("%epoch", _WAKE, "%mine")}
+  %woken = {futex("%epoch", _WAKE, "%wanted.most")}
   br label %begin
 begin:
   %mine.wide = sext i32 %mine to i64

@@ -5,7 +5,8 @@
 
 A variable may be cut into parts if every store has its coordinate in an index of its own, and the
 nest reads nothing that it writes: then no two parts touch the same element, and what is done for an
-element does not depend on the parts. Reductions are not cut here.
+element does not depend on the parts. Of reductions to few elements, pieces are
+shared (pieces.py).
 
 Parts begin at whole register tiles. A contraction is cut along its batch, rows and columns; each
 part packs its own blocks, for waiting at a barrier until another has packed costs more than packing
@@ -15,12 +16,12 @@ twice, and without barriers threads that start late, or not at all, hold nobody 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import fields, is_dataclass, replace
-from typing import Any, TypeVar, cast
+from dataclasses import replace
+from math import prod
 
-from ...ir.dtypes import DType
 from ...ir.loop_nodes import (
-    Apply,
+    LANES,
+    Begin,
     Collapse,
     Contract,
     Load,
@@ -32,41 +33,41 @@ from ...ir.loop_nodes import (
     walk,
 )
 from ...ir.loops import (
-    SHORTEST_PART,
     ArrayAxis,
     LoopProgram,
     Nest,
     Parallel,
     Scratch,
+    Size,
     Split,
     Stage,
     Sweep,
 )
 from ...ir.ranks import RankExpr
-from .nest import HEAVY
+from .parts import each_in, in_part, of_contract, renamed_sizes, work_of
+from .pieces import Worth, pieces_of
 from .tile import LANES_EXPR, number, size, times
 
 #: A size that is not known is thought of as large.
 _UNKNOWN = 1 << 20
 
+#: A nest that may be cut into so many parts needs no other.
+_ENOUGH = 32
+
+_WORTH = Worth()
+
 #: The most variables of a nest that are cut.
 _MOST = 3
-
-#: Picoseconds, roughly: a step of a contraction and an element copied, per byte; a point of other
-#: loops; and each function in it that is long.
-_STEP, _COPY, _POINT, _FUNCTION = 5, 25, 100, 500
 
 #: Elements along the rows, and along the columns, of which a part of a copy is a multiple.
 _COPIED = 64
 
 
-def parallel(
-    program: LoopProgram, sizes: Mapping[str, int], shortest: int = SHORTEST_PART
-) -> LoopProgram:
+def parallel(program: LoopProgram, sizes: Mapping[str, int], worth: Worth = _WORTH) -> LoopProgram:
     """The program, its nests that may be long enough shared out among threads.
 
-    `sizes` are hints: a nest is left alone if it is less than two parts of `shortest` picoseconds
-    for sizes up to twice as large each.
+    `sizes` are hints: a nest is left alone if it is less than two parts for sizes up to twice as
+    large each.
     """
     most = {name: 1 << extent.bit_length() for name, extent in sizes.items()}
     for given in program.sizes:
@@ -75,13 +76,15 @@ def parallel(
             continue
         if set(source.sizes()) <= most.keys():
             most[given.name] = source.value(most)
-    found = _Sharing(program, most, shortest)
+    found = _Sharing(program, most, worth)
     stages = tuple(made for stage in program.stages for made in found.stage(stage))
     if stages == program.stages:
         return program
     own = {buffer for made in _parallels(stages) for buffer in _names(made.scratch)}
     shared = tuple(buffer for buffer in program.scratch if buffer.name not in own)
-    return replace(program, scratch=shared, stages=stages)
+    shared += tuple(found.buffers)
+    sizes_now = (*program.sizes, *dict.fromkeys(found.counts))
+    return replace(program, sizes=sizes_now, scratch=shared, stages=stages)
 
 
 def _parallels(stages: Sequence[Stage]) -> Iterator[Parallel]:
@@ -99,9 +102,11 @@ def _names(buffers: Sequence[Scratch]) -> list[str]:
 class _Sharing:
     """Shares out the nests of a program; `most` has the largest sizes that are thought of."""
 
-    def __init__(self, program: LoopProgram, most: Mapping[str, int], shortest: int) -> None:
+    def __init__(self, program: LoopProgram, most: Mapping[str, int], worth: Worth) -> None:
         self.scratch = {buffer.name: buffer for buffer in program.scratch}
-        self.most, self.shortest = most, shortest
+        self.most, self.worth = most, worth
+        self.buffers: list[Scratch] = []  # of the reductions that are made in pieces,
+        self.counts: list[Size] = []  # and how many pieces there are
 
     def stage(self, stage: Stage) -> tuple[Stage, ...]:
         """What a stage becomes."""
@@ -114,29 +119,54 @@ class _Sharing:
         """A nest of its own for each statement, if that lets one of them be shared out."""
         before = tuple(s for s in nest.body if isinstance(s, Collapse))
         rest = nest.body[len(before) :]
+        if len(rest) > 1 and isinstance(rest[0], Begin):
+            return self._in_pieces(nest) or (nest,)
         if not all(isinstance(s, LoopNest | Contract | Permute) for s in rest):
             return (nest,)
-        made = [self._shared(replace(nest, body=(*before, s)), s) for s in rest]
+        nests = [replace(nest, body=(*before, s)) for s in rest]
+        made = [m for one, s in zip(nests, rest, strict=True) for m in self._one(one, s)]
         return tuple(made) if any(isinstance(m, Parallel) for m in made) else (nest,)
+
+    def _one(self, nest: Nest, statement: Statement) -> tuple[Stage, ...]:
+        """The nest of one statement: shared out, in pieces if else there are few parts."""
+        made = self._shared(nest, statement)
+        if isinstance(made, Parallel) and self._units(made.splits) >= _ENOUGH:
+            return (made,)
+        return self._in_pieces(nest) or (made,)
+
+    def _units(self, splits: Sequence[Split]) -> int:
+        """How many parts there can be."""
+        most = {**self.most, LANES: 16}
+        units = [-(-self.most.get(s.rank, _UNKNOWN) // max(s.unit.value(most), 1)) for s in splits]
+        return prod(units)
+
+    def _in_pieces(self, nest: Nest) -> tuple[Stage, ...]:
+        """The reduction of a nest in pieces; nothing if it is not worth it."""
+        made = pieces_of(nest, self.most, self.worth, self.scratch)
+        if made is None:
+            return ()
+        self.buffers.append(made.scratch)
+        self.counts.append(made.count)
+        return made.parallel, made.together
 
     def _shared(self, nest: Nest, statement: Statement) -> Stage:
         """The nest of one statement, shared out if that pays and may be."""
-        work = _work(statement)
+        work = work_of(statement)
         known = {name: self.most.get(name, _UNKNOWN) for name in work.sizes()}
-        if work.value(known) < 2 * self.shortest:
+        if work.value(known) < 2 * self.worth.shortest:
             return nest
         splits = self._splits(statement)[:_MOST]
         if not splits:
             return nest
-        used = {load.buffer for load in _found(statement, Load)}
+        used = {load.buffer for load in each_in(statement, Load)}
         if isinstance(statement, Contract | Permute):
             used.add(statement.buffer)
             own = [b for name, b in self.scratch.items() if name not in used]
-            named = set(_found(statement, str))
-            scratch = tuple(_renamed_sizes(b, splits) for b in own if b.name in named)
+            named = set(each_in(statement, str))
+            scratch = tuple(renamed_sizes(b, splits) for b in own if b.name in named)
         else:
             scratch = ()
-        body = tuple(_part(s, splits) for s in nest.body)
+        body = tuple(in_part(s, splits) for s in nest.body)
         return Parallel(tuple(splits), work, scratch, replace(nest, body=body))
 
     def _splits(self, statement: Statement) -> list[Split]:
@@ -151,7 +181,7 @@ class _Sharing:
 
     def _of_contract(self, found: Contract) -> list[Split]:
         """One variable of the batch, one of the rows, one of the columns: the longest of each."""
-        if found.buffer in {load.buffer for load in _found(found, Load)}:
+        if not of_contract(found):
             return []
         stored = {index.steps_by for index in found.indices}
         splits: list[Split] = []
@@ -181,11 +211,11 @@ class _Sharing:
 def _of_loops(nest: LoopNest) -> list[Split]:
     """The variables of a loop nest that may be cut, outermost first."""
     stores = [s for s in walk((nest,)) if isinstance(s, Store)]
-    loads = {load.buffer for load in _found(nest, Load)}
+    loads = {load.buffer for load in each_in(nest, Load)}
     if not stores or any(store.buffer in loads for store in stores):
         return []
-    everywhere = [loop.variable for loop in _found(nest, Loop)]
-    used = {v for s in nest.body for expr in _found(s, RankExpr) for v in expr.variables()}
+    everywhere = [loop.variable for loop in each_in(nest, Loop)]
+    used = {v for s in nest.body for expr in each_in(s, RankExpr) for v in expr.variables()}
     splits: list[Split] = []
     for loop in nest.loops:
         if loop.start != RankExpr() or loop.kind != "serial" or loop.once:
@@ -212,96 +242,3 @@ def _chain(loop: Loop, loops: Sequence[Loop]) -> list[Loop]:
         if inner is None:
             return chain
         chain.append(inner)
-
-
-# ---- what it costs
-
-
-def _work(statement: Statement) -> RankExpr:
-    """About how many picoseconds a statement takes."""
-    if isinstance(statement, Contract):
-        dtype = statement.value.dtype
-        cost = _STEP * dtype.itemsize * (2 if dtype.kind == "complex" else 1)
-        names = (*statement.batch, *statement.rows.variables, *statement.columns.variables)
-        return times(cost, *map(size, (*names, *statement.depth)))
-    if isinstance(statement, Permute):
-        return times(_COPY * statement.value.dtype.itemsize, *map(size, statement.loops))
-    long = sum(1 for found in _found(statement, Apply) if found.op in HEAVY)
-    stops = dict.fromkeys(loop.stop for loop in _found(statement, Loop) if loop.start == RankExpr())
-    plain = [stop for stop in stops if len(stop.terms) + bool(stop.offset) == 1]
-    return times(_POINT + _FUNCTION * long, *plain)
-
-
-# ---- the nest of one part
-
-#: The fields that hold names of variables.
-_VARIABLES = frozenset(("variables", "depth", "batch", "loops", "rows", "columns", "wraps"))
-
-_T = TypeVar("_T")
-
-
-def _found(node: Any, kind: type[_T]) -> Iterator[_T]:
-    """Every value of that kind in a statement, itself included."""
-    stack: list[Any] = [node]
-    while stack:
-        here = stack.pop()
-        if isinstance(here, kind):
-            yield here
-        if isinstance(here, tuple):
-            stack += here
-        elif is_dataclass(here) and not isinstance(here, DType | RankExpr):
-            stack += [getattr(here, field.name) for field in fields(here)]
-
-
-def _renamed_sizes(scratch: Scratch, splits: Sequence[Split]) -> Scratch:
-    """A buffer that is as large as a part asks for."""
-    names = {split.rank: split.count for split in splits}
-    elements = tuple(e.rename_sizes(lambda name: names.get(name, name)) for e in scratch.elements)
-    return replace(scratch, elements=elements)
-
-
-def _part(statement: Statement, splits: Sequence[Split]) -> Statement:
-    """The statement for the coordinates of one part."""
-    for split in splits:
-        statement = _Cut(split).node(statement)
-    return statement
-
-
-class _Cut:
-    """Rewrites a statement for a part of one variable's coordinates."""
-
-    def __init__(self, split: Split) -> None:
-        self.split = split
-        self.place = {split.variable: split.whole}
-
-    def node(self, node: Any, name: str = "") -> Any:
-        """What stands for a node; `name` is the field that it is in."""
-        split = self.split
-        if isinstance(node, RankExpr):
-            return node.substitute(self.place)
-        if isinstance(node, str):
-            return split.own if node == split.variable and name in _VARIABLES else node
-        if isinstance(node, tuple):
-            return tuple(self.node(each, name) for each in cast("tuple[Any, ...]", node))
-        if isinstance(node, Loop):
-            return self._loop(node)
-        if isinstance(node, Collapse):
-            outer, inner = (self._size(rank) for rank in (node.outer, node.inner))
-            return replace(node, outer=outer, inner=inner)
-        if not is_dataclass(node) or isinstance(node, DType):
-            return node
-        found: Any = node
-        changed = {f.name: self.node(getattr(found, f.name), f.name) for f in fields(found)}
-        return replace(found, **changed)
-
-    def _size(self, rank: str) -> str:
-        return self.split.count if rank == self.split.rank else rank
-
-    def _loop(self, loop: Loop) -> Loop:
-        """Loops over the variable, and those over blocks of it, go up to the part's length."""
-        if loop.variable.partition("'")[0] != self.split.variable:
-            return loop
-        stop, *bounds = (e.rename_sizes(self._size) for e in (loop.stop, *loop.bounds))
-        own = loop.variable == self.split.variable
-        variable = self.split.own if own else loop.variable
-        return replace(loop, variable=variable, stop=stop, bounds=tuple(bounds))

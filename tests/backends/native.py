@@ -21,6 +21,7 @@ from einloom.ir.infer import infer_dtypes, infer_sizes
 from einloom.ir.loops import ArrayAxis, LoopProgram
 from einloom.passes.loops.lower import LIMITS, lower
 from einloom.passes.loops.parallel import parallel
+from einloom.passes.loops.pieces import Worth
 from einloom.passes.loops.schedule import Limits
 
 Array: TypeAlias = np.ndarray[Any, np.dtype[Any]]
@@ -30,6 +31,9 @@ WIDTHS = [bits for bits in (512, 256, 128) if bits <= host().vector_bits]
 
 #: Blocks so small that small arrays have several of each kind.
 TINY = Limits(longest=7, shared=64, unpacked=0, few_rows=2, tall=8, deep=16, wide=1, depth=16)
+
+#: Everything that may be shared out is, reductions in pieces of a few points.
+EAGER = Worth(shortest=1, piece=4, together=0)
 
 
 def unit_axis(array: Array) -> int | None:
@@ -64,7 +68,10 @@ def empty_outputs(cascade: Cascade, fill: int = 0x5A) -> dict[str, Array]:
 
 
 class Native:
-    """The code of one Cascade for arrays that lie in memory as these do."""
+    """The code of one Cascade for arrays that lie in memory as these do.
+
+    `threads`: how many share what can be shared; None: nothing is.
+    """
 
     def __init__(
         self,
@@ -72,15 +79,17 @@ class Native:
         arrays: Mapping[str, Array],
         bits: int = WIDTHS[0],
         limits: Limits = LIMITS,
-        threads: int = 1,
+        threads: int | None = None,
     ) -> None:
         layouts = {name: unit_axis(array) for name, array in arrays.items()}
         dtypes = {decl.name: of_numpy(arrays[decl.name].dtype) for decl in cascade.inputs}
         self.program: LoopProgram = lower(cascade, dtypes, layouts, limits)
-        if threads > 1:
-            self.program = parallel(self.program, {}, shortest=1)
-        shared = threads > 1 and bool(self.program.parallels)
-        self.team = team(threads).address if shared else 0
+        shared = False
+        if threads is not None:
+            sizes = {r.name: r.shape for r in cascade.ranks if isinstance(r.shape, int)}
+            self.program = parallel(self.program, sizes, EAGER)
+            shared = bool(self.program.parallels)
+        self.team = team(threads).address if shared and threads else 0
         self.ir = generate(self.program, bits)
         name = team_entry_name if shared else entry_name
         self.code: Code = load(self.ir, name(self.program))
@@ -121,7 +130,7 @@ def run(
     bits: int = WIDTHS[0],
     limits: Limits = LIMITS,
     outputs: Mapping[str, Array] | None = None,
-    threads: int = 1,
+    threads: int | None = None,
 ) -> tuple[int, dict[str, Array]]:
     """The status and the outputs of a Cascade on these inputs."""
     cascade = sized(cascade, inputs)

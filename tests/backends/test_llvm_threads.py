@@ -33,7 +33,7 @@ def same_setting_afterwards() -> Iterator[None]:
 
 def operands() -> tuple[Any, Any]:
     rng = np.random.default_rng(3)
-    return tuple(rng.standard_normal((SIZE, SIZE)) for _ in range(2))  # type: ignore[return-value]
+    return rng.standard_normal((SIZE, SIZE)), rng.standard_normal((SIZE, SIZE))
 
 
 def run_script(script: str, **environment: str) -> str:
@@ -68,7 +68,8 @@ def test_the_setting_holds_for_what_is_compiled_already() -> None:
     el.set_num_threads(1)
     f = el.compile("ij,jk->ik")
     wanted = f(a, b)
-    for count in (2, np.int64(5), 1):
+    counts: list[Any] = [2, np.int64(5), 1]
+    for count in counts:
         el.set_num_threads(count)
         assert el.get_num_threads() == count
         assert f(a, b).tobytes() == wanted.tobytes()
@@ -98,7 +99,7 @@ def test_what_is_less_than_one_is_refused(wrong: int) -> None:
 
 def test_encrypted_work_takes_no_threads() -> None:
     with pytest.raises(el.EinloomError, match="threads"):
-        el.compile("i,i->", backend="ckks", shapes=[(4,), (4,)], threads=2)  # type: ignore[call-overload]
+        el.compile("i,i->", backend="ckks", shapes=[(4,), (4,)], threads=2)
 
 
 def test_numpy_takes_the_keyword() -> None:
@@ -151,7 +152,8 @@ def test_many_python_threads_at_once() -> None:
     wanted, turned = f(a, b).tobytes(), large.T.tobytes()
 
     def call(_: int) -> bool:
-        return f(a, b).tobytes() == wanted and g(large).tobytes() == turned
+        found: tuple[bytes, bytes] = f(a, b).tobytes(), g(large).tobytes()
+        return found == (wanted, turned)
 
     with ThreadPoolExecutor(8) as executor:
         assert all(executor.map(call, range(100)))
