@@ -8,7 +8,18 @@ import os
 from dataclasses import asdict
 from typing import Any
 
-from . import calls, chains, ckks, contractions, first_call, matmul, packing, passes, permutes
+from . import (
+    calls,
+    chains,
+    ckks,
+    contractions,
+    first_call,
+    matmul,
+    packing,
+    passes,
+    permutes,
+    threads,
+)
 from .measure import machine
 
 BENCHMARKS = {
@@ -21,11 +32,15 @@ BENCHMARKS = {
     "passes": passes,
     "ckks": ckks,
     "packing": packing,
+    "threads": threads,
 }
 
 
 def main() -> None:
-    """Runs the benchmarks that are named, pinned to one core, with one BLAS thread."""
+    """Runs the benchmarks that are named, pinned to one core, with one BLAS thread.
+
+    That of threads takes all cores.
+    """
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"{', '.join(BENCHMARKS)}: all")
     parser.add_argument("--json", metavar="FILE", help="write the figures here as well")
