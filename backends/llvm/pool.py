@@ -52,6 +52,10 @@ _TEAM_SIZE = 64
 #: than processors.
 _LOOKS = 1500
 
+#: So many parts for each thread, where that costs nothing: one that other work holds up, or that is
+#: on a slower core, then runs fewer of them.
+_FINER = 4
+
 _WAIT, _WAKE = 128, 129  # private to the process
 
 
@@ -343,7 +347,10 @@ share:
   %workers = call i32 @start(ptr %pool, i32 %wanted)
   %there = add i32 %workers, 1
   %there.wide = sext i32 %there to i64
-  %now = call i64 @llvm.smin.i64(i64 %most, i64 %there.wide)
+  %finer = icmp eq i64 %packing, 0
+  %each.has = select i1 %finer, i64 {_FINER}, i64 1
+  %wished = mul i64 %there.wide, %each.has
+  %now = call i64 @llvm.smin.i64(i64 %wished, i64 %worth)
   br i1 %is.fixed, label %given, label %choose
 given:
   store i64 %fixed, ptr %grid

@@ -61,16 +61,16 @@ _T = TypeVar("_T")
 
 
 def each_in(node: Any, kind: type[_T]) -> Iterator[_T]:
-    """Every value of that kind in a statement, itself included."""
+    """Every value of that kind in a statement, itself included, in order."""
     stack: list[Any] = [node]
     while stack:
         here = stack.pop()
         if isinstance(here, kind):
             yield here
         if isinstance(here, tuple):
-            stack += here
+            stack += reversed(cast("tuple[Any, ...]", here))
         elif is_dataclass(here) and not isinstance(here, DType | RankExpr):
-            stack += [getattr(here, field.name) for field in fields(here)]
+            stack += [getattr(here, field.name) for field in reversed(fields(here))]
 
 
 def renamed_sizes(scratch: Scratch, splits: Sequence[Split]) -> Scratch:

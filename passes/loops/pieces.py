@@ -50,14 +50,17 @@ _OPS = frozenset(("add", "max", "min", "or", "and", "xor", "logaddexp"))
 #: Pieces: at most so many, and at least so many for it to pay.
 _MOST, _FEWEST = 64, 4
 
+#: The outermost variable that is so long is cut: pieces are then consecutive in memory.
+_LONG = 16
+
 #: Picoseconds that one element of one piece takes to be brought together.
 _TOGETHER = 200
 
 
 @dataclass(frozen=True, slots=True)
 class Worth:
-    """When sharing pays: the least picoseconds of a part, and of reductions the least length of a
-    piece, and how small a part of the work it must be to bring the pieces together.
+    """When sharing pays: the least picoseconds of a part; of reductions, the least length of a
+    piece that vectors go along, and how small a part of the work bringing pieces together must be.
     """
 
     shortest: int = SHORTEST_PART
@@ -93,17 +96,17 @@ def pieces_of(
     if not set(work.sizes()) <= most.keys():
         return None
     elements = times(*map(size, reduction.free)).value(most)
-    ranks = [v for v in reduction.reduced if v.upper() in most]
-    if not ranks:
+    cut = next((v for v in reduction.reduced if most[v.upper()] >= _LONG), None)
+    if cut is None:
         return None
-    longest = max(ranks, key=lambda v: most[v.upper()])
+    extent = most[cut.upper()]
     count = max(1, min(_MOST, work.value(most) // worth.shortest))
-    length = max(worth.piece, -(-most[longest.upper()] // count))
+    length = max(worth.piece if cut in reduction.vectors else 1, -(-extent // count))
     length = 1 << (length - 1).bit_length()
-    count = -(-most[longest.upper()] // length)
+    count = -(-extent // length)
     if count < _FEWEST or count * elements * _TOGETHER * worth.together > work.value(most):
         return None
-    return _made(nest, reduction, longest, length, work, scratch)
+    return _made(nest, reduction, cut, length, work, scratch)
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +119,13 @@ class _Reduction:
     loops: tuple[Loop, ...]  # over the free variables
     inside: tuple[Statement, ...]  # a contraction, or what folds into the register
     end: Store
+
+    @property
+    def vectors(self) -> set[str]:
+        """The reduced variables that are gone through many at a time."""
+        if isinstance(self.inside[0], Contract):
+            return set(self.reduced)
+        return {stem(loop) for loop in each_in(self.inside, Loop) if loop.kind != "serial"}
 
 
 def _of_loops(body: tuple[Statement, ...]) -> _Reduction | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import subprocess
 import sys
@@ -16,7 +17,11 @@ import pytest
 import einloom as el
 from einloom.backends.llvm import threads
 from einloom.backends.llvm.pool import can_share, workers
+from einloom.backends.llvm.runtime import load
+from einloom.backends.llvm.target import host
 from einloom.ir.errors import ArgumentError, OperandError
+from einloom.ir.loop_parser import parse_loops
+from einloom.ir.loops import ArrayAxis
 
 pytestmark = pytest.mark.skipif(not can_share(), reason="this system has no pool")
 
@@ -139,6 +144,72 @@ def test_a_control_group_limits_it(tmp_path: Path) -> None:
     assert threads.quota(lines, tmp_path) == 3
     assert threads.quota(["0::/"], tmp_path) is None
     assert threads.quota([], tmp_path) is None
+
+
+# ---- what a part needs of its caller
+
+
+def test_parts_treat_denormals_as_the_caller_does() -> None:
+    """A caller may have set its processor to take them for zeros; its workers then do so too."""
+    if host().triple.partition("-")[0] != "x86_64":
+        pytest.skip("this processor has another register for it")
+    tiny = np.full(1 << 20, 1e-40, np.float32)
+    f = el.compile("i,->i", threads=8)
+    half, out = np.float32(0.5), np.empty_like(tiny)
+    f(tiny, half, out=out)
+    assert (out > 0).all()
+    usual = set_control(FLUSH)
+    try:
+        f(tiny, half, out=out)
+    finally:
+        set_control(usual)
+    assert (out == 0).all()
+    f(tiny, half, out=out)
+    assert (out > 0).all()
+
+
+#: Of the register of control and status: everything masked, denormals read and written as zeros.
+FLUSH = 0x9FC0
+
+CONTROL = """
+define i32 @control(i32 %new) {
+  %place = alloca i32
+  call void @llvm.x86.sse.stmxcsr(ptr %place)
+  %old = load i32, ptr %place
+  store i32 %new, ptr %place
+  call void @llvm.x86.sse.ldmxcsr(ptr %place)
+  ret i32 %old
+}
+"""
+
+
+def set_control(new: int) -> int:
+    """Sets this thread's register; gives what it was."""
+    function = ctypes.CFUNCTYPE(ctypes.c_uint32, ctypes.c_uint32)
+    code = load(CONTROL, "control")
+    old: int = function(code.address)(new)
+    return old
+
+
+@pytest.mark.parametrize(("subscripts", "side"), [("ij,jk->ik", 400), ("ij,ij->", 1500)])
+def test_saved_code_runs_on_the_thread_that_calls_it(
+    subscripts: str, side: int, tmp_path: Path
+) -> None:
+    a, b = np.random.default_rng(4).standard_normal((2, side, side))
+    f = el.compile(subscripts, shapes=[a.shape, b.shape], dtypes="f64", name="saved")
+    found = np.empty_like(np.asarray(f(a, b)))
+    program = parse_loops(f.steps[-1].cascade_text)
+    assert program.parallels
+    sizes: dict[str, int] = {}
+    for size in program.sizes:
+        sizes[size.name] = side if isinstance(size.source, ArrayAxis) else size.source.value(sizes)
+    f.save(tmp_path / "saved.so")
+    numbers = [*sizes.values(), *a.strides, *b.strides, *found.strides]
+    parameters = (ctypes.c_int64 * len(numbers))(*numbers)
+    arrays = (ctypes.c_void_p * 3)(*(array.ctypes.data for array in (a, b, found)))
+    library = ctypes.CDLL(str(tmp_path / "saved.so"))
+    assert library.packed_einloom_saved(parameters, arrays) == 0
+    assert found.tobytes() == np.asarray(f(a, b)).tobytes()
 
 
 # ---- many callers, forks, the end

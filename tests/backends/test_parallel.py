@@ -81,12 +81,12 @@ CUT = {
     "ij->ji": "ji",
     "ijk->kji": "ki",
     "l->": "l each",
-    "il->": "l each",
+    "il->": "i each",
     "il->i": "i",
     "la,lb->ab": "l each",
     "li,li->i": "l each",
     "lai,lbj->abij": "abi",
-    "lai,lbj->bi": "l each",
+    "lai,lbj->bi": "j each",
 }
 
 
