@@ -44,7 +44,7 @@ from ...ir.loops import (
     Sweep,
 )
 from ...ir.ranks import RankExpr
-from .parts import each_in, in_part, of_contract, renamed_sizes, work_of
+from .parts import each_in, in_part, reads_what_it_writes, renamed_sizes, work_of
 from .pieces import Worth, pieces_of
 from .tile import LANES_EXPR, number, size, times
 
@@ -181,7 +181,7 @@ class _Sharing:
 
     def _of_contract(self, found: Contract) -> list[Split]:
         """One variable of the batch, one of the rows, one of the columns: the longest of each."""
-        if not of_contract(found):
+        if reads_what_it_writes(found, {found.buffer}):
             return []
         stored = {index.steps_by for index in found.indices}
         splits: list[Split] = []
@@ -211,8 +211,7 @@ class _Sharing:
 def _of_loops(nest: LoopNest) -> list[Split]:
     """The variables of a loop nest that may be cut, outermost first."""
     stores = [s for s in walk((nest,)) if isinstance(s, Store)]
-    loads = {load.buffer for load in each_in(nest, Load)}
-    if not stores or any(store.buffer in loads for store in stores):
+    if not stores or reads_what_it_writes(nest, {store.buffer for store in stores}):
         return []
     everywhere = [loop.variable for loop in each_in(nest, Loop)]
     used = {v for s in nest.body for expr in each_in(s, RankExpr) for v in expr.variables()}

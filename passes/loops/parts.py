@@ -47,9 +47,9 @@ def stem(loop: Loop) -> str:
     return loop.variable.partition("'")[0]
 
 
-def of_contract(contract: Contract) -> bool:
-    """Whether a contraction reads nothing that it writes, and every part of it is known here."""
-    return contract.buffer not in {load.buffer for load in each_in(contract, Load)}
+def reads_what_it_writes(statement: Statement, stored: set[str]) -> bool:
+    """Whether a statement loads from one of the buffers that it stores to."""
+    return any(load.buffer in stored for load in each_in(statement, Load))
 
 
 # ---- the nest of one part

@@ -12,7 +12,7 @@ sizes' magnitudes alone, never from the number of threads: the result is the sam
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 
 from ...ir.loop_nodes import (
     Assign,
@@ -30,7 +30,7 @@ from ...ir.loop_nodes import (
 )
 from ...ir.loops import SHORTEST_PART, Nest, Parallel, Scratch, Size, Split
 from ...ir.ranks import Quotient, RankExpr, Term
-from .parts import each_in, in_part, of_contract, renamed_sizes, stem, work_of
+from .parts import each_in, in_part, reads_what_it_writes, renamed_sizes, stem, work_of
 from .tile import (
     LANES_EXPR,
     around,
@@ -188,7 +188,7 @@ def _of_contract(body: tuple[Statement, ...]) -> _Reduction | None:
     plain = [index.variable for index in contract.indices]
     if set(plain) != set(free) or len(plain) != len(free) or contract.op not in _OPS:
         return None
-    if not of_contract(contract):
+    if reads_what_it_writes(contract, {contract.buffer}) or not _is_plain(contract):
         return None
     ranks = tuple(v.upper() for v in contract.depth)
     dtype = contract.value.dtype
@@ -197,6 +197,17 @@ def _of_contract(body: tuple[Statement, ...]) -> _Reduction | None:
     loops = [full_loop(v) for v in free[:-1]]
     loops += tiled(full_loop(free[-1]), LANES_EXPR, "vector")
     return _Reduction(free, contract.depth, begin, tuple(loops), body, end)
+
+
+#: What a contraction says of the sum itself.
+_SUM = frozenset(
+    ("buffer", "indices", "op", "value", "empty", "rows", "columns", "depth", "batch", "height")
+) | frozenset(("vectors", "tall", "deep", "wide", "offsets", "runs"))
+
+
+def _is_plain(contract: Contract) -> bool:
+    """Whether nothing is done to the sum once it is whole, which cannot be done to a piece."""
+    return not any(getattr(contract, f.name) for f in fields(contract) if f.name not in _SUM)
 
 
 def _made(

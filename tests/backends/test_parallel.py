@@ -9,12 +9,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import einloom as el
 from einloom.ir.interpreter import evaluate
 from einloom.ir.loop_parser import parse_loops
 from einloom.passes.loops.lower import LIMITS
+from einloom.passes.rewrites.plain import Plain
 
 from ..cascades import Sample, assert_close, generals, products
 from ..generated import Case, cases, examples
+from ..scanned import Written, written
 from ..test_properties_einsum import as_cascade, assert_agree
 from .native import TINY, WIDTHS, Native, empty_outputs, run, sized
 from .test_codegen_products import native_order
@@ -28,7 +31,7 @@ def assert_same(found: dict[str, Any], wanted: dict[str, Any]) -> None:
         assert found[name].tobytes() == array.tobytes()
 
 
-@examples(60)
+@examples(50)
 @given(cases(), st.sampled_from(WIDTHS), LIMIT_CHOICES, THREADS)
 def test_products_of_any_dtypes_and_strides(
     case: Case, bits: int, limits: Any, threads: int
@@ -43,7 +46,7 @@ def test_products_of_any_dtypes_and_strides(
     assert_same(found, run(cascade, inputs, bits, limits, threads=1)[1])
 
 
-@examples(40)
+@examples(30)
 @given(products(), st.sampled_from(WIDTHS), LIMIT_CHOICES, THREADS)
 def test_products_over_any_semiring(sample: Sample, bits: int, limits: Any, threads: int) -> None:
     dtypes = [decl.dtype for decl in sample.cascade.inputs]
@@ -56,7 +59,7 @@ def test_products_over_any_semiring(sample: Sample, bits: int, limits: Any, thre
     assert_same(found, run(sample.cascade, sample.arrays, bits, limits, threads=1)[1])
 
 
-@examples(60)
+@examples(40)
 @given(generals(), st.sampled_from(WIDTHS), LIMIT_CHOICES, THREADS)
 def test_cascades_of_every_construct(sample: Sample, bits: int, limits: Any, threads: int) -> None:
     try:
@@ -68,6 +71,19 @@ def test_cascades_of_every_construct(sample: Sample, bits: int, limits: Any, thr
     assert status == 0
     for name, wanted in expected.items():
         np.testing.assert_array_equal(found[name], wanted)
+
+
+@examples(40)
+@given(written(), THREADS)
+def test_scans_and_partitions(case: Written, threads: int) -> None:
+    """In each step of a scan the nests are shared out."""
+    cascade = Plain()(el.parse(case.text))
+    status, found = run(cascade, case.arrays, threads=threads)
+    assert status == 0
+    if not case.special:
+        for name, wanted in evaluate(cascade, case.arrays).items():
+            np.testing.assert_array_equal(found[name], wanted, err_msg=name)
+    assert_same(found, run(cascade, case.arrays, threads=1)[1])
 
 
 #: Subscripts, and the variables that are cut; those that are reduced, piece by piece.
