@@ -21,6 +21,7 @@ from ...ir.loops import LoopProgram, Parallel, Stage, Sweep
 from ...ir.ranks import RankExpr
 from .builder import Builder
 from .index import Indices, Tables
+from .isa import Isa
 from .nest import NestWriter, lanes_of
 from .parallel import shared
 from .scratch import allocate
@@ -37,32 +38,29 @@ def team_entry_name(program: LoopProgram) -> str:
     return f"{entry_name(program)}_team"
 
 
-def generate(program: LoopProgram, vector_bits: int) -> str:
-    """The program's LLVM IR, for vectors of 512, 256 or 128 bits.
-
-    512 needs AVX-512 (F, BW, DQ, VL), 256 needs AVX2, FMA and F16C; 128 runs everywhere.
-    """
+def generate(program: LoopProgram, isa: Isa) -> str:
+    """The program's LLVM IR, for vectors of 512, 256 or 128 bits."""
     declared: dict[str, str] = {}
     functions: list[str] = []
     tables = Tables(program)
     for number, stage in enumerate(program.leaves):
         nest = stage.nest if isinstance(stage, Parallel) else stage
-        lines = NestWriter(tables, nest, vector_bits, declared).body()
+        lines = NestWriter(tables, nest, isa, declared).body()
         name = f"{entry_name(program)}.{number}"
         head = f"define internal i32 @{name}(ptr %params, ptr %data, ptr %scratch)"
         functions.append("\n".join([f"; {nest.name}", f"{head} #0 {{", *lines, "}"]))
         if isinstance(stage, Parallel):
-            functions.append(shared(name, program, stage, tables, vector_bits, declared))
-    functions.append(_entry(program, tables, vector_bits, declared))
-    attributes = f'nounwind "prefer-vector-width"="{vector_bits}"'
+            functions.append(shared(name, program, stage, tables, isa, declared))
+    functions.append(_entry(program, tables, isa, declared))
+    attributes = f'nounwind "prefer-vector-width"="{isa.bits}"'
     texts = [*declared.values(), *functions, f"attributes #0 = {{ {attributes} }}"]
     return "\n\n".join(texts) + "\n"
 
 
-def _entry(program: LoopProgram, tables: Tables, bits: int, declared: dict[str, str]) -> str:
+def _entry(program: LoopProgram, tables: Tables, isa: Isa, declared: dict[str, str]) -> str:
     """The function that is called: guards, checks, scratch memory, then each nest."""
     b = Builder()
-    simd = Simd(b, bits, declared)
+    simd = Simd(b, isa, declared)
     indices = Indices(simd, tables, 1)
     _guard(program, b, indices)
     for check in program.checks:
@@ -71,7 +69,7 @@ def _entry(program: LoopProgram, tables: Tables, bits: int, declared: dict[str, 
     table = "null"
     if program.scratch:
         table = b.pure(f"alloca [{len(program.scratch)} x ptr], align 8")
-    lanes = max((lanes_of(nest, bits) for nest in program.nests), default=0)
+    lanes = max((lanes_of(nest, isa) for nest in program.nests), default=0)
     memory, failed = allocate(simd, indices, program.scratch, lanes, table)
     params = _with_coordinates(program, b, indices)
     places = {

@@ -14,6 +14,7 @@ from ...ir.loop_nodes import Contract
 from ...ir.loops import LoopProgram, Parallel, Split
 from .builder import Builder
 from .index import Indices, Tables
+from .isa import Isa
 from .nest import lanes_of
 from .scratch import allocate, saturating
 from .simd import Simd
@@ -30,11 +31,11 @@ def shared(
     program: LoopProgram,
     parallel: Parallel,
     tables: Tables,
-    bits: int,
+    isa: Isa,
     declared: dict[str, str],
 ) -> str:
     """The two functions beside that of the nest itself, which is `name`."""
-    writer = _Writer(name, program, parallel, tables, bits, declared)
+    writer = _Writer(name, program, parallel, tables, isa, declared)
     return writer.caller() + "\n\n" + writer.part()
 
 
@@ -45,15 +46,15 @@ class _Writer:
         program: LoopProgram,
         parallel: Parallel,
         tables: Tables,
-        bits: int,
+        isa: Isa,
         declared: dict[str, str],
     ) -> None:
         self.name, self.program, self.parallel = name, program, parallel
-        self.tables, self.bits, self.declared = tables, bits, declared
+        self.tables, self.isa, self.declared = tables, isa, declared
 
     def _indices(self) -> Indices:
-        simd = Simd(Builder(), self.bits, self.declared)
-        return Indices(simd, self.tables, lanes_of(self.parallel.nest, self.bits))
+        simd = Simd(Builder(), self.isa, self.declared)
+        return Indices(simd, self.tables, lanes_of(self.parallel.nest, self.isa))
 
     def _units(self, indices: Indices, split: Split) -> tuple[str, str]:
         """How many units there are of a variable, one at least, and the elements of one."""

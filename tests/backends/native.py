@@ -5,16 +5,17 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any, TypeAlias
 
 import numpy as np
 
 from einloom.backends.llvm.codegen import entry_name, generate, team_entry_name
 from einloom.backends.llvm.elf import Code
+from einloom.backends.llvm.isa import Isa
 from einloom.backends.llvm.pool import Team
-from einloom.backends.llvm.runtime import load
-from einloom.backends.llvm.target import host
+from einloom.backends.llvm.runtime import _linked, emit, load
+from einloom.backends.llvm.target import Target, host, named
 from einloom.ir.cascade import Cascade
 from einloom.ir.dtypes import of_numpy
 from einloom.ir.infer import infer_dtypes, infer_sizes
@@ -27,7 +28,26 @@ from einloom.passes.loops.schedule import Limits
 Array: TypeAlias = np.ndarray[Any, np.dtype[Any]]
 
 #: The vector widths that this machine can run.
-WIDTHS = [bits for bits in (512, 256, 128) if bits <= host().vector_bits]
+WIDTHS = [bits for bits in (512, 256, 128) if bits <= host().isa.bits]
+
+#: The least processor whose vectors are so wide: code for it has no instruction of a wider one.
+PROCESSORS = {512: "x86-64-v4", 256: "x86-64-v3", 128: "x86-64"}
+
+
+def processor(bits: int) -> Target:
+    """This machine, or the least processor with such vectors."""
+    if not host().triple.startswith("x86_64") or bits == WIDTHS[0]:
+        return host()
+    return named(PROCESSORS[bits])
+
+
+@lru_cache(maxsize=256)
+def restricted(text: str, name: str, target: Target) -> Code:
+    """The function of an IR text, without an instruction that the processor lacks."""
+    if target is host():
+        return load(text, name)
+    return _linked(emit(text, target, "object"), name)
+
 
 #: Blocks so small that small arrays have several of each kind.
 TINY = Limits(longest=7, shared=64, unpacked=0, few_rows=2, tall=8, deep=16, wide=1, depth=16)
@@ -77,7 +97,7 @@ class Native:
         self,
         cascade: Cascade,
         arrays: Mapping[str, Array],
-        bits: int = WIDTHS[0],
+        bits: int | Isa = WIDTHS[0],
         limits: Limits = LIMITS,
         threads: int | None = None,
     ) -> None:
@@ -90,9 +110,11 @@ class Native:
             self.program = parallel(self.program, sizes, EAGER)
             shared = bool(self.program.parallels)
         self.team = team(threads).address if shared and threads else 0
-        self.ir = generate(self.program, bits)
+        target = host() if isinstance(bits, Isa) else processor(bits)
+        isa = bits if isinstance(bits, Isa) else target.isa
+        self.ir = generate(self.program, isa)
         name = team_entry_name if shared else entry_name
-        self.code: Code = load(self.ir, name(self.program))
+        self.code: Code = restricted(self.ir, name(self.program), target)
 
     def __call__(self, arrays: Mapping[str, Array]) -> int:
         """Runs on arrays of the program's buffers; gives the status."""
@@ -127,7 +149,7 @@ def team(threads: int) -> Team:
 def run(
     cascade: Cascade,
     inputs: Mapping[str, Array],
-    bits: int = WIDTHS[0],
+    bits: int | Isa = WIDTHS[0],
     limits: Limits = LIMITS,
     outputs: Mapping[str, Array] | None = None,
     threads: int | None = None,

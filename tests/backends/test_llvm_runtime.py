@@ -224,13 +224,24 @@ def test_other_forms_of_the_code() -> None:
 
 def test_targets() -> None:
     here = target.host()
-    assert here.vector_bits in (128, 256, 512)
+    assert here.isa.bits in (128, 256, 512)
     assert here is target.host()
-    assert target.named(here.cpu).vector_bits == here.vector_bits
+    assert target.named(here.cpu).isa.bits == here.isa.bits
     if not here.triple.startswith("x86_64"):
         pytest.skip("names of x86-64 processors")
-    widths = {name: target.named(name).vector_bits for name in ("x86-64", "x86-64-v3", "x86-64-v4")}
+    widths = {name: target.named(name).isa.bits for name in ("x86-64", "x86-64-v3", "x86-64-v4")}
     assert widths == {"x86-64": 128, "x86-64-v3": 256, "x86-64-v4": 512}
+    features = {
+        name: sorted(target.named(name).isa.features)
+        for name in ("x86-64", "haswell", "alderlake", "skylake-avx512", "znver4")
+    }
+    assert features == {
+        "x86-64": ["pmadd"],
+        "haswell": ["pmadd"],
+        "alderlake": ["pmadd", "vnni"],
+        "skylake-avx512": ["pmadd"],
+        "znver4": ["pmadd", "vnni"],
+    }
     with pytest.raises(ArgumentError, match=r"pentium5.*\n.*\n.*x86-64-v3"):
         target.named("pentium5")
 
