@@ -113,7 +113,7 @@ class Operand:
         own = tables.add(load.buffer, indices, packed.variables)
         along = tables.add(load.buffer, indices, depth)
         axis = values.accesses.buffers[load.buffer].unit
-        unit = None if axis is None else indices[axis].variable
+        unit = None if axis is None else indices[axis].steps_by
         split = split and packed.value.dtype.kind == "complex"
         made = (packed, tile, split, tables, own, along)
         dtype = packed.value.dtype if words is None else words.element
