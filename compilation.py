@@ -225,9 +225,14 @@ class Compilation:
         if backend_form(self.backend) == "Cascade":
             last = Step("emit", self.kernel().source, "Python source")
         else:
+            from einloom.passes.loops.cost import cost_of
+
+            said = "loop nests, for C-ordered arrays"
             with shallow(found.cascade.name):
-                nest = str(found.form(self.backend, found.row_major()))
-            last = Step("lower", nest, "loop nests, for C-ordered arrays")
+                nests = found.form(self.backend, found.row_major())
+                if all(rank.name in found.sizes for rank in found.cascade.ranks):
+                    said += f": {cost_of(nests, found.sizes).summary}"
+                last = Step("lower", str(nests), said)
         return (*found.steps(), last)
 
     def kernel(self) -> Kernel:
