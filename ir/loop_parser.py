@@ -25,6 +25,7 @@ from .loop_nodes import (
     Packed,
     Permute,
     Register,
+    Special,
     Statement,
     Store,
     Value,
@@ -229,6 +230,11 @@ class _Parser(TokenReader):
             test = self._index()
             then = self._block()
             return If(test, then, self._block() if self._accept("else") else ())
+        if name == "special":
+            sizes = [(self._name(), self._integer())]
+            while self._accept(","):
+                sizes.append((self._name(), self._integer()))
+            return Special(tuple(sizes), self._block())
         if name == "contract":
             return self._contract()
         if name == "permute":

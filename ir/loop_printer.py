@@ -19,6 +19,7 @@ from .loop_nodes import (
     Packed,
     Permute,
     Register,
+    Special,
     Statement,
     Store,
     Value,
@@ -35,6 +36,10 @@ def print_block(body: tuple[Statement, ...], depth: int) -> list[str]:
         if isinstance(statement, LoopNest):
             head = ", ".join(map(print_loop, statement.loops))
             lines += [f"{margin}for {head} {{", *print_block(statement.body, depth + 1)]
+            lines.append(margin + "}")
+        elif isinstance(statement, Special):
+            sizes = ", ".join(f"{rank} {size}" for rank, size in statement.sizes)
+            lines += [f"{margin}special {sizes} {{", *print_block(statement.body, depth + 1)]
             lines.append(margin + "}")
         elif isinstance(statement, If):
             lines += [f"{margin}if {statement.test} {{", *print_block(statement.then, depth + 1)]

@@ -18,6 +18,7 @@ from ...ir.loop_nodes import (
     LoopNest,
     Number,
     Register,
+    Special,
     Statement,
     Store,
     Value,
@@ -193,7 +194,8 @@ class NestLowering:
             blocks.reverse()
         tile = [tile for _, tile in pairs]
         loops = [*(full_loop(v) for v in schedule.outer), *blocks, *tile]
-        return around(loops, scope.statements)
+        body = around(loops, scope.statements)
+        return (Special(schedule.special, body),) if schedule.special else body
 
     def _blocked(self, block: Block, scratch: list[Scratch]) -> Iterator[Statement]:
         """A blocked contraction, partial sums kept where the output goes."""
