@@ -23,6 +23,7 @@ from .loop_nodes import (
     LoopNest,
     Number,
     Packed,
+    Past,
     Permute,
     Register,
     Special,
@@ -230,6 +231,8 @@ class _Parser(TokenReader):
             test = self._index()
             then = self._block()
             return If(test, then, self._block() if self._accept("else") else ())
+        if name == "past":
+            return Past(self._name(), self._integer(), self._block())
         if name == "special":
             sizes = [(self._name(), self._integer())]
             while self._accept(","):

@@ -17,6 +17,7 @@ from .loop_nodes import (
     LoopNest,
     Number,
     Packed,
+    Past,
     Permute,
     Register,
     Special,
@@ -41,6 +42,9 @@ def print_block(body: tuple[Statement, ...], depth: int) -> list[str]:
             sizes = ", ".join(f"{rank} {size}" for rank, size in statement.sizes)
             lines += [f"{margin}special {sizes} {{", *print_block(statement.body, depth + 1)]
             lines.append(margin + "}")
+        elif isinstance(statement, Past):
+            head = f"{margin}past {statement.buffer} {statement.bytes} {{"
+            lines += [head, *print_block(statement.body, depth + 1), margin + "}"]
         elif isinstance(statement, If):
             lines += [f"{margin}if {statement.test} {{", *print_block(statement.then, depth + 1)]
             if statement.otherwise:

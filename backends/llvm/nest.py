@@ -22,13 +22,14 @@ from ...ir.loop_nodes import (
     If,
     Loop,
     LoopNest,
+    Past,
     Permute,
     Special,
     Statement,
     Store,
     walk,
 )
-from ...ir.loops import Nest
+from ...ir.loops import Buffer, Nest
 from ...ir.ranks import RankExpr
 from .access import Accesses
 from .builder import Builder, OpenLoop, Phi, Scope
@@ -94,6 +95,8 @@ class NestWriter:
                 self._wrote({s.buffer for s in walk(statement.body) if isinstance(s, Store)})
             elif isinstance(statement, Special):
                 self._special(statement)
+            elif isinstance(statement, Past):
+                self._past(statement)
             elif isinstance(statement, Begin):
                 self.values.begin(statement, body[number + 1 :])
             elif isinstance(statement, Fold):
@@ -152,6 +155,31 @@ class NestWriter:
             self._pointless = pointless
 
         self._branch(same, [special, lambda: self._block(statement.body)])
+
+    def _past(self, statement: Past) -> None:
+        """The body twice: with stores past the caches, and with others."""
+        b, accesses = self.b, self.accesses
+        buffer = accesses.buffers[statement.buffer]
+        assert isinstance(buffer, Buffer)
+        bytes, lies = (
+            str(buffer.dtype.itemsize),
+            b.pure(f"ptrtoint ptr {accesses.base(buffer.name)} to i64"),
+        )
+        for axis, extent in enumerate(buffer.extents):
+            bytes = b.mul(bytes, accesses.number(extent))
+            if axis != buffer.unit:
+                lies = b.pure(f"or i64 {lies}, {accesses.stride(buffer.name, axis)}")
+        askew = b.pure(f"and i64 {lies}, {self.simd.LEAST_PAST - 1}")
+        large = b.compare("sge", bytes, str(statement.bytes))
+
+        def past() -> None:
+            accesses.past = buffer.name
+            self._block(statement.body)
+            accesses.past = None
+            b.do("fence seq_cst")
+
+        fits = _both(b, large, b.compare("eq", askew, "0"))
+        self._branch(fits, [past, lambda: self._block(statement.body)])
 
     def _if(self, statement: If) -> None:
         test = self.b.compare("ne", self.accesses.number(statement.test), "0")

@@ -44,7 +44,9 @@ TEXT = """loops f {
       Y[i] = c64(complex(1.0, -inf))
     }
     special N' 3, M 16 {
-      Y[0] = c64(complex(0.0, 0.0))
+      past Y 4096 {
+        Y[0] = c64(complex(0.0, 0.0))
+      }
     }
   }
 }"""
