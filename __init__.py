@@ -7,7 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from einloom.api import einsum, einsum_path
+    from einloom.api import einsum_path
     from einloom.compiler import (
         compile,
         counterexample,
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
         rewrite,
     )
     from einloom.encrypted import Encrypted
+    from einloom.entry import einsum
     from einloom.executable import Executable
     from einloom.expression import ContractExpression, contract_expression
     from einloom.frontend.handles import Tensor, sizes, tensors, variables
@@ -36,7 +37,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "ContractExpression": "einloom.expression",
     "contract_expression": "einloom.expression",
-    "einsum": "einloom.api",
+    "einsum": "einloom.entry",
     "einsum_path": "einloom.api",
     "accelerator": "einloom.reports",
     "compile": "einloom.compiler",

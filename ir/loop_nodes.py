@@ -29,6 +29,12 @@ LANES = "Lanes"
 
 ONE = RankExpr((), 1)
 
+#: In what a contraction does with its sums: the register that is a sum.
+TOTAL = "total"
+
+#: There too, as the last index of where it goes: a column's number modulo Lanes.
+LANE = "lane'"
+
 
 # ---- values
 
@@ -239,13 +245,28 @@ class If:
 class Packed:
     """An operand of a contraction, copied tile by tile to a scratch buffer.
 
-    `value` is a Load, perhaps converted; `variables`, joined, are what the operand has beside the
-    depth and the batch.
+    `value` is a Load, perhaps converted, or computed from several as it is copied; `variables`,
+    joined, are what the operand has beside the depth and the batch.
     """
 
     value: Value
     variables: tuple[str, ...]
     buffer: str
+
+
+@dataclass(frozen=True, slots=True)
+class Finish:
+    """What is done with each sum of a contraction, once, while it is near: its epilogue.
+
+    buffer[indices] = value, in which the register `total` is the sum; with an `op`, what is there
+    is first folded with it: buffer[indices] = op(buffer[indices], value). Many sums may go to one
+    element then.
+    """
+
+    buffer: str
+    indices: tuple[RankExpr, ...]
+    value: Value
+    op: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -255,7 +276,9 @@ class Contract:
     Each list of variables is joined: its coordinates are numbered, the last variable fastest. A
     register tile is `height` rows by `vectors` of the columns; a packed block of the rows' operand
     has up to `tall` rows, one of the columns' operand up to `wide` tiles, both up to `deep` of the
-    depth; sums go on from piece to piece of it. Over an empty depth the value is `empty`.
+    depth, or as many times that as integers are packed into four bytes; sums go on from piece to
+    piece of it. Over an empty depth the value is `empty`. With a `finish` the buffer holds sums of
+    pieces alone: none if the depth is one piece.
     """
 
     buffer: str
@@ -274,14 +297,7 @@ class Contract:
     wide: int
     offsets: str  # the scratch buffers of the tables that say what joined coordinates mean
     runs: str
-
-    @property
-    def line(self) -> int:
-        """How many elements apart two rows are that are packed untransposed.
-
-        A cache line more than a block is deep: those of a tile then fall into different sets.
-        """
-        return self.deep + 64 // self.rows.value.dtype.itemsize
+    finish: Finish | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -347,3 +363,14 @@ def parts(value: Value) -> tuple[Value, ...]:
     if isinstance(value, Load):
         return tuple(index for index in value.indices if not isinstance(index, RankExpr))
     return ()
+
+
+def loads_of(value: Value) -> tuple[Load, ...]:
+    """The elements that a value reads, each once."""
+    found, stack = dict[Load, None](), [value]
+    while stack:
+        node = stack.pop()
+        if isinstance(node, Load):
+            found[node] = None
+        stack += reversed(parts(node))
+    return tuple(found)

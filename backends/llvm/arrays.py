@@ -14,17 +14,18 @@ import ctypes
 import struct
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import cache
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
-from ..base import Array, Call
-from .elf import Code
 from .guard import GUARD, NAME
+from .helpers import helper
+from .image import Code
 from .objects import WRITEABLE, array_functions, layouts_known
-from .runtime import load
+
+if TYPE_CHECKING:
+    from ..base import Array, Call
 
 #: What to do about a call that did not succeed: takes its status, or a refusal (below); raises.
 Failure = Callable[[int], Any]
@@ -50,21 +51,36 @@ class _MethodDef(ctypes.Structure):
     )
 
 
-@dataclass(frozen=True, slots=True)
 class Bound:
-    """A kernel for arrays of one signature.
+    """A kernel for arrays of one signature: what a call of it needs, and no more.
 
     `kernel`: `i32 kernel(const i64 *parameters, void **data)`; `parameters`: what it gets first.
-    `dtypes`, `records`: of the inputs, then of the outputs, as GUARD reads them. `inputs`: how many
-    are inputs. `release_gil`: whether other Python threads run meanwhile; worth it from 10 us on.
+    `dtypes`, `records`: of the inputs, then of the outputs, as the guard reads them. `inputs`: how
+    many are inputs. `release_gil`: whether other Python threads run meanwhile; worth it from 10 us
+    on.
     """
 
-    kernel: Code
-    parameters: tuple[int, ...]
-    dtypes: tuple[np.dtype[Any], ...]
-    records: tuple[int, ...]
-    inputs: int
-    release_gil: bool
+    # No dataclass: to make one takes a millisecond, and a first call has five.
+    __slots__ = ("dtypes", "inputs", "kernel", "parameters", "records", "release_gil")
+
+    #: A record: so many words, and the extents, and the strides. The third says how many each.
+    HEAD, NDIM = 6, 2
+
+    def __init__(
+        self,
+        kernel: Code,
+        parameters: tuple[int, ...],
+        dtypes: tuple[np.dtype[Any], ...],
+        records: tuple[int, ...],
+        inputs: int,
+        release_gil: bool,
+    ) -> None:
+        self.kernel = kernel
+        self.parameters = parameters
+        self.dtypes = dtypes
+        self.records = records
+        self.inputs = inputs
+        self.release_gil = release_gil
 
     def builtin(self, otherwise: Callable[..., Any], *, bare: int, out: bool) -> Callable[..., Any]:
         """A built-in function that runs the kernel, or passes the call on to `otherwise`.
@@ -82,8 +98,8 @@ class Bound:
         at = 8 * (len(head) + 1 + len(self.records))
         words = (*head, at, *self.records, *self.parameters)
         block = struct.pack(f"={len(words)}q", *words)
-        entry = load(GUARD, NAME)
         flags = _METH_FASTCALL | _METH_KEYWORDS
+        entry = helper(GUARD, NAME)
         definition = _MethodDef(b"einsum", entry.address, flags, None)
         # The built-in function holds its `self` and its `__module__`, and that holds the rest.
         held = (definition, entry, self.kernel, otherwise, self.dtypes)
@@ -179,7 +195,7 @@ def _through_ctypes(
         if len(given) != len(wanted):
             failure(WRONG_COUNT)
         for number, (array, want) in enumerate(zip(given, wanted, strict=True)):
-            fits = isinstance(array, np.ndarray) and _key(cast(Array, array)) == want
+            fits = isinstance(array, np.ndarray) and _key(cast("Array", array)) == want
             if not fits or (number >= inputs and not array.flags.writeable):
                 failure(REFUSED - number)
         status = run(block, addresses(*(array.ctypes.data for array in given)))

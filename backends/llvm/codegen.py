@@ -18,6 +18,7 @@ from ...ir.loops import LoopProgram, Nest, Scratch, Sweep
 from ...ir.ranks import RankExpr
 from .builder import Builder
 from .index import Indices, Tables
+from .isa import Isa
 from .nest import NestWriter, lanes_of
 from .simd import Simd
 
@@ -29,29 +30,26 @@ def entry_name(program: LoopProgram) -> str:
     return f"packed_einloom_{program.name}"
 
 
-def generate(program: LoopProgram, vector_bits: int) -> str:
-    """The program's LLVM IR, for vectors of 512, 256 or 128 bits.
-
-    512 needs AVX-512 (F, BW, DQ, VL), 256 needs AVX2, FMA and F16C; 128 runs everywhere.
-    """
+def generate(program: LoopProgram, isa: Isa) -> str:
+    """The program's LLVM IR, for vectors of 512, 256 or 128 bits."""
     declared: dict[str, str] = {}
     functions: list[str] = []
     tables = Tables(program)
     for number, nest in enumerate(program.nests):
-        lines = NestWriter(tables, nest, vector_bits, declared).body()
+        lines = NestWriter(tables, nest, isa, declared).body()
         name = f"{entry_name(program)}.{number}"
         head = f"define internal i32 @{name}(ptr %params, ptr %data, ptr %scratch)"
         functions.append("\n".join([f"; {nest.name}", f"{head} #0 {{", *lines, "}"]))
-    functions.append(_entry(program, tables, vector_bits, declared))
-    attributes = f'nounwind "prefer-vector-width"="{vector_bits}"'
+    functions.append(_entry(program, tables, isa, declared))
+    attributes = f'nounwind "prefer-vector-width"="{isa.bits}"'
     texts = [*declared.values(), *functions, f"attributes #0 = {{ {attributes} }}"]
     return "\n\n".join(texts) + "\n"
 
 
-def _entry(program: LoopProgram, tables: Tables, bits: int, declared: dict[str, str]) -> str:
+def _entry(program: LoopProgram, tables: Tables, isa: Isa, declared: dict[str, str]) -> str:
     """The function that is called: guards, checks, scratch memory, then each nest."""
     b = Builder()
-    simd = Simd(b, bits, declared)
+    simd = Simd(b, isa, declared)
     indices = Indices(simd, tables, 1)
     _guard(program, b, indices)
     for check in program.checks:
@@ -62,7 +60,7 @@ def _entry(program: LoopProgram, tables: Tables, bits: int, declared: dict[str, 
         table = b.pure(f"alloca [{len(program.scratch)} x ptr], align 8")
     memory: list[str] = []
     failed = "false"
-    lanes = max((lanes_of(nest, bits) for nest in program.nests), default=0)
+    lanes = max((lanes_of(nest, isa) for nest in program.nests), default=0)
     for number, scratch in enumerate(program.scratch):
         block = simd.call("ptr", "malloc", ("i64", _bytes(b, indices, scratch, lanes)), pure=False)
         memory.append(block)
@@ -246,7 +244,7 @@ def _bytes(b: Builder, indices: Indices, scratch: Scratch, lanes: int) -> str:
                 value = _saturating(b, value, indices.size(rank))
             total = b.add(total, value)
         found.append(_saturating(b, total, str(scratch.dtype.itemsize)))
-    return b.add(b.minimum(found[0], *found[1:]), str(_ALIGNMENT))
+    return b.add(b.maximum(b.minimum(found[0], *found[1:]), "0"), str(_ALIGNMENT))
 
 
 def _saturating(b: Builder, value: str, size: str) -> str:

@@ -32,7 +32,7 @@ def _field(kind: str, name: str, base: str, offset: int) -> str:
 
 
 # The block: `arrays.Bound.builtin` writes its head, then the records, then the parameters. A
-# record: `arrays._record`; six words, the extents, the strides.
+# record: `arrays._record`; `Bound.HEAD` words, the extents, the strides.
 #
 # Memory that `out=` shares with an input is looked for by the bounds of both, as NumPy's
 # may_share_memory does. A kernel that fails has not been seen to succeed: its results are dropped

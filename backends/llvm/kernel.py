@@ -12,7 +12,8 @@ from ...ir.loops import ArrayAxis, Buffer, LoopProgram
 from ..base import Array, Call, Way
 from .arrays import REFUSED, WRONG_COUNT, bound, call_of
 from .codegen import entry_name, generate
-from .elf import Code
+from .image import Code
+from .isa import Isa
 from .runtime import emit, load
 from .target import host
 
@@ -36,16 +37,16 @@ class LlvmKernel:
 
     @property
     def source(self) -> str:
-        """The LLVM IR, for vectors as wide as this machine's."""
+        """The LLVM IR, for this machine's instructions."""
         # Not a cached_property: before Python 3.12 that has a lock, which stays shut in a child
         # that is forked while another thread is inside.
         if not self._source:
-            self._source = self.source_for(host().vector_bits)
+            self._source = self.source_for(host().isa)
         return self._source
 
-    def source_for(self, vector_bits: int) -> str:
-        """The LLVM IR for vectors of so many bits."""
-        return _generated(self.program, vector_bits)
+    def source_for(self, isa: Isa) -> str:
+        """The LLVM IR for an instruction set."""
+        return _generated(self.program, isa)
 
     @property
     def asm(self) -> str:

@@ -35,6 +35,7 @@ from .access import Accesses
 from .builder import Builder, OpenLoop, Phi, Scope
 from .contract import Contraction
 from .index import OdometerVariable, SerialVariable, Tables, TileVariable
+from .isa import Isa
 from .odometer import Odometer
 from .permute import Permutation
 from .simd import Simd, Vec, element, typed
@@ -61,14 +62,14 @@ class _Opened:
 class NestWriter:
     """Writes the body of a nest's function."""
 
-    def __init__(self, tables: Tables, nest: Nest, bits: int, declared: dict[str, str]) -> None:
+    def __init__(self, tables: Tables, nest: Nest, isa: Isa, declared: dict[str, str]) -> None:
         self.b = Builder()
-        self.simd = Simd(self.b, bits, declared)
-        self.lanes = lanes_of(nest, bits)
+        self.simd = Simd(self.b, isa, declared)
+        self.lanes = lanes_of(nest, isa)
         self.accesses = Accesses(self.simd, tables, self.lanes)
         self.values = Values(self.accesses)
         self.nest = nest
-        self._vector_registers = 32 if bits == 512 else 16
+        self._vector_registers = 32 if isa.bits == 512 else 16
         self._pointless: dict[str, str] = {}  # rank: whether a space that it is in has no point
 
     def body(self) -> list[str]:
@@ -110,7 +111,8 @@ class NestWriter:
                 self._if(statement)
             elif isinstance(statement, Contract):
                 Contraction(self.values, statement).write()
-                self._wrote({statement.buffer})
+                finish = statement.finish
+                self._wrote({statement.buffer} | ({finish.buffer} if finish else set()))
             elif isinstance(statement, Permute):
                 Permutation(self.values, statement).write()
                 self._wrote({statement.buffer})
@@ -465,6 +467,6 @@ def _many(loops: tuple[Loop, ...]) -> int:
     return max(0, count - _NESTED) if count > 2 * _NESTED else 0
 
 
-def lanes_of(nest: Nest, bits: int) -> int:
-    """What Lanes is in a nest, for vectors of so many bits."""
-    return max(2, bits // nest.width)
+def lanes_of(nest: Nest, isa: Isa) -> int:
+    """What Lanes is in a nest, for vectors as wide as an instruction set has."""
+    return max(2, isa.bits // nest.width)

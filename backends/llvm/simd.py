@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from ...ir.dtypes import C64, DTYPES, DType
 from ...ir.operators import Number, value_in
 from .builder import Builder
+from .isa import Isa
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,14 +71,18 @@ def numbers(of: str, values: Sequence[int]) -> str:
 
 
 class Simd:
-    """Vectors of at most `bits` bits, through a Builder; `declared` collects what is called."""
+    """Vectors as an instruction set has them, through a Builder.
+
+    `declared` collects what is called.
+    """
 
     #: What writes past the caches must be aligned to, in bytes: pieces of so many are written.
     LEAST_PAST = 16
 
-    def __init__(self, builder: Builder, bits: int, declared: dict[str, str]) -> None:
+    def __init__(self, builder: Builder, isa: Isa, declared: dict[str, str]) -> None:
         self.b = builder
-        self.bits = bits
+        self.isa = isa
+        self.bits = isa.bits
         self.declared = declared
 
     # ---- calls and constants
