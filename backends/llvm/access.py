@@ -106,7 +106,7 @@ class Accesses(Indices):
             if axis.vector or axis.count < 2 or axis.count & (axis.count - 1):
                 continue
             holders = [number for number, index in indices.items() if name in index.variables()]
-            if holders == [unit] and indices[unit].variable == name:
+            if holders == [unit] and indices[unit].steps_by == name:
                 return name
         return None
 

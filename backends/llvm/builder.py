@@ -157,12 +157,15 @@ class Builder:
         return self.pure(f"mul i64 {a}, {b}")
 
     def multiple(self, a: str, of: int) -> str:
-        """The least multiple of a power of 2 that is not below `a`."""
+        """The least multiple of a number that is not below `a`, which is not negative."""
         if of == 1:
             return a
         if _constant(a):
             return str(-(-int(a) // of) * of)
-        return self.pure(f"and i64 {self.add(a, str(of - 1))}, {-of}")
+        raised = self.add(a, str(of - 1))
+        if of & (of - 1) == 0:
+            return self.pure(f"and i64 {raised}, {-of}")
+        return self.mul(self.pure(f"udiv i64 {raised}, {of}"), str(of))
 
     def minimum(self, a: str, *others: str) -> str:
         for b in others:

@@ -56,7 +56,7 @@ from .tile import (
 from .typed import Scope, convert
 
 #: Operators that take many instructions, or a call: a tile of them would be long code for nothing.
-_HEAVY = frozenset(("exp", "exp2", "expm1", "log", "log1p", "tanh", "sigmoid", "erf")) | frozenset(
+HEAVY = frozenset(("exp", "exp2", "expm1", "log", "log1p", "tanh", "sigmoid", "erf")) | frozenset(
     ("sin", "cos", "pow", "logaddexp", "floordiv", "mod")
 )
 
@@ -123,8 +123,8 @@ class NestLowering:
         axis = self.storage.units[einsum.name]
         roots = [einsum.expr] if einsum.where is None else [einsum.expr, einsum.where]
         heavy = any(
-            (isinstance(node, Map) and node.op in _HEAVY)
-            or (isinstance(node, Reduce) and node.op in _HEAVY)
+            (isinstance(node, Map) and node.op in HEAVY)
+            or (isinstance(node, Reduce) and node.op in HEAVY)
             for root in roots
             for node in walk(root)
         )
