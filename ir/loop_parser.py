@@ -25,8 +25,10 @@ from .loop_nodes import (
     LoopNest,
     Number,
     Packed,
+    Past,
     Permute,
     Register,
+    Special,
     Statement,
     Store,
     Value,
@@ -243,6 +245,13 @@ class _Parser(TokenReader):
             test = self._index()
             then = self._block()
             return If(test, then, self._block() if self._accept("else") else ())
+        if name == "past":
+            return Past(self._name(), self._integer(), self._block())
+        if name == "special":
+            sizes = [(self._name(), self._integer())]
+            while self._accept(","):
+                sizes.append((self._name(), self._integer()))
+            return Special(tuple(sizes), self._block())
         if name == "contract":
             return self._contract()
         if name == "permute":
