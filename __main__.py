@@ -121,7 +121,11 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument(
         "--emit", choices=("ir", *commands.EMIT), help="default: by -o's suffix, or ir"
     )
-    command.add_argument("--cpu", metavar="NAME", help="LLVM's name of it; default: this one")
+    command.add_argument(
+        "--cpu",
+        metavar="NAMES",
+        help="LLVM's name of it, or several levels: x86-64-v4,x86-64-v3,x86-64; default: this one",
+    )
     command.add_argument("-o", "--output", metavar="FILE", help="default: standard output")
     command.set_defaults(command=commands.compile)
 

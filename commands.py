@@ -24,6 +24,7 @@ EMIT = {
     "so": (".so", "llvm"),
     "header": (".h", "llvm"),
     "numpy": (".py", "numpy"),
+    "python": (".py", "llvm"),
     "slots": (".slots", "ckks"),
 }
 BINARY = ("obj", "so")
@@ -31,7 +32,7 @@ BINARY = ("obj", "so")
 
 def compile(options: argparse.Namespace) -> None:
     """Writes what was compiled, in the form that is asked for."""
-    emit = options.emit or _emit_of(options.output)
+    emit = options.emit or _emit_of(options.output, options.backend)
     suffix, needed = EMIT.get(emit, ("", None))
     backend = options.backend or needed or "llvm"
     if needed not in (None, backend):
@@ -50,10 +51,12 @@ def compile(options: argparse.Namespace) -> None:
         _write(Path(options.output), content)
 
 
-def _emit_of(output: str | None) -> str:
-    """What to write where only the file's name says it."""
+def _emit_of(output: str | None, backend: str | None) -> str:
+    """What to write where the file's name says it, or, for what several write, the backend."""
     suffix = Path(output).suffix if output is not None else ""
-    return next((emit for emit, (ending, _) in EMIT.items() if ending == suffix), "ir")
+    found = [(emit, needed) for emit, (ending, needed) in EMIT.items() if ending == suffix]
+    fitting = [(emit, needed) for emit, needed in found if needed == backend]
+    return next((emit for emit, _ in (*fitting, *found)), "ir")
 
 
 def _saved(f: Executable | Encrypted, suffix: str, options: argparse.Namespace) -> bytes:
@@ -68,7 +71,8 @@ def _saved(f: Executable | Encrypted, suffix: str, options: argparse.Namespace) 
         if isinstance(f, Encrypted):
             f.save(path)
         else:
-            f.save(path, cpu=options.cpu)
+            cpu = options.cpu
+            f.save(path, cpu=cpu.split(",") if cpu is not None and "," in cpu else cpu)
         return path.read_bytes()
 
 

@@ -179,15 +179,18 @@ class Executable:
         text: str = kernel.asm
         return text
 
-    def save(self, path: str | PathLike[str], *, cpu: str | None = None) -> None:
+    def save(self, path: str | PathLike[str], *, cpu: str | Sequence[str] | None = None) -> None:
         """Writes the compiled code for C-ordered arrays, atomically.
 
         The suffix says what: `.ll` LLVM IR, `.s` assembly, `.o` object, `.so` shared object, `.h`
-        the C header that goes with the object; `.py` the source, on the numpy backend.
+        the C header that goes with the object; `.py` a Python module that needs NumPy alone: the
+        source (numpy), or a function with native code in it (llvm).
 
         Args:
             path: the file to write.
-            cpu: the LLVM name of the processor to compile for; None: this machine's.
+            cpu: the LLVM name of the processor to compile for; None: this machine's. Several levels
+                of x86-64, such as ("x86-64-v4", "x86-64-v3", "x86-64"): code for each, of which the
+                first call chooses.
 
         Raises:
             UnsupportedError: this backend does not write such a file.
@@ -195,8 +198,9 @@ class Executable:
         """
         if not isinstance(path, str | PathLike):
             raise OperandError(f"a path is needed, not {path!r}")
-        if not (cpu is None or isinstance(cpu, str)):
-            raise OperandError(f"cpu= is the name of a processor, not {cpu!r}")
+        given: Any = () if cpu is None else cpu
+        if not isinstance(given, Sequence) or any(not isinstance(n, str) for n in cpu or ()):
+            raise OperandError(f"cpu= is the name of a processor, or several, not {cpu!r}")
         kernel: Any = self._shown().kernel()
         if self.backend == "numpy":
             from einloom.backends.numpy.kernel import save as save_source

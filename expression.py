@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -11,7 +11,7 @@ import numpy as np
 
 from einloom.api import Options, call_for, einsum_template, read_options
 from einloom.backends.base import Array
-from einloom.dispatch import keep, signature
+from einloom.dispatch import Bound, InlineCache, keep, signature
 from einloom.frontend.calls import as_array, read_call
 from einloom.frontend.subscripts import Subscripts
 from einloom.ir.errors import ArgumentError, OperandError
@@ -38,7 +38,8 @@ class ContractExpression:
         self.constants = dict(constants)
         self._parsed = parsed
         self._options = replace(options, optimize=path, memory_limit=None)
-        self._calls: dict[Any, Callable[..., Any]] = {}
+        self._calls: dict[Any, Bound] = {}
+        self._inline = InlineCache(self._call)
 
     def __call__(self, *arrays: Any, out: Array | None = None, backend: str | None = None) -> Any:
         """The contraction of these operands; the order is the one that was settled.
@@ -46,15 +47,26 @@ class ContractExpression:
         What constants alone decide is worked out at the first call with operands of such dtypes and
         shapes, and kept.
         """
-        given = arrays if out is None else (*arrays, out)
-        try:
-            call = self._calls[backend, out is None, *signature(given)]
-        except (KeyError, AttributeError, TypeError):
-            return self._first_call(arrays, out, backend)
-        return call(*given)
+        if backend is not None:
+            return self._call(*arrays, out=out, backend=backend)
+        head = self._inline.head
+        return head(*arrays) if out is None else head(*arrays, out=out)
 
-    def _first_call(self, arrays: Sequence[Any], out: Array | None, backend: str | None) -> Any:
-        """Prepares a call for such operands and keeps it for the next time."""
+    def _call(self, *arrays: Any, out: Any = None, backend: str | None = None) -> Any:
+        """A call that native code did not serve, at least not yet."""
+        given: Sequence[Any] = arrays if out is None else (*arrays, out)
+        try:
+            found = self._calls[backend, out is None, *signature(given)]
+        except (KeyError, AttributeError, TypeError):
+            found, given = self._prepare(arrays, out, backend)
+        if backend is None:
+            self._inline.learn(found)
+        return found.call(*given)
+
+    def _prepare(
+        self, arrays: Sequence[Any], out: Array | None, backend: str | None
+    ) -> tuple[Bound, Sequence[Array]]:
+        """The calls of such operands, kept for the next time, and the operands as arrays."""
         wanted = len(self._parsed.terms) - len(self.constants)
         if len(arrays) != wanted:
             raise ArgumentError(
@@ -72,14 +84,14 @@ class ContractExpression:
         moving = [a for number, a in enumerate(operands) if number not in self.constants]
         moving += [] if out is None else [out]
         key = (backend, out is None, *signature(moving))
-        call = self._calls.get(key)
-        if call is None:
+        found = self._calls.get(key)
+        if found is None:
             options = self._options
             if backend is not None:
                 options = read_options({**asdict(options), "backend": backend})
-            call = call_for(self._parsed, operands, out, options, self.constants).call
-            keep(self._calls, key, call)
-        return call(*moving)
+            found = call_for(self._parsed, operands, out, options, self.constants)
+            keep(self._calls, key, found)
+        return found, moving
 
     def __str__(self) -> str:
         constants = f", constants={sorted(self.constants)}" if self.constants else ""

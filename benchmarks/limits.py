@@ -61,7 +61,7 @@ def _runner(text: str, name: str) -> Callable[[int, int, int], int]:
 def peak(of: str) -> float:
     """Operations a second, an addition and a multiplication each one; `of`: "f4" or "f8"."""
     element, size = {"f4": ("float", 4), "f8": ("double", 8)}[of]
-    lanes = host().vector_bits // 8 // size
+    lanes = host().isa.bits // 8 // size
     vector = f"<{lanes} x {element}>"
     chains = range(_CHAINS)
     start = f"splat ({element} 1.0)"

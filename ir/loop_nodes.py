@@ -28,6 +28,12 @@ LANES = "Lanes"
 
 ONE = RankExpr((), 1)
 
+#: In what a contraction does with its sums: the register that is a sum.
+TOTAL = "total"
+
+#: There too, as the last index of where it goes: a column's number modulo Lanes.
+LANE = "lane'"
+
 
 # ---- values
 
@@ -229,13 +235,40 @@ class Packed:
 
 
 @dataclass(frozen=True, slots=True)
+class Finish:
+    """What is done with each sum of a contraction, once, while it is near: its epilogue.
+
+    buffer[indices] = value, in which the register `total` is the sum; with an `op`, what is there
+    is first folded with it: buffer[indices] = op(buffer[indices], value). Many sums may go to one
+    element then.
+    """
+
+    buffer: str
+    indices: tuple[RankExpr, ...]
+    value: Value
+    op: str | None = None
+
+    @property
+    def loads(self) -> tuple[Load, ...]:
+        """What the value reads, each once."""
+        found, stack = dict[Load, None](), [self.value]
+        while stack:
+            node = stack.pop()
+            if isinstance(node, Load):
+                found[node] = None
+            stack += parts(node)
+        return tuple(found)
+
+
+@dataclass(frozen=True, slots=True)
 class Contract:
     """buffer[indices] = `op` over the depth of `value`, an operator of the two operands' elements.
 
     Each list of variables is joined: its coordinates are numbered, the last variable fastest. A
     register tile is `height` rows by `vectors` of the columns; a packed block of the rows' operand
     has up to `tall` rows, one of the columns' operand up to `wide` tiles, both up to `deep` of the
-    depth; sums go on from piece to piece of it. Over an empty depth the value is `empty`.
+    depth; sums go on from piece to piece of it. Over an empty depth the value is `empty`. With a
+    `finish` the buffer holds sums of pieces alone: none if the depth is one piece.
     """
 
     buffer: str
@@ -254,6 +287,7 @@ class Contract:
     wide: int
     offsets: str  # the scratch buffers of the tables that say what joined coordinates mean
     runs: str
+    finish: Finish | None = None
 
     @property
     def line(self) -> int:

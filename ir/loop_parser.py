@@ -8,12 +8,14 @@ import re
 from .dtypes import DTYPES, DType
 from .loop_nodes import (
     ONE,
+    TOTAL,
     Apply,
     Assign,
     Begin,
     Collapse,
     Contract,
     Convert,
+    Finish,
     Fold,
     If,
     Index,
@@ -260,6 +262,7 @@ class _Parser(TokenReader):
         rows = self._packed()
         self.expect("columns")
         columns = self._packed()
+        finish = self._finish(value.dtype) if self._accept("finish") else None
         self.expect("tile")
         height = self._integer()
         self.expect("by")
@@ -275,9 +278,17 @@ class _Parser(TokenReader):
         self.expect(",")
         runs = self._name()
         blocks = (height, vectors, tall, deep, wide)
-        return Contract(
-            buffer, indices, op, value, empty, rows, columns, depth, batch, *blocks, offsets, runs
-        )
+        made = (buffer, indices, op, value, empty, rows, columns, depth, batch)
+        return Contract(*made, *blocks, offsets, runs, finish)
+
+    def _finish(self, dtype: DType) -> Finish:
+        buffer = self._name()
+        self.expect("[")
+        indices = self._index_list("]")
+        op = None if self._peek() == "=" else self._name()
+        self.expect("=")
+        self.dtypes["%" + TOTAL] = dtype
+        return Finish(buffer, indices, self._value(), op)
 
     def _permute(self) -> Permute:
         buffer = self._name()

@@ -9,6 +9,7 @@ from .loop_nodes import (
     Collapse,
     Contract,
     Convert,
+    Finish,
     Fold,
     If,
     Index,
@@ -88,9 +89,15 @@ def _contract(found: Contract) -> list[str]:
         f"  depth {', '.join(found.depth)}{batch}",
         f"  rows {_packed(found.rows)}",
         f"  columns {_packed(found.columns)}",
+        *([] if found.finish is None else [f"  finish {_finish(found.finish)}"]),
         f"  tile {found.height} by {found.vectors} block {found.tall} by {found.deep} by "
         f"{found.wide} tables {found.offsets}, {found.runs}",
     ]
+
+
+def _finish(found: Finish) -> str:
+    indices = ",".join(map(str, found.indices))
+    return f"{found.buffer}[{indices}] {found.op or ''}= {print_value(found.value)}"
 
 
 def _permute(found: Permute) -> list[str]:

@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import platform
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -119,6 +120,29 @@ def test_emit_goes_before_the_suffix(tmp_path: Path) -> None:
     target = tmp_path / "kernel.bin"
     assert main(["compile", MATMUL, "--emit", "obj", "-o", str(target)]) == 0
     assert target.read_bytes().startswith(b"\x7fELF")
+
+
+@pytest.mark.parametrize(
+    ("options", "part"),
+    [
+        (["--backend", "llvm"], "load_library"),
+        (["--emit", "python"], "load_library"),
+        (["--backend", "numpy"], "np.matmul"),
+        ([], "np.matmul"),
+    ],
+)
+def test_two_kinds_of_python(options: list[str], part: str, tmp_path: Path) -> None:
+    target = tmp_path / "kernel.py"
+    assert main(["compile", MATMUL, *options, "-o", str(target)]) == 0
+    assert part in target.read_text()
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="levels of x86-64")
+def test_code_for_several_processors(tmp_path: Path) -> None:
+    target = tmp_path / "x.s"
+    levels = "x86-64-v3,x86-64"
+    assert main(["compile", MATMUL, "--cpu", levels, "-o", str(target)]) == 0
+    assert "packed_einloom_einsum.x86_64_v3:" in target.read_text()
 
 
 def test_the_emitted_source_runs_on_its_own(
@@ -524,6 +548,7 @@ def test_a_failed_run_leaves_the_old_output(
         (["compile", MATMUL, "--emit", "numpy", "--backend", "llvm"], "--backend numpy"),
         (["compile", MATMUL, "--name", "no name"], "no name"),
         (["compile", MATMUL, "--emit", "asm", "--cpu", "abacus"], "abacus"),
+        (["compile", MATMUL, "--emit", "asm", "--cpu", "x86-64,"], "levels of x86-64"),
         (["compile", MATMUL, "-o", "/nonexistent/folder/x.o"], "/nonexistent/folder"),
         (["show", "ij,jk->il"], "^"),
         (["run", MATMUL, "missing.npy", "missing.npy"], "missing.npy"),

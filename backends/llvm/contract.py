@@ -13,7 +13,8 @@ transposition", SIAM J. Sci. Comput. 40(1), 2018), so one code serves all shapes
 A tile of rows stays in the level-1 cache while the block of columns comes by, from level 2.
 
 A micro-kernel's tile lies in the output as whole vectors, or is copied there from a tile on the
-stack: at the edges, and where a vector of columns is not consecutive.
+stack: at the edges, and where a vector of columns is not consecutive. What is done with whole sums
+(finish.py) is done with those of a tile on the stack.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from functools import partial
 from ...ir.dtypes import DType
 from ...ir.loop_nodes import Apply, Contract, Convert, Number, Value
 from .builder import OpenLoop
+from .finish import Finishing
 from .offsets import OffsetTables
 from .packing import Operand, Packing
 from .simd import Place, Vec, element, typed
@@ -63,11 +65,16 @@ class Contraction:
         columns = Operand.of(self.values, contract.columns, self.width, tables, k, split=True)
         line = contract.line
         rows = Operand.of(self.values, contract.rows, self.height, tables, k, line=line)
+        self.finishing: Finishing | None = None
+        if contract.finish is not None:
+            self.finishing = Finishing(self.values, contract, tables)
         self.count_n, self.count_m, self.count_k = (tables.count(v) for v in (n, m, k))
         self._make_tile()
         loops = [b.begin_loop(self.accesses.size(v.upper())) for v in contract.batch]
         around = dict(zip(contract.batch, loops, strict=True))
         self.out = tables.first(contract.buffer, contract.indices, around)
+        if self.finishing is not None:
+            self.finishing.begin(around)
         pack_columns = Packing(self.values, columns, columns.first(around))
         pack_rows = Packing(self.values, rows, rows.first(around))
         self._blocks(pack_columns, pack_rows)
@@ -142,7 +149,11 @@ class Contraction:
     ) -> None:
         """One tile: `left` and `top` are where it begins in the output, and how much there is."""
         b, dtype = self.b, self.dtype
-        whole = self._is_whole(left, top)
+        whole, last = self._is_whole(left, top), "false"
+        if self.finishing is not None:
+            # What is finished does not go to the output as it is.
+            last = b.compare("sge", b.add(piece.counter, depth), self.count_k)
+            whole = b.here(f"select i1 {last}, i1 false, i1 {whole}")
         first = b.compare("eq", piece.counter, "0")
         corner = b.gep(self.out, self.tables.at(self.out_n, left[0]))
         starts: list[str] = []
@@ -165,7 +176,22 @@ class Contraction:
         for line, found in zip(places, totals, strict=True):
             for pointer, total in zip(line, found, strict=True):
                 self.simd.store(Place(pointer, 1), total)
-        self._unless(whole, lambda: self._copy_tile(left, top, out=True))
+        self._unless(whole, lambda: self._store_tile(left, top, last))
+
+    def _store_tile(self, left: tuple[str, str], top: tuple[str, str], last: str) -> None:
+        """What becomes of the tile on the stack."""
+        if self.finishing is None:
+            self._copy_tile(left, top, out=True)
+            return
+        b = self.b
+        b.begin_arm()
+        columns = left[0], b.minimum(left[1], str(self.width))
+        rows = top[0], b.minimum(top[1], str(self.height))
+        self.finishing.write(self.tile, self.width, columns, rows)
+        then = b.end_arm()
+        b.begin_arm()
+        self._copy_tile(left, top, out=True)
+        b.branch(last, then, b.end_arm(), ())
 
     def _is_whole(self, left: tuple[str, str], top: tuple[str, str]) -> str:
         """Whether a tile is full, and each vector of it consecutive in the output."""

@@ -9,6 +9,7 @@ each bears a mark here, and no two kinds the same one: `einloom_f` is the functi
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping, Sequence
 
 from ...ir.dtypes import DType
 from ...ir.loops import ArrayAxis, Buffer, LoopProgram
@@ -60,8 +61,8 @@ def header(program: LoopProgram) -> str:
     guard = f"EINLOOM_{program.name}_H"
     buffers = (*program.inputs, *program.outputs)
     given = [size.name for size in program.sizes if isinstance(size.source, ArrayAxis)]
-    tensors = _distinct([_stem(buffer.name, "T") for buffer in buffers])
-    ranks = _distinct([_stem(size.name, "R") for size in program.sizes])
+    tensors = identifiers([buffer.name for buffer in buffers], "T")
+    ranks = identifiers([size.name for size in program.sizes], "R")
     sizes = {size.name: f"size_{r}" for size, r in zip(program.sizes, ranks, strict=True)}
     derived = [
         _derived(sizes[size.name], size.source, sizes)
@@ -101,6 +102,7 @@ def header(program: LoopProgram) -> str:
 #define EINLOOM_STRIDES 1      /* an axis that must have stride 1 has another; nothing is written */
 #define EINLOOM_NO_MEMORY 2    /* malloc gave none for an intermediate */
 #define EINLOOM_OUT_OF_RANGE 3 /* an index is outside of its tensor */
+#define EINLOOM_NO_PROCESSOR 4 /* no variant of the code is for this processor */
 #endif
 
 {"".join(definitions)}#ifdef __cplusplus
@@ -126,7 +128,7 @@ def _description(program: LoopProgram, tensors: list[str], sizes: dict[str, str]
     lines: list[str] = []
     for tensor, buffer in zip(tensors, (*program.inputs, *program.outputs), strict=True):
         role = "input" if buffer in program.inputs else "output"
-        axes = ", ".join(_expression(extent, sizes) for extent in buffer.extents)
+        axes = ", ".join(in_sizes(extent, sizes) for extent in buffer.extents)
         unit = "" if buffer.unit is None else f"; stride 1 on axis {buffer.unit}"
         shape = f"[{axes}]" if buffer.extents else "one element"
         lines.append(f"   {role} {tensor}: {shape}, {buffer.dtype}{unit}\n")
@@ -144,7 +146,7 @@ def _strides(tensor: str, buffer: Buffer, sizes: dict[str, str]) -> list[str]:
     """The stride in bytes of each axis: as given, or that of a dense array."""
     found: list[str] = []
     for axis in range(len(buffer.extents)):
-        later = [_in_parentheses(_expression(e, sizes)) for e in buffer.extents[axis + 1 :]]
+        later = [_in_parentheses(in_sizes(e, sizes)) for e in buffer.extents[axis + 1 :]]
         dense = " * ".join(later) or "1"
         stride = f"({tensor}_strides ? {tensor}_strides[{axis}] : {dense})"
         found.append(f"{stride} * {buffer.dtype.itemsize}")
@@ -155,19 +157,19 @@ def _derived(name: str, source: RankExpr | Quotient, sizes: dict[str, str]) -> s
     """The definition of a size that follows from others: rounded down, and never below 0."""
     if isinstance(source, Quotient):
         dividend, divisor = (
-            _in_parentheses(_expression(part, sizes)) for part in (source.dividend, source.divisor)
+            _in_parentheses(in_sizes(part, sizes)) for part in (source.dividend, source.divisor)
         )
         below = f"-((-{dividend} + {divisor} - 1) / {divisor})"
         whole = f"({divisor} < 1 ? 0 : {dividend} < 0 ? {below} : {dividend} / {divisor})"
         text = f"{whole} + {source.offset}".replace("+ -", "- ")
     else:
-        text = _expression(source, sizes)
+        text = in_sizes(source, sizes)
     signed = "-" in text
     return f"const int64_t {name} = {f'({text}) < 0 ? 0 : {text}' if signed else text};\n  "
 
 
-def _expression(expression: RankExpr, sizes: dict[str, str]) -> str:
-    """An expression in sizes, in C."""
+def in_sizes(expression: RankExpr, sizes: Mapping[str, str]) -> str:
+    """An expression in sizes, which have these names, in C and in Python."""
     terms = [
         " * ".join(
             [str(term.coefficient)] * (term.coefficient != 1) + [sizes[s] for s in term.sizes]
@@ -184,23 +186,19 @@ def _in_parentheses(expression: str) -> str:
     return f"({expression})" if " " in expression else expression
 
 
-def _stem(name: str, otherwise: str) -> str:
-    """A name as C can have it: `otherwise` if it has other letters."""
-    return name if _IDENTIFIER.fullmatch(name) else otherwise
-
-
 def _definition(dtype: DType) -> str:
     name, lines = _TYPES[dtype.name]
     mark = f"{name.upper()}_DEFINED"
     return f"#ifndef {mark}\n#define {mark}\n{lines}\n#endif\n\n" if lines else ""
 
 
-def _distinct(names: list[str]) -> list[str]:
-    """The names, numbered where they are the same."""
+def identifiers(names: Sequence[str], otherwise: str) -> list[str]:
+    """The names as C can have them: `otherwise` for one of other letters, numbered if not new."""
+    stems = [name if _IDENTIFIER.fullmatch(name) else otherwise for name in names]
     found: list[str] = []
-    for name in names:
+    for name in stems:
         number, distinct = 0, name
-        while distinct in found or (number and distinct in names):
+        while distinct in found or (number and distinct in stems):
             number += 1
             distinct = f"{name}{number}"
         found.append(distinct)

@@ -100,7 +100,8 @@ class NestWriter:
                 self._if(statement)
             elif isinstance(statement, Contract):
                 Contraction(self.values, statement).write()
-                self._wrote({statement.buffer})
+                finish = statement.finish
+                self._wrote({statement.buffer} | ({finish.buffer} if finish else set()))
             elif isinstance(statement, Permute):
                 Permutation(self.values, statement).write()
                 self._wrote({statement.buffer})

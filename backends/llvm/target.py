@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from functools import cache
 from typing import TYPE_CHECKING, Any, get_args
 
-from ...ir.errors import ArgumentError
+from ...ir.errors import ArgumentError, UnsupportedError
 from .cache import current, key_of
 from .forks import lock_held_over_forks
 from .isa import Feature, Isa
@@ -24,8 +24,9 @@ if TYPE_CHECKING:
 #: Held wherever LLVM is used: it has one global lock of its own, and its objects have owners.
 LOCK = lock_held_over_forks()
 
-#: The processors, by LLVM's names, that code can be written for. LLVM takes any name, prints a
-#: warning for one that it does not know and ends the process for one without 64 bits.
+#: The processors, by LLVM's names, that code can be written for; "aarch64" is what all of them have
+#: (LLVM's "generic"). LLVM takes any name, prints a warning for one that it does not know and ends
+#: the process for one without 64 bits.
 _PROCESSORS = {
     "x86_64": (
         *("x86-64", "x86-64-v2", "x86-64-v3", "x86-64-v4"),
@@ -35,10 +36,13 @@ _PROCESSORS = {
         *("graniterapids", "znver1", "znver2", "znver3", "znver4", "znver5"),
     ),
     "aarch64": (
-        *("generic", "cortex-a72", "cortex-a76", "neoverse-n1", "neoverse-n2", "neoverse-v1"),
+        *("aarch64", "cortex-a72", "cortex-a76", "neoverse-n1", "neoverse-n2", "neoverse-v1"),
         *("neoverse-v2", "apple-m1", "apple-m2", "apple-m3", "apple-m4"),
     ),
 }
+
+#: What systems call an architecture -> what LLVM does.
+_ARCHITECTURES = {"arm64": "aarch64", "amd64": "x86_64"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,29 +105,58 @@ def host() -> Target:
 
 @cache
 def named(cpu: str) -> Target:
-    """A processor of this machine's architecture, by LLVM's name: "x86-64-v3", "znver4".
+    """A processor by LLVM's name: "x86-64-v3", "znver4", "neoverse-n1".
+
+    One of another architecture than this machine's is taken to run the same system.
 
     Raises:
         ArgumentError: it is not one of those that are known.
+        UnsupportedError: LLVM was built without the architecture.
     """
     here = host()
-    known = _PROCESSORS.get(here.triple.split("-")[0], ())
-    if cpu not in (*known, here.cpu):
+    own, dash, system = here.triple.partition("-")
+    named_as = _ARCHITECTURES.get(own, own)
+    order = sorted(_PROCESSORS, key=lambda architecture: architecture != named_as)
+    for architecture in order:
+        if cpu in _PROCESSORS[architecture]:
+            break
+    else:
+        if cpu == here.cpu:
+            return here
+        known = [f"{', '.join(_PROCESSORS[architecture])}" for architecture in order]
         raise ArgumentError(
             f"there is no processor {cpu!r}",
             deduced=(f"this machine is {here.cpu} ({here.triple})",),
-            hint=f"one of {', '.join(known)}" if known else f"only {here.cpu}",
+            hint=f"one of {'; '.join(known)}",
         )
+    triple = here.triple if architecture == named_as else f"{architecture}{dash}{system}"
     with LOCK:
-        return _probed(here.triple, cpu, "")
+        if architecture != named_as:
+            _load_generator(triple)
+        return _probed(triple, "generic" if cpu == "aarch64" else cpu, "")
+
+
+def is_native(target: Target) -> bool:
+    """Whether this machine has the architecture."""
+    return target.triple == host().triple
+
+
+def _load_generator(triple: str) -> None:
+    """Readies LLVM for another architecture than this machine's."""
+    binding = llvm()
+    binding.initialize_all_targets()
+    binding.initialize_all_asmprinters()
+    try:
+        binding.Target.from_triple(triple)
+    except RuntimeError:
+        raise UnsupportedError(
+            f"this LLVM writes no code for {triple}", deduced=(f"it is {_versions()}",)
+        ) from None
 
 
 def _probed(triple: str, cpu: str, features: str) -> Target:
     """A Target whose instruction set is read off the code that LLVM makes for it."""
-    import llvmlite
-
-    versions = f"llvmlite {llvmlite.__version__}, LLVM {llvm().llvm_version_info}"
-    target = Target(triple, cpu, features, Isa(128), versions)
+    target = Target(triple, cpu, features, Isa(128), _versions())
     assembly = _assembly(_PROBE, target)
     bits = 512 if "%zmm" in assembly else 256 if "%ymm" in assembly else 128
     offers: set[Feature] = set()
@@ -169,3 +202,10 @@ def _assembly(text: str, target: Target) -> str:
     ):
         assembly: str = machine.emit_assembly(module)
     return assembly
+
+
+def _versions() -> str:
+    """The versions of what generates code."""
+    import llvmlite
+
+    return f"llvmlite {llvmlite.__version__}, LLVM {llvm().llvm_version_info}"

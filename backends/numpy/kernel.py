@@ -80,7 +80,9 @@ class NumpyKernel:
                 raise OperandError(f"{name} is {dtypes[name]} but was given {array.dtype}")
 
 
-def save(kernel: NumpyKernel, path: str | os.PathLike[str], *, cpu: str | None = None) -> None:
+def save(
+    kernel: NumpyKernel, path: str | os.PathLike[str], *, cpu: str | Sequence[str] | None = None
+) -> None:
     """Writes the source to a `.py` file, atomically; `cpu` has no meaning here.
 
     Raises:

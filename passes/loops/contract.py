@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ...ir.dtypes import I64, U8, DType
-from ...ir.loop_nodes import Contract, Convert, Load, Packed, Value, parts
+from ...ir.loop_nodes import Contract, Convert, Finish, Load, Packed, Value, parts
 from ...ir.loops import Scratch
 from ...ir.ranks import RankExpr
 from .point import PointWriter
@@ -23,10 +23,12 @@ def contraction(
     point: PointWriter,
     term: Value,
     names: Sequence[str],
+    finish: Finish | None = None,
 ) -> tuple[Contract, tuple[Scratch, ...]]:
     """The contraction that folds `term` into total[indices], and the buffers that it needs.
 
-    `names` are those of the packed rows, the packed columns, and the tables of offsets and runs.
+    `names` are those of the packed rows, the packed columns, and the tables of offsets and runs;
+    `finish` is what is done with the sums.
     """
     packed_rows, packed_columns, offsets, runs = names
     rows = Packed(_operand(term, block.rows), block.down, packed_rows)
@@ -36,6 +38,7 @@ def contraction(
         *(block.depth, block.batch),
         *(block.height, block.vectors, block.tall, block.deep, block.wide),
         *(offsets, runs),
+        finish,
     )
     m, n, k = (times(*map(size, v)) for v in (block.down, block.across, block.depth))
     # One variable alone needs no table.
@@ -43,12 +46,13 @@ def contraction(
         count if len(v) > 1 else number(0)
         for count, v in ((m, block.down), (n, block.across), (k, block.depth))
     )
+    more = 0 if finish is None else 1 + len(finish.loads)
     width = times(block.vectors, LANES_EXPR)
     buffers = (
         _panel(rows, m, number(block.height), times(block.tall), (number(contract.line),)),
         _panel(columns, n, width, times(block.wide, width), (number(block.deep), k)),
-        _flat(offsets, I64, plus(*(down, down, across, across, depth, depth), number(_SLACK))),
-        _flat(runs, U8, plus(*(down, across, across, depth, depth), number(_SLACK))),
+        _flat(offsets, I64, plus(*(down, across) * (2 + more), depth, depth, number(_SLACK))),
+        _flat(runs, U8, plus(down, *(across,) * (2 + more), depth, depth, number(_SLACK))),
     )
     return contract, buffers
 

@@ -6,8 +6,8 @@ The Einsums of a scan become a sweep: their nests, in which the scan's coordinat
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from ...ir.cascade import Cascade
 from ...ir.dtypes import DType
@@ -18,9 +18,12 @@ from ...ir.loops import ArrayAxis, Buffer, Check, LoopProgram, Nest, Scratch, Si
 from ...ir.ranks import RankExpr, Term, affine
 from ...ir.scans import Scan, Stage, at, stages
 from ...ir.windows import Window, kept_extents, narrowed, shifts, windows
+from .finish import vectors
+from .fuse import Chain, chains, named_sum
 from .nest import NestLowering
 from .point import Storage
 from .schedule import Limits
+from .tile import size
 
 #: Fits the caches of today's processors.
 LIMITS = Limits()
@@ -66,7 +69,7 @@ def lower(
     hints = {rank.name: rank.shape for rank in cascade.ranks if isinstance(rank.shape, int)}
     storage = Storage(types, extents, units, hints)
     lowering = _Lowering(storage, limits, scratch, found)
-    made = tuple(lowering.stage(stage, {}) for stage in stages(cascade))
+    made = tuple(lowering.stages(stages(cascade), cascade.outputs))
     checks = [check for einsum in cascade.einsums for check in _checks(einsum, whole)]
     return LoopProgram(
         _symbol(cascade.name),
@@ -88,6 +91,57 @@ class _Lowering:
     scratch: list[Scratch]
     windows: Mapping[str, Window]
 
+    def stages(self, stages: Sequence[Stage], outputs: Sequence[str]) -> Iterator[Nest | Sweep]:
+        """The nests and sweeps of stages; a chain is one nest, where its last Einsum stands."""
+        found: dict[int, _Fused] = {}
+        fused: set[str] = set()
+        for number, chain in chains(stages, outputs).items():
+            made = self._fused(chain)
+            if made is not None:
+                found[number] = made
+                fused |= {chain.product.name, *(e.name for e in chain.followers)}
+        for number, stage in enumerate(stages):
+            made = found.get(number)
+            if made is None and isinstance(stage, Einsum):
+                if stage.name in fused:
+                    continue
+                made = self._named(stage)
+            yield self.stage(stage, {}) if made is None else self._lowered(made)
+
+    def _named(self, einsum: Einsum) -> _Fused | None:
+        """An Einsum with a sum inside, as a chain; None if it is better as it is."""
+        taken = {*self.storage.dtypes, *(buffer.name for buffer in self.scratch)}
+        found = named_sum(einsum, self.storage.dtypes, taken)
+        if found is None:
+            return None
+        chain, dtype = found
+        name, free = chain.product.name, chain.product.free
+        storage = replace(
+            self.storage,
+            dtypes={**self.storage.dtypes, name: dtype},
+            extents={**self.storage.extents, name: tuple(map(size, free))},
+        )
+        return self._fused(chain, storage)
+
+    def _fused(self, chain: Chain, storage: Storage | None = None) -> _Fused | None:
+        """A chain as one nest, if its product is packed; its vectors are what serves the rest."""
+        storage = storage or self.storage
+        product = chain.product
+        for name in vectors(chain, storage):
+            units = {**storage.units, product.name: product.free.index(name)}
+            made = _Fused(chain, replace(storage, units=units))
+            if made.lowering(set()).block(self.limits) is not None:
+                return made
+        return None
+
+    def _lowered(self, fused: _Fused) -> Nest:
+        """The nest of a chain; what is not stored is no buffer."""
+        gone = {fused.chain.product.name, *(e.name for e in fused.chain.followers[:-1])}
+        self.scratch[:] = [buffer for buffer in self.scratch if buffer.name not in gone]
+        lowered = fused.lowering({buffer.name for buffer in self.scratch}).lower(self.limits)
+        self.scratch.extend(lowered.scratch)
+        return lowered.nest
+
     def stage(self, stage: Stage, around: Mapping[str, str]) -> Nest | Sweep:
         """The nest of an Einsum, or the sweep of a scan.
 
@@ -107,6 +161,18 @@ class _Lowering:
         lowered = NestLowering(einsum, self.storage, names).lower(self.limits)
         self.scratch.extend(lowered.scratch)
         return lowered.nest
+
+
+@dataclass(frozen=True, slots=True)
+class _Fused:
+    """A chain, and what is known of its tensors."""
+
+    chain: Chain
+    storage: Storage
+
+    def lowering(self, names: set[str]) -> NestLowering:
+        """What lowers it."""
+        return NestLowering(self.chain.product, self.storage, names, self.chain)
 
 
 def _symbol(name: str) -> str:

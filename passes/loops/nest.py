@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 
 from ...ir.cascade import fresh_name
 from ...ir.dtypes import DType
 from ...ir.einsum import Access, Einsum, Map, Reduce, accesses, walk
 from ...ir.loop_nodes import (
+    TOTAL,
     Begin,
     Collapse,
     Contract,
@@ -28,6 +30,8 @@ from ...ir.loops import Nest, Scratch
 from ...ir.ranks import RankExpr
 from .collapse import Collapses, likely
 from .contract import contraction
+from .finish import finishing, fitted, in_place, sums_of_pieces
+from .fuse import Chain
 from .pack import moved
 from .permute import permuted
 from .point import PointWriter, Storage
@@ -66,10 +70,13 @@ class Lowered:
 
 
 class NestLowering:
-    """Lowers one Einsum."""
+    """Lowers one Einsum, or a product and what is computed from its sums."""
 
-    def __init__(self, einsum: Einsum, storage: Storage, names: set[str]) -> None:
+    def __init__(
+        self, einsum: Einsum, storage: Storage, names: set[str], chain: Chain | None = None
+    ) -> None:
         self.einsum = einsum
+        self.chain = chain  # whose product it is
         self.names = names  # of the buffers that there are
         self.storage = storage
         self.point = PointWriter(einsum, storage)
@@ -140,9 +147,7 @@ class NestLowering:
     def lower(self, limits: Limits) -> Lowered:
         """The nest, and the buffers that it needs."""
         collapses = Collapses(self.einsum, self.storage.extents)
-        schedule = choose(self._problem({}), limits)
-        problem = self._problem(dict(likely(collapses.pairs(schedule))))
-        schedule = choose(problem, limits)
+        schedule = self._schedule(collapses, limits)
         pairs = collapses.pairs(schedule) if schedule.block is None else []
         scratch: list[Scratch] = []
         staged: dict[Access, Load] = {}
@@ -166,7 +171,20 @@ class NestLowering:
         else:
             body += self._plain(schedule, staged)
         width = self._width(schedule, tuple(body))
-        return Lowered(Nest(self.einsum.name, width, tuple(body)), tuple(scratch))
+        name = self.einsum.name if self.chain is None else self.chain.followers[-1].name
+        return Lowered(Nest(name, width, tuple(body)), tuple(scratch))
+
+    def _schedule(self, collapses: Collapses, limits: Limits) -> Schedule:
+        if self.chain is not None:
+            limits = replace(limits, unpacked=min(limits.unpacked, limits.followed))
+        schedule = choose(self._problem({}), limits)
+        return choose(self._problem(dict(likely(collapses.pairs(schedule)))), limits)
+
+    def block(self, limits: Limits) -> Block | None:
+        """The blocks of the product, if it is packed and what is computed from it can be near."""
+        assert self.chain is not None
+        found = self._schedule(Collapses(self.einsum, self.storage.extents), limits).block
+        return None if found is None else fitted(found, self.chain, self.storage.sizes)
 
     def _name(self, stem: str, scratch: Sequence[Scratch]) -> str:
         taken = self.names | {found.name for found in scratch}
@@ -198,7 +216,16 @@ class NestLowering:
     def _blocked(self, block: Block, scratch: list[Scratch]) -> Iterator[Statement]:
         """A blocked contraction, partial sums kept where the output goes."""
         vector = block.across[-1]
-        total, indices = self._total(vector, scratch)
+        found = None
+        if self.chain is not None:
+            block = fitted(block, self.chain, self.storage.sizes) or block
+            total, indices = self._partial(self.chain, block, scratch)
+            sums = convert(Register(TOTAL, self.carrier), self.dtype)
+            new_name = partial(self._name, scratch=scratch)
+            found = finishing(self.chain, self.storage, block, sums, new_name)
+            scratch += found.scratch
+        else:
+            total, indices = self._total(vector, scratch)
         inner = Scope(frozenset((*self.einsum.free, *self.reduced)))
         term, _ = self.point.term(self.point.typing({}), inner)
         names = [
@@ -209,11 +236,26 @@ class NestLowering:
             )
         ]
         names += [self._name(stem, scratch) for stem in ("offsets", "runs")]
-        contract, buffers = contraction(block, total, indices, self.point, term, names)
+        finish = None if found is None else found.finish
+        contract, buffers = contraction(block, total, indices, self.point, term, names, finish)
         scratch += buffers
+        if found is not None:
+            yield from (*found.before, contract, *found.after)
+            return
         yield contract
         if total != self.einsum.name:
             yield self._from_total(total, indices, vector)
+
+    def _partial(
+        self, chain: Chain, block: Block, scratch: list[Scratch]
+    ) -> tuple[str, tuple[RankExpr, ...]]:
+        """Where partial sums are kept that do not go to the output as they are."""
+        if in_place(chain, self.storage, self.carrier):
+            last = chain.followers[-1]
+            return last.name, last.left
+        name = self._name("sums", scratch)
+        scratch.append(sums_of_pieces(name, self.einsum, block, self.carrier))
+        return name, self.einsum.left
 
     def _total(self, vector: str, scratch: list[Scratch]) -> tuple[str, tuple[RankExpr, ...]]:
         """Where partial sums are kept: the output if it has their dtype, else a buffer."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from ...ir.dtypes import BOOL, I16, U8, U16, DType
 from ...ir.einsum import Access, Einsum, Reduce
 from ...ir.infer import product_dtype
-from ...ir.loop_nodes import Apply, Begin, Load, Loop, LoopNest, Number, Register, Statement, Value
+from ...ir.loop_nodes import Apply, Begin, Loop, LoopNest, Number, Register, Statement, Value
 from ...ir.operators import in_table
 from ...ir.ranks import RankExpr
 from .typed import (
@@ -73,8 +73,8 @@ class PointWriter:
             return self.carrier
         return self.storage.dtypes[access.tensor].compute
 
-    def typing(self, staged: Mapping[Access, Load]) -> Typing:
-        """What makes values, with these operands read from their copies."""
+    def typing(self, staged: Mapping[Access, Value]) -> Typing:
+        """What makes values, with these operands read from copies, or taken, as they are here."""
         return Typing(self.einsum, self.storage.dtypes, self.storage.extents, staged)
 
     @property

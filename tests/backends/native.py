@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import lru_cache
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -12,8 +13,8 @@ import numpy as np
 from einloom.backends.llvm.codegen import entry_name, generate
 from einloom.backends.llvm.image import Code
 from einloom.backends.llvm.isa import Isa
-from einloom.backends.llvm.runtime import load
-from einloom.backends.llvm.target import host
+from einloom.backends.llvm.runtime import _linkable, _linked, emit, load
+from einloom.backends.llvm.target import Target, host, named
 from einloom.ir.cascade import Cascade
 from einloom.ir.dtypes import of_numpy
 from einloom.ir.infer import infer_dtypes, infer_sizes
@@ -25,6 +26,25 @@ Array: TypeAlias = np.ndarray[Any, np.dtype[Any]]
 
 #: The vector widths that this machine can run.
 WIDTHS = [bits for bits in (512, 256, 128) if bits <= host().isa.bits]
+
+#: The least processor whose vectors are so wide: code for it has no instruction of a wider one.
+PROCESSORS = {512: "x86-64-v4", 256: "x86-64-v3", 128: "x86-64"}
+
+
+def processor(bits: int) -> Target:
+    """This machine, or the least processor with such vectors."""
+    if not host().triple.startswith("x86_64") or bits == WIDTHS[0]:
+        return host()
+    return named(PROCESSORS[bits])
+
+
+@lru_cache(maxsize=256)
+def restricted(text: str, name: str, target: Target) -> Code:
+    """The function of an IR text, without an instruction that the processor lacks."""
+    if target is host():
+        return load(text, name)
+    return _linked(_linkable(emit(text, target, "object"), name), name)
+
 
 #: Blocks so small that small arrays have several of each kind.
 TINY = Limits(longest=7, shared=64, unpacked=0, few_rows=2, tall=8, deep=16, wide=1, depth=16)
@@ -74,9 +94,10 @@ class Native:
         layouts = {name: unit_axis(array) for name, array in arrays.items()}
         dtypes = {decl.name: of_numpy(arrays[decl.name].dtype) for decl in cascade.inputs}
         self.program: LoopProgram = lower(cascade, dtypes, layouts, limits)
-        isa = bits if isinstance(bits, Isa) else Isa(bits, host().isa.features)
+        target = host() if isinstance(bits, Isa) else processor(bits)
+        isa = bits if isinstance(bits, Isa) else target.isa
         self.ir = generate(self.program, isa)
-        self.code: Code = load(self.ir, entry_name(self.program))
+        self.code: Code = restricted(self.ir, entry_name(self.program), target)
 
     def __call__(self, arrays: Mapping[str, Array]) -> int:
         """Runs on arrays of the program's buffers; gives the status."""

@@ -1,0 +1,13 @@
+"""Nothing reads or writes beyond hostile operands: a few of the cases of guarded.py, each way."""
+
+from __future__ import annotations
+
+import pytest
+
+from .guarded import WAYS, check, guarded
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("number", range(20))
+def test_hostile_operands(number: int, way: str) -> None:
+    check(guarded(number), way)
