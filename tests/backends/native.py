@@ -14,7 +14,7 @@ from einloom.backends.llvm.codegen import entry_name, generate, team_entry_name
 from einloom.backends.llvm.image import Code
 from einloom.backends.llvm.isa import Isa
 from einloom.backends.llvm.pool import Team
-from einloom.backends.llvm.runtime import _linked, emit, load
+from einloom.backends.llvm.runtime import _linkable, _linked, emit, load
 from einloom.backends.llvm.target import Target, host, named
 from einloom.ir.cascade import Cascade
 from einloom.ir.dtypes import of_numpy
@@ -46,7 +46,7 @@ def restricted(text: str, name: str, target: Target) -> Code:
     """The function of an IR text, without an instruction that the processor lacks."""
     if target is host():
         return load(text, name)
-    return _linked(emit(text, target, "object"), name)
+    return _linked(_linkable(emit(text, target, "object"), name), name)
 
 
 #: Blocks so small that small arrays have several of each kind.
