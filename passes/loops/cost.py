@@ -23,7 +23,7 @@ from ...ir.loop_nodes import (
     loads_of,
     parts,
 )
-from ...ir.loops import ArrayAxis, LoopProgram, Nest, Sweep
+from ...ir.loops import ArrayAxis, LoopProgram, Nest, Parallel, Stage
 from ...ir.ranks import RankExpr
 
 
@@ -102,12 +102,14 @@ def cost_of(program: LoopProgram, sizes: Mapping[str, int], vector_bytes: int = 
 
 
 def _each(
-    stages: tuple[Nest | Sweep, ...], times: int, sizes: dict[str, int]
+    stages: tuple[Stage, ...], times: int, sizes: dict[str, int]
 ) -> Iterator[tuple[Nest, int]]:
     """The nests, and how often each runs."""
     for stage in stages:
         if isinstance(stage, Nest):
             yield stage, times
+        elif isinstance(stage, Parallel):
+            yield stage.nest, times
         else:
             sizes[stage.coordinate] = 0
             yield from _each(stage.stages, times * stage.extent.value(sizes), sizes)
