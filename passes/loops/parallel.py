@@ -160,7 +160,7 @@ class _Sharing:
             return nest
         used = {load.buffer for load in each_in(statement, Load)}
         if isinstance(statement, Contract | Permute):
-            used.add(statement.buffer)
+            used |= _written(statement)
             own = [b for name, b in self.scratch.items() if name not in used]
             named = set(each_in(statement, str))
             scratch = tuple(renamed_sizes(b, splits) for b in own if b.name in named)
@@ -181,9 +181,11 @@ class _Sharing:
 
     def _of_contract(self, found: Contract) -> list[Split]:
         """One variable of the batch, one of the rows, one of the columns: the longest of each."""
-        if reads_what_it_writes(found, {found.buffer}):
+        if reads_what_it_writes(found, _written(found)):
             return []
-        stored = {index.steps_by for index in found.indices}
+        # An epilogue may fold many sums into one element: parts must not share it.
+        last = found if found.finish is None else found.finish
+        stored = {index.steps_by for index in last.indices}
         splits: list[Split] = []
         for variables, tile in (
             (found.batch, number(1)),
@@ -206,6 +208,12 @@ class _Sharing:
             splits.append(Split(found.wraps, number(1)))
         order = dict.fromkeys((found.columns, found.rows))
         return splits + [Split(v, number(_COPIED)) for v in order]
+
+
+def _written(statement: Contract | Permute) -> set[str]:
+    """The buffers that are not a part's own: what it writes."""
+    finish = statement.finish if isinstance(statement, Contract) else None
+    return {statement.buffer} | ({finish.buffer} if finish is not None else set[str]())
 
 
 def _of_loops(nest: LoopNest) -> list[Split]:
