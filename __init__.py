@@ -7,7 +7,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from einloom.api import einsum, einsum_path
+    from einloom.api import einsum_path
+    from einloom.backends.llvm.threads import get_num_threads, set_num_threads
     from einloom.compiler import (
         compile,
         counterexample,
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
         rewrite,
     )
     from einloom.encrypted import Encrypted
+    from einloom.entry import einsum
     from einloom.executable import Executable
     from einloom.expression import ContractExpression, contract_expression
     from einloom.frontend.handles import Tensor, sizes, tensors, variables
@@ -36,7 +38,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "ContractExpression": "einloom.expression",
     "contract_expression": "einloom.expression",
-    "einsum": "einloom.api",
+    "einsum": "einloom.entry",
     "einsum_path": "einloom.api",
     "accelerator": "einloom.reports",
     "compile": "einloom.compiler",
@@ -52,6 +54,8 @@ _HOMES = {
     "Encrypted": "einloom.encrypted",
     "Executable": "einloom.executable",
     "fallbacks": "einloom.specialisation",
+    "get_num_threads": "einloom.backends.llvm.threads",
+    "set_num_threads": "einloom.backends.llvm.threads",
     "Tensor": "einloom.frontend.handles",
     "ops": "einloom.frontend.operations",
     "sizes": "einloom.frontend.handles",
@@ -91,6 +95,7 @@ __all__ = [
     "einsum_path",
     "evaluate",
     "fallbacks",
+    "get_num_threads",
     "grad",
     "operator",
     "ops",
@@ -100,6 +105,7 @@ __all__ = [
     "ranks",
     "rewrite",
     "semiring",
+    "set_num_threads",
     "sizes",
     "tensors",
     "trace",

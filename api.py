@@ -1,100 +1,37 @@
-"""`einsum` and `einsum_path`: NumPy's calls, and more."""
+"""How calls of `einsum` are prepared, and `einsum_path`."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
-from functools import partial
 from typing import Any, cast
 
 import numpy as np
 
+from einloom.arguments import checked_threads
 from einloom.backends.base import Array
 from einloom.backends.numpy.layout import result_axes, take_view, view_plan
 from einloom.backends.registry import backend_form
-from einloom.compiler import Optimize, as_pipeline, subscripts_template
-from einloom.dispatch import Bound, InlineCache, keep, signature
-from einloom.executable import Executable, Template
+from einloom.compilation import Compilation, Template
+from einloom.dispatch import Bound, hashable, keep, option_key, signature
 from einloom.frontend.calls import as_array, in_numpys_letters, read_call
 from einloom.frontend.subscripts import Subscripts
 from einloom.ir.cascade import Cascade
 from einloom.ir.dtypes import DType, as_dtype, of_numpy, promote
 from einloom.ir.errors import ArgumentError, OperandError
+from einloom.templates import Optimize, as_pipeline, subscripts_template
 
-_calls: dict[Any, Bound] = {}
-#: By the subscripts alone, where there are no options: what tells operands apart is native.
-_inline: dict[str, InlineCache] = {}
-_executables: dict[Any, Executable] = {}
+_compilations: dict[Any, Compilation] = {}
 
 
-def einsum(subscripts: Any = "", *operands: Any, out: Array | None = None, **options: Any) -> Any:
-    """Evaluates an einsum: `np.einsum`'s call, natively compiled, for the whole dialect.
-
-    Args:
-        subscripts: "ij,jk->ik"; or the first operand of the interleaved form
-            `einsum(A, [0, 1], B, [1, 2], [0, 2])`.
-        *operands: arrays, nested lists or numbers; any shapes, strides and byte orders.
-        out: an array to write the result into, which is returned.
-        optimize: how to order three or more operands: "auto" (default), False (one loop nest), or
-            any path, name, `(name, limit)` or callable that NumPy or opt_einsum takes.
-        dtype: what to compute in, read as NumPy reads it ("i8" has 8 bytes); also einloom's names
-            where NumPy has none ("f32", "bf16"). None: the common type (`np.result_type`).
-        order: the layout of a new result: "C", "F", "A" ("F" if all operands are) or "K" (the
-            default), which keeps the operands' own order of axes as NumPy's iterator does.
-        casting: which conversions are allowed ("safe" by default), as in `np.can_cast`.
-        backend: "llvm" (default) or "numpy".
-        semiring: the pair of operators that stands for + and *, such as "max_plus".
-        broadcast: "numpy" (an axis of extent 1 fits any extent) or "strict".
-        sizes: extents of symbols that occur in the output alone.
-        acc: a wider dtype to accumulate in and return, such as "i32" for int8 operands; read as
-            `dtype` is.
-        notation: "compact" (every letter a symbol) or "named" ("batch i j, batch j k -> ..."; the
-            subscripts may then also come last, after the operands).
-        repeated_output: whether the output may repeat a symbol ("i->ii" is a diagonal matrix).
-        memory_limit: the largest intermediate, in elements, that the order may use.
-
-    Returns:
-        The result, a scalar if it has no axes; for a single operand that is only permuted or whose
-        diagonals are taken, a writeable view of it, as from NumPy.
-
-    Raises:
-        ParseError, RankError, ArgumentError: ValueErrors; the subscripts or shapes are wrong.
-        OperandError: a TypeError; a dtype or a conversion is not allowed.
-
-    >>> einsum("ij,jk->ik", [[1, 2], [3, 4]], [[1, 0], [0, 2]]).tolist()
-    [[1, 4], [3, 8]]
-    """
-    if not options and type(subscripts) is str:
-        known = _inline.get(subscripts)
-        if known is None:
-            known = InlineCache(partial(_einsum, subscripts))
-            keep(_inline, subscripts, known)
-        return known.head(*operands) if out is None else known.head(*operands, out=out)
-    return _einsum(subscripts, *operands, out=out, **options)
-
-
-def _einsum(subscripts: Any, *operands: Any, out: Any = None, **options: Any) -> Any:
-    """A call that native code did not serve, at least not yet."""
-    try:
-        if out is None:
-            found = _calls[(subscripts, *signature(operands), *_option_key(options))]
-        else:
-            arrays = (*operands, out)
-            found = _calls[(subscripts, *signature(arrays), "out", *_option_key(options))]
-    except (KeyError, AttributeError, TypeError):
-        found = None
-    if found is None:
-        # Not seen before; or the key cannot be made or hashed: lists, numbers, interleaved.
-        found, operands = _prepare(subscripts, operands, out, options)
-    if not options and type(subscripts) is str and subscripts in _inline:
-        _inline[subscripts].learn(found)
-    return found.call(*operands) if out is None else found.call(*operands, out)
-
-
-def _prepare(
-    subscripts: Any, operands: Sequence[Any], out: Any, given_options: Mapping[str, Any]
+def prepare(
+    table: dict[Any, Bound],
+    subscripts: Any,
+    operands: Sequence[Any],
+    out: Any,
+    given_options: Mapping[str, Any],
 ) -> tuple[Bound, tuple[Array, ...]]:
-    """The calls of such operands, kept for the next time, and the operands as arrays."""
+    """The calls of such operands, kept in the table from now on, and the operands as arrays."""
     options = read_options(given_options)
     parsed, given = read_call(subscripts, operands, options.notation)
     arrays = tuple(as_array(operand, number) for number, operand in enumerate(given))
@@ -105,19 +42,15 @@ def _prepare(
     text = subscripts if given is operands else parsed
     key: Any = (text, *signature(arrays if target is None else (*arrays, target)))
     key += () if target is None else ("out",)
+    key += option_key(given_options)
     try:
-        hash(tuple(given_options.values()))
-        key += _option_key(given_options)
-    except TypeError:
-        key += (_hashable(given_options),)  # a path in a list, sizes in a dict
-    try:
-        found = _calls.get(key)
+        found = table.get(key)
     except TypeError:
         key, found = None, None  # a path finder that cannot be hashed
-    if found is None:
+    if found is None or found.recorded:
         found = call_for(parsed, arrays, target, options)
         if key is not None:
-            keep(_calls, key, found)
+            keep(table, key, found)
     return found, arrays
 
 
@@ -136,10 +69,10 @@ def call_for(
         if view is not None:
             return Bound(view)
     computed, acc = _dtypes(arrays, out, options)
-    executable = _executable(parsed, acc, options)
+    compilation = _compilation(parsed, acc, options)
     converted = _convert(arrays, computed)
     axes = result_axes(written, arrays, options.order) if out is None else None
-    bound = executable.bind(converted, out, axes, options.casting, constants)
+    bound = compilation.bind(converted, out, axes, options.casting, constants)
     moving = [number for number in range(len(arrays)) if number not in constants]
     if all(converted[number] is arrays[number] for number in moving):
         return bound
@@ -150,11 +83,6 @@ def call_for(
         return call(*_convert(given[: len(dtypes)], dtypes), *given[len(dtypes) :])
 
     return Bound(convert_first)
-
-
-def _option_key(options: Mapping[str, Any]) -> tuple[Any, ...]:
-    """The options, and the type of each, for 1 is not True."""
-    return (*options.items(), *map(type, options.values())) if options else ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,6 +101,8 @@ class Options:
     notation: str = "compact"
     repeated_output: bool = False
     memory_limit: int | str | None = None
+    threads: int | None = None
+    wait: bool = True
 
 
 _OPTION_NAMES = frozenset(field.name for field in fields(Options))
@@ -194,6 +124,8 @@ def read_options(given: Mapping[str, Any]) -> Options:
         if not isinstance(getattr(options, name), str):
             raise OperandError(f"{name}= is a name, not {getattr(options, name)!r}")
     backend_form(options.backend)
+    if not isinstance(options.wait, bool):
+        raise OperandError(f"wait= is True or False, not {options.wait!r}")
     if options.casting not in _CASTING:
         raise ArgumentError(f"casting must be one of {_CASTING} (got {options.casting!r})")
     if options.sizes is not None and not isinstance(options.sizes, Mapping):
@@ -203,7 +135,7 @@ def read_options(given: Mapping[str, Any]) -> Options:
         raise OperandError(f"order must be a str, not {type(order).__name__}")
     if order.upper() not in ("C", "F", "A", "K"):
         raise ArgumentError(f"order must be one of 'C', 'F', 'A', or 'K' (got {order!r})")
-    return replace(options, order=order.upper())
+    return replace(options, order=order.upper(), threads=checked_threads(options.threads))
 
 
 def _convert(arrays: Sequence[Array], dtypes: Sequence[np.dtype[Any]]) -> list[Array]:
@@ -213,20 +145,24 @@ def _convert(arrays: Sequence[Array], dtypes: Sequence[np.dtype[Any]]) -> list[A
     ]
 
 
-def _executable(parsed: Subscripts, acc: DType | None, options: Options) -> Executable:
+def _compilation(parsed: Subscripts, acc: DType | None, options: Options) -> Compilation:
     key: Any = (
-        *(parsed, acc, _hashable((options.optimize, options.sizes)), options.memory_limit),
+        *(parsed, acc, hashable((options.optimize, options.sizes)), options.memory_limit),
         *(options.backend, options.semiring, options.broadcast, options.repeated_output),
+        *(options.threads, options.wait),
     )
     try:
-        found = _executables.get(key)
+        found = _compilations.get(key)
     except TypeError:
         key, found = None, None  # a path finder that cannot be hashed
     if found is None:
         pipeline = as_pipeline(None, options.optimize, options.memory_limit)
-        found = Executable(einsum_template(parsed, acc, options), pipeline, options.backend)
+        template = einsum_template(parsed, acc, options)
+        found = Compilation(
+            *(template, pipeline, options.backend), threads=options.threads, wait=options.wait
+        )
         if key is not None:
-            keep(_executables, key, found)
+            keep(_compilations, key, found)
     return found
 
 
@@ -240,15 +176,6 @@ def einsum_template(parsed: Subscripts, acc: DType | None, options: Options) -> 
         sizes=options.sizes,
         repeated_output=options.repeated_output,
     )
-
-
-def _hashable(value: Any) -> Any:
-    """Lists and dicts as tuples, all the way down, with each value's type: 1 is not True."""
-    if isinstance(value, Mapping):
-        value = tuple(cast(Mapping[Any, Any], value).items())
-    if isinstance(value, list | tuple):
-        return tuple(_hashable(item) for item in cast(Sequence[Any], value))
-    return (type(value), value)
 
 
 def _read_dtype(spec: Any) -> DType:

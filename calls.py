@@ -30,7 +30,6 @@ def allocating(
         shapes = ", ".join(map(str, found.output_shapes()))
         raise OutOfMemoryError(f"there is no memory for a result of the shape {shapes}") from None
     run, way = found.bind(backend, inputs, blank)
-    before = None if way is None else way.making
     if len(makers) == 1:
         (make,) = makers
         scalar = not blank[0].ndim
@@ -40,14 +39,14 @@ def allocating(
             run(*arrays, result)
             return result[()] if scalar else result
 
-        return Bound(call, before)
+        return Bound(call, way)
 
     def call_many(*arrays: Array) -> Any:
         results = [make() for make in makers]
         run(*arrays, *results)
         return tuple(result if result.ndim else result[()] for result in results)
 
-    return Bound(call_many, before)
+    return Bound(call_many, way)
 
 
 def _maker(shape: Shape, dtype: np.dtype[Any], axes: Sequence[int] | None) -> Callable[[], Array]:
@@ -110,7 +109,7 @@ def writing(
     if run is None or isinstance(out, tuple | list):
         return Bound(call)
     write = run
-    return Bound(call_one, None if way is None else way.writing)
+    return Bound(call_one, way, writes=True)
 
 
 def _arrays_of(out: Any) -> list[Any]:

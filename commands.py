@@ -132,7 +132,7 @@ def rewrite(options: argparse.Namespace) -> None:
     Raises:
         PassError: the check found inputs on which it is another function.
     """
-    from einloom.compiler import as_pipeline
+    from einloom.templates import as_pipeline
 
     before = _cascade(options)
     after = as_pipeline(options.passes).apply(before)

@@ -1,31 +1,32 @@
-"""The whole flow on one page: what the user wrote -> Cascade -> passes -> Executable."""
+"""The whole flow on one page: what the user wrote -> Cascade -> passes -> Executable.
+
+Each function loads what it needs when it is called: what an earlier process compiled is called
+without the language and the passes (records.py).
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, TypeAlias, Unpack, overload
-from typing import Literal as OneOf
+from copy import deepcopy
+from functools import partial
+from typing import TYPE_CHECKING, Any, overload
 
-from einloom.arguments import checked_shapes, declared, dtypes_in_order, extents_of, in_order, sized
-from einloom.executable import Executable, Template
-from einloom.frontend.subscripts import Subscripts, parse_subscripts, to_cascade
-from einloom.ir import interpreter
-from einloom.ir.cascade import Cascade
-from einloom.ir.dtypes import I64, U64, DType, as_dtype, promote
-from einloom.ir.errors import ArgumentError, OperandError, OutOfMemoryError
-from einloom.ir.infer import infer_sizes
-from einloom.ir.verify import verify
-from einloom.passes.base import Pipeline
-from einloom.specialisation import Shape
+from einloom import records
+from einloom.executable import Executable
+from einloom.ir.errors import OperandError, OutOfMemoryError
 
 if TYPE_CHECKING:
+    from typing import Literal as OneOf
+    from typing import Unpack
+
+    from einloom.compilation import Compilation
     from einloom.encrypted import Encrypted
     from einloom.encryption import EncryptionOptions
     from einloom.frontend.trace import Traced
-
-#: Anything that says how to contract: NumPy's and opt_einsum's `optimize=`.
-Optimize: TypeAlias = Any
+    from einloom.ir.cascade import Cascade
+    from einloom.passes.base import Pipeline
+    from einloom.specialisation import Shape
+    from einloom.templates import Optimize
 
 
 def parse(text: str) -> Cascade:
@@ -39,13 +40,9 @@ def parse(text: str) -> Cascade:
       Y[i,k] = A[i,j] * B[j,k]
     }
     """
-    if not isinstance(text, str):
-        raise OperandError(f"a text is to be parsed, not {type(text).__name__}")
-    if "{" in text:
-        from einloom.frontend.parser import parse_cascade
+    from einloom.templates import parsed
 
-        return parse_cascade(text)
-    return subscripts_template(parse_subscripts(text), repeated_output=True)(None, None)
+    return parsed(text)
 
 
 @overload
@@ -79,7 +76,9 @@ def compile(
     broadcast: str = "numpy",
     sizes: Mapping[Any, int] | None = None,
     acc: Any = None,
+    threads: int | None = None,
     name: str | None = None,
+    wait: bool = True,
 ) -> Executable: ...
 
 
@@ -97,7 +96,9 @@ def compile(
     broadcast: str = "numpy",
     sizes: Mapping[Any, int] | None = None,
     acc: Any = None,
+    threads: int | None = None,
     name: str | None = None,
+    wait: bool = True,
     **encryption: Unpack[EncryptionOptions],
 ) -> Executable | Encrypted:
     """Compiles an einsum or a cascade into an Executable.
@@ -114,8 +115,12 @@ def compile(
         notation, semiring, broadcast, acc: for subscripts, as `einsum` takes them.
         sizes: extents: of output-only symbols; of a cascade's ranks that nothing else says, such
             as the parts of a partition, {"M0": 128}.
+        threads: how many threads share the work of native code, at most; None: as
+            `set_num_threads` says. Results are the same, bit for bit.
         name: what the Cascade, and so the function in saved code, is called; None: its own name,
             `einsum` for subscripts.
+        wait: whether a call waits until native code is compiled for it. If not, NumPy answers until
+            a thread in the background has compiled it; `fallbacks()` counts such calls.
         **encryption: for "ckks" alone: secret, slots, layout, plan, keys, approximate, levels,
             engine, precision, magnitude, bound, seed, insecure. `encryption.Encryption` says what
             they mean.
@@ -133,65 +138,31 @@ def compile(
     >>> f(np.ones((2, 3)), np.ones((3, 4))).shape
     (2, 4)
     """
-    options = {"acc": acc, "semiring": semiring, "broadcast": broadcast}
-    template, count = _template(what, notation, sizes, name, **options)
-    names = _input_names(template, shapes, dtypes)
-    given_shapes = checked_shapes(in_order(shapes, names, "shapes"), count)
+    options: dict[str, Any] = {"backend": backend, "passes": passes, "shapes": shapes}
+    options |= {"dtypes": dtypes, "optimize": optimize, "memory_limit": memory_limit}
+    options |= {"notation": notation, "semiring": semiring, "broadcast": broadcast}
+    options |= {"sizes": sizes, "acc": acc, "name": name, "wait": wait}
+    options["threads"] = threads
+    # A text that uses files is not all that is compiled.
+    called = None
+    if isinstance(what, str) and not ("{" in what and "use" in what):
+        called = records.identity("compile", what, options | encryption)
+    if called is not None and records.marked(called):
+        return Executable(partial(_compilation, what, deepcopy(options)), backend, called)
     if backend == "ckks":
-        _without({"optimize": optimize}, backend, "auto")
-        _without({"memory_limit": memory_limit, "dtypes": dtypes, "acc": acc}, backend)
-        return encrypted(template, passes, encryption, given_shapes)
-    _without(encryption, backend)
-    return Executable(
-        template,
-        as_pipeline(passes, optimize, memory_limit),
-        backend,
-        given_shapes,
-        dtypes_in_order(dtypes, names, count),
-    )
+        from einloom.templates import encrypted_of
+
+        return encrypted_of(what, encryption, **options)
+    from einloom.templates import without
+
+    without(encryption, backend)
+    return Executable(_compilation(what, options), backend, called)
 
 
-def encrypted(
-    template: Template,
-    passes: str | Pipeline | None,
-    options: Mapping[str, Any],
-    shapes: Sequence[Shape] | None,
-) -> Encrypted:
-    """The Encrypted executable, with the options of `Encryption`."""
-    from einloom.encrypted import Encrypted
-    from einloom.encryption import Encryption
+def _compilation(what: Any, options: Mapping[str, Any]) -> Compilation:
+    from einloom.templates import compilation_of
 
-    _without({name: options[name] for name in options if not hasattr(Encryption, name)}, "ckks")
-    return Encrypted(template, as_pipeline(passes or Pipeline()), Encryption(**options), shapes)
-
-
-def _without(options: Mapping[str, Any], backend: str, default: Any = None) -> None:
-    """Refuses options of another backend, and those of none."""
-    given = [name for name, value in options.items() if value is not default]
-    if given:
-        raise ArgumentError(
-            f"the backend {backend!r} takes no {'=, '.join(given)}=",
-            hint=None if backend == "ckks" else 'encryption is compiled with backend="ckks"',
-        )
-
-
-def _template(
-    what: str | Cascade | Traced,
-    notation: str,
-    sizes: Mapping[Any, int] | None,
-    name: str | None,
-    acc: Any = None,
-    **options: Any,
-) -> tuple[Template, int]:
-    """What makes the Cascade of what the user wrote, and how many inputs it has."""
-    if isinstance(what, str) and "{" not in what:
-        subscripts = parse_subscripts(what, notation=notation)
-        acc = None if acc is None else as_dtype(acc)
-        options |= {"sizes": sizes, "repeated_output": True}
-        made = subscripts_template(subscripts, acc=acc, name=name, **options)
-        return made, len(subscripts.terms)
-    cascade = named(sized(as_cascade(what), sizes), name)
-    return CascadeTemplate(cascade), len(cascade.inputs)
+    return compilation_of(what, **options)
 
 
 def cascade_of(
@@ -218,7 +189,16 @@ def cascade_of(
       Y[i] = A[i,j] * B[j]
     }
     """
-    template, count = _template(what, notation, None, name, semiring=semiring)
+    from einloom.arguments import (
+        checked_shapes,
+        declared,
+        dtypes_in_order,
+        extents_of,
+        in_order,
+    )
+    from einloom.templates import template_of
+
+    template, count = template_of(what, notation, None, name, semiring=semiring)
     names = [decl.name for decl in template(None, None).inputs]
     given = dtypes_in_order(dtypes, names, count)
     if shapes is not None and not isinstance(shapes, Mapping):
@@ -252,6 +232,10 @@ def evaluate(
     Raises:
         EinloomError: the inputs do not fit the Cascade, or memory its tensors.
     """
+    from einloom.arguments import sized
+    from einloom.ir import interpreter
+    from einloom.templates import as_cascade
+
     cascade = sized(as_cascade(cascade), sizes)
     if isinstance(keep, str) or not isinstance(keep, Sequence):
         raise OperandError(f"keep= is a list of names, not {keep!r}")
@@ -269,6 +253,8 @@ def rewrite(cascade: str | Cascade | Traced, passes: str | Pipeline) -> Cascade:
         PipelineError: the text names no pass, or an option that it does not have.
         PassError: a pass's condition does not hold.
     """
+    from einloom.templates import as_cascade, as_pipeline
+
     return as_pipeline(passes).apply(as_cascade(cascade))
 
 
@@ -290,6 +276,7 @@ def counterexample(
     'Y for I = 2, plain values: 1.665595100039622 is not 1.3040000451301372'
     """
     from einloom.passes.equality import counterexample as tried
+    from einloom.templates import as_cascade
 
     return tried(as_cascade(before), as_cascade(after), seed=seed)
 
@@ -318,7 +305,9 @@ def grad(
       A_bar[i] = B[i]
     }
     """
+    from einloom.arguments import dtypes_in_order
     from einloom.passes.adjoint import adjoint
+    from einloom.templates import CascadeTemplate, as_cascade
 
     cascade = as_cascade(cascade)
     if dtypes is not None:
@@ -328,146 +317,3 @@ def grad(
     if not isinstance(wrt, str) and not isinstance(wrt, Sequence):
         raise OperandError(f"wrt= is a name or a list of names, not {wrt!r}")
     return adjoint(cascade, (wrt,) if isinstance(wrt, str) else tuple(wrt))
-
-
-def as_pipeline(
-    passes: str | Pipeline | None,
-    optimize: Optimize = "auto",
-    memory_limit: int | str | None = None,
-) -> Pipeline:
-    """A Pipeline from what `passes=` may be."""
-    if isinstance(passes, Pipeline):
-        return passes
-    if passes is None:
-        from einloom.passes.registry import default_pipeline
-
-        return default_pipeline(optimize=optimize, memory_limit=memory_limit)
-    if not isinstance(passes, str):
-        raise OperandError(f"passes are a Pipeline or its text, not {passes!r}")
-    from einloom.passes.spec import parse_pipeline
-
-    return parse_pipeline(passes)
-
-
-def settle_path(
-    template: Template,
-    shapes: Sequence[Shape],
-    optimize: Optimize = "auto",
-    memory_limit: int | str | None = None,
-) -> tuple[tuple[int, ...], ...]:
-    """The contraction path for operands of these shapes: which to contract at each step.
-
-    Raises:
-        RankError: the shapes do not fit.
-        PathError: `optimize` names or gives no path that does.
-    """
-    from einloom.passes.rewrites.order import Order
-
-    cascade = template(shapes, None)
-    names = (decl.name for decl in cascade.inputs)
-    sizes = infer_sizes(cascade, dict(zip(names, shapes, strict=True)))
-    ranks = tuple(replace(rank, shape=sizes[rank.name]) for rank in cascade.ranks)
-    return Order(optimize, memory_limit).path(replace(cascade, ranks=ranks))
-
-
-@dataclass(frozen=True)
-class SubscriptsTemplate:
-    """What makes the Cascade of some subscripts; the options are those of `to_cascade`."""
-
-    subscripts: Subscripts
-    acc: DType | None
-    name: str | None
-    options: Mapping[str, Any]
-
-    def __call__(self, shapes: Sequence[Shape] | None, dtypes: Sequence[DType] | None) -> Cascade:
-        acc = self.acc
-        if acc is None and self.options.get("semiring") == "counting" and dtypes:
-            # Exact counts: narrow integers and bools would wrap.
-            acc = U64 if U64 in dtypes and promote(*dtypes) == U64 else promote(I64, *dtypes)
-        cascade = to_cascade(self.subscripts, shapes, dtypes, acc=acc, **self.options)
-        return named(cascade, self.name)
-
-
-def subscripts_template(
-    subscripts: Subscripts, *, acc: DType | None = None, name: str | None = None, **options: Any
-) -> SubscriptsTemplate:
-    """A template with these options of `to_cascade`.
-
-    Raises:
-        OperandError: an option is of a wrong type.
-    """
-    for option in ("semiring", "broadcast"):
-        if not isinstance(options.get(option, ""), str):
-            raise OperandError(f"{option}= is a name, not {options[option]!r}")
-    sizes = options.get("sizes")
-    if not (sizes is None or isinstance(sizes, Mapping)):
-        raise OperandError(f"sizes= is a dict of extents, not {sizes!r}")
-    if not (name is None or str(name).isidentifier()):
-        raise ArgumentError(f"{name!r} cannot be a cascade's name")
-    return SubscriptsTemplate(subscripts, acc, name, options)
-
-
-def named(cascade: Cascade, name: str | None) -> Cascade:
-    """The Cascade under that name, if one is given."""
-    return cascade if name is None else verify(replace(cascade, name=name))
-
-
-@dataclass(frozen=True)
-class CascadeTemplate:
-    """What declares the dtypes of a Cascade's inputs."""
-
-    cascade: Cascade
-
-    def __call__(self, shapes: Sequence[Shape] | None, dtypes: Sequence[DType] | None) -> Cascade:
-        cascade = self.cascade
-        for given in (shapes, dtypes):
-            if given is not None and len(given) != len(cascade.inputs):
-                count = len(cascade.inputs)
-                raise ArgumentError(
-                    f"{cascade.name} takes {count} input{'' if count == 1 else 's'}, "
-                    f"not {len(given)}",
-                    deduced=tuple(map(str, cascade.inputs)),
-                )
-        if dtypes is None:
-            return cascade
-        for decl, dtype in zip(cascade.inputs, dtypes, strict=True):
-            if decl.dtype is not None and not _fits(dtype, decl.dtype):
-                raise OperandError(
-                    f"{decl.name} is declared {decl.dtype} but was given {dtype}",
-                    span=decl.span,
-                    hint="cast it first",
-                )
-        inputs = tuple(
-            replace(decl, dtype=decl.dtype or dtype)
-            for decl, dtype in zip(cascade.inputs, dtypes, strict=True)
-        )
-        return replace(cascade, inputs=inputs)
-
-
-def _fits(given: DType, declared: DType) -> bool:
-    import numpy as np
-
-    return given == declared or np.can_cast(given.numpy, declared.numpy, "safe")
-
-
-def _input_names(template: Template, *mappings: Any) -> list[str]:
-    """The inputs' names, worked out only if something is given by name."""
-    if not any(isinstance(given, Mapping) for given in mappings):
-        return []
-    return [decl.name for decl in template(None, None).inputs]
-
-
-def as_cascade(what: str | Cascade | Traced) -> Cascade:
-    """The Cascade of a text, of a traced function, or itself."""
-    if isinstance(what, str):
-        return parse(what)
-    if isinstance(what, Cascade):
-        return verify(what)
-    from einloom.frontend.trace import Traced
-
-    if isinstance(what, Traced):
-        return what.cascade
-    raise OperandError(
-        f"a Cascade or its text is needed, not {type(what).__name__}",
-        hint="a Python function is made one by @el.trace",
-    )

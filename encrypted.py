@@ -20,9 +20,9 @@ from einloom.backends.ckks.foresight import largest, parameters_for
 from einloom.backends.ckks.params import Parameters
 from einloom.backends.ckks.report import EngineName, Exact, Report, Run, engine_of
 from einloom.backends.ckks.run import ProgramClient, ProgramServer
+from einloom.compilation import Template
 from einloom.dispatch import keep
 from einloom.encryption import Encryption, pack_cascade
-from einloom.executable import Template
 from einloom.ir.cascade import Cascade
 from einloom.ir.errors import ArgumentError, SlotError, UnsupportedError
 from einloom.ir.infer import infer_sizes

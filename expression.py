@@ -11,12 +11,12 @@ import numpy as np
 
 from einloom.api import Options, call_for, einsum_template, read_options
 from einloom.backends.base import Array
-from einloom.compiler import Optimize, settle_path
 from einloom.dispatch import Bound, InlineCache, keep, signature
 from einloom.frontend.calls import as_array, read_call
 from einloom.frontend.subscripts import Subscripts
 from einloom.ir.errors import ArgumentError, OperandError
 from einloom.specialisation import Shape
+from einloom.templates import Optimize, settle_path
 
 
 class ContractExpression:

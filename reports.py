@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from einloom.arguments import extents_of, names_of
-from einloom.compiler import as_cascade, cascade_of, parse
+from einloom.compiler import cascade_of, parse
 from einloom.ir.cascade import Cascade
 from einloom.specialisation import Shape
+from einloom.templates import as_cascade
 
 if TYPE_CHECKING:
     from einloom.encryption import Approximations, Inputs

@@ -6,29 +6,48 @@ import argparse
 import json
 import os
 from dataclasses import asdict
-from typing import Any
 
-from . import calls, chains, ckks, contractions, first_call, matmul, packing, passes, permutes
-from .measure import machine
+from . import (
+    calls,
+    chains,
+    ckks,
+    contractions,
+    dtypes,
+    first_call,
+    matmul,
+    packing,
+    passes,
+    permutes,
+    threads,
+    workloads,
+)
+from .measure import Table, machine
 
 BENCHMARKS = {
     "first_call": first_call,
     "calls": calls,
     "matmul": matmul,
     "contractions": contractions,
+    "dtypes": dtypes,
     "permutes": permutes,
+    "workloads": workloads,
     "chains": chains,
     "passes": passes,
     "ckks": ckks,
     "packing": packing,
+    "threads": threads,
 }
 
 
 def main() -> None:
-    """Runs the benchmarks that are named, pinned to one core, with one BLAS thread."""
+    """Runs the benchmarks that are named, pinned to one core, with one BLAS thread.
+
+    That of threads takes all cores.
+    """
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"{', '.join(BENCHMARKS)}: all")
     parser.add_argument("--json", metavar="FILE", help="write the figures here as well")
+    parser.add_argument("--plot", metavar="FILE", help="draw the ratios: .svg, .png, .pdf")
     parser.add_argument("--core", type=int, help="the core to run on; default: the last allowed")
     parser.add_argument("--quick", action="store_true", help="fewer cases and rounds")
     options = parser.parse_args()
@@ -41,15 +60,19 @@ def main() -> None:
         core = max(os.sched_getaffinity(0)) if options.core is None else options.core
         os.sched_setaffinity(0, {core})
     print(machine())
-    found: list[dict[str, Any]] = []
+    found: list[Table] = []
     with threadpool_limits(limits=1):  # type: ignore[no-untyped-call]
         for name in options.names or BENCHMARKS:
             for table in BENCHMARKS[name].tables(options.quick):
                 print(f"\n{table.markdown()}", flush=True)
-                found.append(asdict(table))
+                found.append(table)
     if options.json is not None:
         with open(options.json, "w", encoding="utf-8") as file:
-            json.dump({"machine": machine(), "tables": found}, file, indent=1)
+            json.dump({"machine": machine(), "tables": [asdict(t) for t in found]}, file, indent=1)
+    if options.plot is not None:
+        from .plot import plot
+
+        plot(found, machine(), options.plot)
 
 
 if __name__ == "__main__":

@@ -7,16 +7,12 @@ Contestants that are not installed are left out.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from importlib import import_module
-from importlib.util import find_spec
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-import einloom as el
-
-from .measure import Row, Table, compare
+from .measure import Row, Table
+from .peers import einsum
 
 #: Subscripts and sizes; a size given once holds for every index.
 CASES: tuple[tuple[str, str | int], ...] = (
@@ -41,24 +37,8 @@ def line(subscripts: str, sizes: Mapping[str, int]) -> Row:
     """One contraction in f32, every contestant into a new array."""
     terms = subscripts.split("->")[0].split(",")
     rng = np.random.default_rng(0)
-    a, b = (rng.random([sizes[index] for index in term], "f4") for term in terms)
-    contestants: dict[str, Callable[[], Any]] = {
-        "einloom": lambda: el.einsum(subscripts, a, b),
-        "np.einsum": lambda: np.ascontiguousarray(np.einsum(subscripts, a, b, optimize=True)),
-    }
-    if find_spec("opt_einsum"):
-        contract: Any = import_module("opt_einsum").contract
-        contestants["opt_einsum"] = lambda: np.ascontiguousarray(contract(subscripts, a, b))
-    if find_spec("torch"):
-        torch: Any = import_module("torch")
-        torch.set_num_threads(1)
-        x, y = torch.from_numpy(a), torch.from_numpy(b)
-        contestants["torch"] = lambda: torch.einsum(subscripts, x, y).contiguous()
-    if find_spec("pytblis"):
-        tblis: Any = import_module("pytblis")
-        tblis.set_num_threads(1)
-        contestants["pytblis"] = lambda: tblis.einsum(subscripts, a, b)
-    return compare(subscripts, contestants, seconds=3)
+    operands = [rng.random([sizes[index] for index in term], "f4") for term in terms]
+    return einsum(subscripts, subscripts, operands, seconds=3)
 
 
 def tables(quick: bool) -> Sequence[Table]:

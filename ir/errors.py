@@ -8,8 +8,10 @@ raises for such a mistake, so code written for `np.einsum` keeps working.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from .source import Span
+if TYPE_CHECKING:
+    from .source import Span
 
 #: A line of a message is cut to so many characters: a subscript may have a million.
 _LINE = 600

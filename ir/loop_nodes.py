@@ -1,6 +1,7 @@
 """The loop-nest level, page one: loops, statements and values.
 
-    statement   = LoopNest | Collapse | If | Begin | Fold | Assign | Store | Contract | Permute
+    statement   = LoopNest | Special | Past | Collapse | If | Begin | Fold | Assign | Store
+                | Contract | Permute
     value       = Load | Number | Index | Register | Apply | Convert       (every one of one dtype)
 
 Each schedule decision is a value here: loop order, tiles (a loop that steps, and inside it a loop
@@ -27,6 +28,12 @@ LoopKind: TypeAlias = Literal["serial", "unroll", "vector"]
 LANES = "Lanes"
 
 ONE = RankExpr((), 1)
+
+#: In what a contraction does with its sums: the register that is a sum.
+TOTAL = "total"
+
+#: There too, as the last index of where it goes: a column's number modulo Lanes.
+LANE = "lane'"
 
 
 # ---- values
@@ -153,6 +160,25 @@ class LoopNest:
 
 
 @dataclass(frozen=True, slots=True)
+class Special:
+    """The body; where the ranks have these sizes, by code in which they are constants."""
+
+    sizes: tuple[tuple[str, int], ...]
+    body: tuple[Statement, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Past:
+    """The body; if the buffer is at least so many bytes, what it stores there in whole vectors goes
+    past the caches, where its rows lie so that it can.
+    """
+
+    buffer: str
+    bytes: int
+    body: tuple[Statement, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Collapse:
     """Two ranks become one where all of `steps` (buffer, outer index, inner index) allow it.
 
@@ -219,13 +245,28 @@ class If:
 class Packed:
     """An operand of a contraction, copied tile by tile to a scratch buffer.
 
-    `value` is a Load, perhaps converted; `variables`, joined, are what the operand has beside the
-    depth and the batch.
+    `value` is a Load, perhaps converted, or computed from several as it is copied; `variables`,
+    joined, are what the operand has beside the depth and the batch.
     """
 
     value: Value
     variables: tuple[str, ...]
     buffer: str
+
+
+@dataclass(frozen=True, slots=True)
+class Finish:
+    """What is done with each sum of a contraction, once, while it is near: its epilogue.
+
+    buffer[indices] = value, in which the register `total` is the sum; with an `op`, what is there
+    is first folded with it: buffer[indices] = op(buffer[indices], value). Many sums may go to one
+    element then.
+    """
+
+    buffer: str
+    indices: tuple[RankExpr, ...]
+    value: Value
+    op: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,7 +276,9 @@ class Contract:
     Each list of variables is joined: its coordinates are numbered, the last variable fastest. A
     register tile is `height` rows by `vectors` of the columns; a packed block of the rows' operand
     has up to `tall` rows, one of the columns' operand up to `wide` tiles, both up to `deep` of the
-    depth; sums go on from piece to piece of it. Over an empty depth the value is `empty`.
+    depth, or as many times that as integers are packed into four bytes; sums go on from piece to
+    piece of it. Over an empty depth the value is `empty`. With a `finish` the buffer holds sums of
+    pieces alone: none if the depth is one piece.
     """
 
     buffer: str
@@ -254,14 +297,7 @@ class Contract:
     wide: int
     offsets: str  # the scratch buffers of the tables that say what joined coordinates mean
     runs: str
-
-    @property
-    def line(self) -> int:
-        """How many elements apart two rows are that are packed untransposed.
-
-        A cache line more than a block is deep: those of a tile then fall into different sets.
-        """
-        return self.deep + 64 // self.rows.value.dtype.itemsize
+    finish: Finish | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -294,12 +330,14 @@ class Permute:
         return self.tall + 64 // self.value.dtype.itemsize
 
 
-Statement: TypeAlias = LoopNest | Collapse | Begin | Fold | Assign | Store | If | Contract | Permute
+Statement: TypeAlias = (
+    LoopNest | Special | Past | Collapse | Begin | Fold | Assign | Store | If | Contract | Permute
+)
 
 
 def blocks(statement: Statement) -> tuple[tuple[Statement, ...], ...]:
     """The statement lists directly inside."""
-    if isinstance(statement, LoopNest):
+    if isinstance(statement, LoopNest | Special | Past):
         return (statement.body,)
     if isinstance(statement, If):
         return (statement.then, statement.otherwise)
@@ -325,3 +363,14 @@ def parts(value: Value) -> tuple[Value, ...]:
     if isinstance(value, Load):
         return tuple(index for index in value.indices if not isinstance(index, RankExpr))
     return ()
+
+
+def loads_of(value: Value) -> tuple[Load, ...]:
+    """The elements that a value reads, each once."""
+    found, stack = dict[Load, None](), [value]
+    while stack:
+        node = stack.pop()
+        if isinstance(node, Load):
+            found[node] = None
+        stack += reversed(parts(node))
+    return tuple(found)

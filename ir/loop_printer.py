@@ -9,6 +9,7 @@ from .loop_nodes import (
     Collapse,
     Contract,
     Convert,
+    Finish,
     Fold,
     If,
     Index,
@@ -17,8 +18,10 @@ from .loop_nodes import (
     LoopNest,
     Number,
     Packed,
+    Past,
     Permute,
     Register,
+    Special,
     Statement,
     Store,
     Value,
@@ -36,6 +39,13 @@ def print_block(body: tuple[Statement, ...], depth: int) -> list[str]:
             head = ", ".join(map(print_loop, statement.loops))
             lines += [f"{margin}for {head} {{", *print_block(statement.body, depth + 1)]
             lines.append(margin + "}")
+        elif isinstance(statement, Special):
+            sizes = ", ".join(f"{rank} {size}" for rank, size in statement.sizes)
+            lines += [f"{margin}special {sizes} {{", *print_block(statement.body, depth + 1)]
+            lines.append(margin + "}")
+        elif isinstance(statement, Past):
+            head = f"{margin}past {statement.buffer} {statement.bytes} {{"
+            lines += [head, *print_block(statement.body, depth + 1), margin + "}"]
         elif isinstance(statement, If):
             lines += [f"{margin}if {statement.test} {{", *print_block(statement.then, depth + 1)]
             if statement.otherwise:
@@ -88,9 +98,15 @@ def _contract(found: Contract) -> list[str]:
         f"  depth {', '.join(found.depth)}{batch}",
         f"  rows {_packed(found.rows)}",
         f"  columns {_packed(found.columns)}",
+        *([] if found.finish is None else [f"  finish {_finish(found.finish)}"]),
         f"  tile {found.height} by {found.vectors} block {found.tall} by {found.deep} by "
         f"{found.wide} tables {found.offsets}, {found.runs}",
     ]
+
+
+def _finish(found: Finish) -> str:
+    indices = ",".join(map(str, found.indices))
+    return f"{found.buffer}[{indices}] {found.op or ''}= {print_value(found.value)}"
 
 
 def _permute(found: Permute) -> list[str]:

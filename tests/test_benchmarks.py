@@ -81,3 +81,32 @@ def test_what_packings_are_compared_by() -> None:
         + found % (0, 0)
         + "True\n" * 4
     )
+
+
+def test_the_limit_of_an_einsum() -> None:
+    script = (
+        "import numpy as np\n"
+        "from benchmarks import limits\n"
+        "limits.peak = {'f4': 4e9, 'f8': 2e9}.__getitem__\n"
+        "limits.reading = limits.writing = lambda size: 1e9\n"
+        "from benchmarks.peers import limit\n"
+        "a, b, c = (np.ones(s, 'f4') for s in ((100, 200), (200, 50), 50))\n"
+        "print(limit('ij,jk->ik', a, b) == 2 * 100 * 200 * 50 / 4e9)\n"
+        "print(limit('ij,jk->ik', a + 0j, b) == 8 * 100 * 200 * 50 / 4e9)\n"
+        "print(round(limit('ij,jk,k->i', a, b, c) * 1e9) == 4 * (100 * 200 + 200 * 50 + 150))\n"
+        "print(limit('ij,jk->ik', a.astype('i4'), b.astype('i4')))\n"
+    )
+    assert printed(script) == "True\nTrue\nTrue\nNone\n"
+
+
+def test_operands_of_the_workloads() -> None:
+    script = (
+        "import numpy as np\n"
+        "from benchmarks.workloads import WORKLOADS, operands_of\n"
+        "for each in WORKLOADS:\n"
+        "    given = operands_of(each, 40)\n"
+        "    assert all(str(array.dtype.str[1:]) == each.dtype for array in given)\n"
+        "    np.einsum(each.subscripts, *given)\n"
+        "print(len(WORKLOADS))\n"
+    )
+    assert printed(script) == "16\n"

@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 
 import einloom as el
-from einloom import api, dispatch
+from einloom import dispatch, entry, records
 from einloom.backends.base import Array
 from einloom.backends.llvm import arrays, objects, vectorcall
 from einloom.ir.errors import ArgumentError, EinloomError, OperandError, RankError
@@ -394,10 +394,11 @@ def test_the_slot_may_hold_anything() -> None:
 
 def test_without_known_layouts_all_goes_through_ctypes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(arrays, "layouts_known", lambda: False)
+    monkeypatch.setattr(records, "_here", lambda: None)
     monkeypatch.setattr(vectorcall, "layouts_known", lambda: False)
     monkeypatch.setattr(vectorcall, "quick_type", vectorcall.quick_type.__wrapped__)
-    monkeypatch.setattr(api, "_calls", {})
-    monkeypatch.setattr(api, "_inline", {})
+    monkeypatch.setattr(entry, "_calls", {})
+    monkeypatch.setattr(entry, "_inline", {})
     f: Any = el.compile("ij,jk->ik")
     a, b = matrices()
     out = np.empty((4, 4), "f4")

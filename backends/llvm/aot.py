@@ -95,7 +95,7 @@ def _code(kernel: LlvmKernel, cpu: str | Sequence[str] | None) -> tuple[str, Tar
     """The IR, and what the parts of it that name no processor are compiled for."""
     if cpu is None or isinstance(cpu, str):
         target = host() if cpu is None else named(cpu)
-        return kernel.source_for(target.vector_bits), target
+        return kernel.source_for(target.isa), target
     levels = sorted(set(cpu), key=lambda level: (level not in LEVELS, level))
     if not levels or levels[-1] not in LEVELS:
         raise ArgumentError(
@@ -106,7 +106,7 @@ def _code(kernel: LlvmKernel, cpu: str | Sequence[str] | None) -> tuple[str, Tar
     base = named(LEVELS[0])
     if not is_native(base):
         raise UnsupportedError("code that asks CPUID is written on an x86-64 machine only")
-    texts = {level: kernel.source_for(named(level).vector_bits) for level in levels}
+    texts = {level: kernel.source_for(named(level).isa) for level in levels}
     with LOCK:
         llvm().initialize_native_asmparser()  # CPUID is inline assembly
     return combined(texts, entry_name(kernel.program)), base

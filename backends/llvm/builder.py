@@ -8,11 +8,21 @@ and nothing is computed twice, without any optimisation pass. Values are the tex
 
 from __future__ import annotations
 
+import operator
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 _VALUE = re.compile(r"%v\d+")
+
+_COMPARED = {
+    "eq": operator.eq,
+    "ne": operator.ne,
+    "slt": operator.lt,
+    "sle": operator.le,
+    "sgt": operator.gt,
+    "sge": operator.ge,
+}
 
 
 @dataclass(slots=True)
@@ -146,6 +156,17 @@ class Builder:
             return b if a == "1" else a
         return self.pure(f"mul i64 {a}, {b}")
 
+    def multiple(self, a: str, of: int) -> str:
+        """The least multiple of a number that is not below `a`, which is not negative."""
+        if of == 1:
+            return a
+        if _constant(a):
+            return str(-(-int(a) // of) * of)
+        raised = self.add(a, str(of - 1))
+        if of & (of - 1) == 0:
+            return self.pure(f"and i64 {raised}, {-of}")
+        return self.mul(self.pure(f"udiv i64 {raised}, {of}"), str(of))
+
     def minimum(self, a: str, *others: str) -> str:
         for b in others:
             if _constant(a) and _constant(b):
@@ -160,6 +181,8 @@ class Builder:
         return self.pure(f"call i64 @llvm.smax.i64(i64 {a}, i64 {b})")
 
     def compare(self, predicate: str, a: str, b: str) -> str:
+        if _constant(a) and _constant(b) and predicate in _COMPARED:
+            return "true" if _COMPARED[predicate](int(a), int(b)) else "false"
         return self.pure(f"icmp {predicate} i64 {a}, {b}")
 
     def gep(self, pointer: str, offset: str) -> str:

@@ -13,12 +13,18 @@ from __future__ import annotations
 import os
 import re
 import stat
+import sys
 import time
 from contextlib import suppress
-from dataclasses import dataclass
+from functools import cache
+from importlib import import_module
 from os import PathLike
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from .forks import lock_held_over_forks
+
+if TYPE_CHECKING:
+    from .cacheinfo import CacheInfo
 
 #: The first bytes of every file; the number is that of this layout: magic, key, checksum, object.
 _MAGIC = b"einloom object 1\n"
@@ -26,12 +32,15 @@ _KEY_LENGTH = 64
 _CHECKSUM_LENGTH = 32
 _HEADER_LENGTH = len(_MAGIC) + _KEY_LENGTH + _CHECKSUM_LENGTH
 
-_ENTRY = re.compile(r"[0-9a-f]{64}\.einloom")
-_UNFINISHED = re.compile(r"[0-9a-f]{64}\.[0-9a-f]{16}\.tmp")
+_ENTRY = r"[0-9a-f]{64}\.einloom"
+_UNFINISHED = r"[0-9a-f]{64}\.[0-9a-f]{16}\.tmp"
 #: What a writer leaves behind if it is killed is removed after this many seconds.
 _ABANDONED_AFTER = 3600.0
 
 DEFAULT_MAX_BYTES = 64 << 20
+
+#: A file of the cache: the time of its last use, its path, its size.
+_Entry: TypeAlias = tuple[float, str, int]
 
 #: Held while a count changes. Taken inside `target.LOCK`, never around it.
 COUNTING = lock_held_over_forks()
@@ -45,37 +54,6 @@ def _flags(*names: str) -> int:
 # A link is never followed, and opening a pipe that lies there does not wait for a writer.
 _READ_FLAGS = _flags("O_RDONLY", "O_NOFOLLOW", "O_NONBLOCK")
 _WRITE_FLAGS = _flags("O_WRONLY", "O_CREAT", "O_EXCL", "O_NOFOLLOW")
-
-
-@dataclass(frozen=True, slots=True)
-class CacheInfo:
-    """What is in the folder now, and what this process has done with it.
-
-    `hits`, `misses`: loads that found an object, and that did not. `rejected`: misses because of a
-    damaged or foreign file. `stores`, `evicted`: objects written, and removed to make room.
-    `failures`: times that the system refused to read or write.
-    """
-
-    folder: str | None
-    files: int = 0
-    bytes: int = 0
-    max_bytes: int = 0
-    hits: int = 0
-    misses: int = 0
-    rejected: int = 0
-    stores: int = 0
-    evicted: int = 0
-    failures: int = 0
-
-    def __str__(self) -> str:
-        if self.folder is None:
-            return "object cache: off"
-        return (
-            f"object cache: {self.folder}\n"
-            f"  {self.files} files, {self.bytes} of at most {self.max_bytes} bytes\n"
-            f"  this process: {self.hits} hits, {self.misses} misses ({self.rejected} damaged), "
-            f"{self.stores} stored, {self.evicted} evicted, {self.failures} failures"
-        )
 
 
 class ObjectCache:
@@ -114,11 +92,9 @@ class ObjectCache:
         size = _HEADER_LENGTH + len(payload)
         if self.folder is None or size > self.max_bytes:
             return
-        from hashlib import sha256
-
         try:
             os.makedirs(self.folder, mode=0o700, exist_ok=True)
-            header = _MAGIC + key.encode() + sha256(payload).digest()
+            header = _MAGIC + key.encode() + _sha256()(payload).digest()
             path = _path(self.folder, key)
             write_atomically(path, header + payload, mode=0o600, temporary_stem=key)
             self._count("stores")
@@ -128,9 +104,11 @@ class ObjectCache:
 
     def info(self) -> CacheInfo:
         """What is in the folder now, and what this process has done with it."""
+        from .cacheinfo import CacheInfo
+
         if self.folder is None:
             return CacheInfo(None)
-        sizes = [entry.size for entry in self._entries(_ENTRY)]
+        sizes = [size for _, _, size in self._entries(_ENTRY)]
         with COUNTING:
             return CacheInfo(
                 self.folder, len(sizes), sum(sizes), self.max_bytes, **dict(self._counts)
@@ -138,40 +116,40 @@ class ObjectCache:
 
     def clear(self) -> int:
         """Removes every object, and nothing else from the folder; how many there were."""
-        for entry in self._entries(_UNFINISHED):
-            self._remove(entry.path)
-        return sum(self._remove(entry.path) for entry in self._entries(_ENTRY))
+        for _, path, _ in self._entries(_UNFINISHED):
+            self._remove(path)
+        return sum(self._remove(path) for _, path, _ in self._entries(_ENTRY))
 
     def _count(self, what: str) -> None:
         with COUNTING:
             self._counts[what] += 1
 
-    def _entries(self, names: re.Pattern[str]) -> list[_Entry]:
+    def _entries(self, names: str) -> list[_Entry]:
         """The regular files with such names, the least recently used first."""
         found: list[_Entry] = []
         with suppress(OSError), os.scandir(self.folder) as listing:
             for item in listing:
-                if names.fullmatch(item.name):
+                if re.fullmatch(names, item.name):
                     with suppress(OSError):
                         status = item.stat(follow_symlinks=False)
                         if stat.S_ISREG(status.st_mode):
-                            found.append(_Entry(status.st_mtime, item.path, status.st_size))
-        return sorted(found, key=lambda entry: entry.used)
+                            found.append((status.st_mtime, item.path, status.st_size))
+        return sorted(found)
 
     def _make_room(self) -> None:
         now = time.time()
-        for entry in self._entries(_UNFINISHED):
-            if now - entry.used > _ABANDONED_AFTER:
-                self._remove(entry.path)
+        for used, path, _ in self._entries(_UNFINISHED):
+            if now - used > _ABANDONED_AFTER:
+                self._remove(path)
         entries = self._entries(_ENTRY)
-        total = sum(entry.size for entry in entries)
+        total = sum(size for _, _, size in entries)
         # The last is what was just stored. A file that is not ours stays, and does not count.
-        for entry in entries[:-1]:
+        for _, path, size in entries[:-1]:
             if total <= self.max_bytes:
                 break
-            if self._remove(entry.path):
+            if self._remove(path):
                 self._count("evicted")
-            total -= entry.size
+            total -= size
 
     def _remove(self, path: str) -> bool:
         """Removes a file if it is one of ours; whether it did."""
@@ -183,13 +161,6 @@ class ObjectCache:
         except OSError:
             return False  # another process was quicker, or the folder is read-only
         return True
-
-
-@dataclass(frozen=True, slots=True)
-class _Entry:
-    used: float
-    path: str
-    size: int
 
 
 def _path(folder: str, key: str) -> str:
@@ -219,25 +190,31 @@ def _read(path: str, length: int = -1) -> bytes | None:
 
 def _payload(key: str, contents: bytes | None) -> bytes | None:
     """The object in a file's contents, if it is whole and the one meant by `key`."""
-    from hashlib import sha256
-
     if contents is None or contents[: len(_MAGIC)] != _MAGIC:
         return None
     header, payload = contents[:_HEADER_LENGTH], contents[_HEADER_LENGTH:]
-    if header[len(_MAGIC) :] != key.encode() + sha256(payload).digest():
+    if header[len(_MAGIC) :] != key.encode() + _sha256()(payload).digest():
         return None
     return payload
 
 
+@cache
+def _sha256() -> Any:
+    """`hashlib.sha256`, but not by OpenSSL, which takes 5 ms to load (as in `random`)."""
+    for name in ("_sha2", "_sha256"):  # from CPython 3.12 on; before
+        with suppress(ImportError):
+            return import_module(name).sha256
+    return import_module("hashlib").sha256
+
+
 def key_of(*parts: str) -> str:
     """The key of an object that depends on exactly these texts, in this order."""
-    from hashlib import sha256
-
-    digest = sha256(_MAGIC)
+    digest = _sha256()(_MAGIC)
     for part in parts:
         encoded = part.encode()
         digest.update(len(encoded).to_bytes(8, "little") + encoded)
-    return digest.hexdigest()
+    key: str = digest.hexdigest()
+    return key
 
 
 def write_atomically(
@@ -278,10 +255,19 @@ def current() -> ObjectCache:
     """The cache in use: at first, one in the user's cache folder (`platformdirs`)."""
     global _current
     if _current is None:
+        _current = ObjectCache(os.path.join(_user_cache_dir(), "objects"))
+    return _current
+
+
+def _user_cache_dir() -> str:
+    """`platformdirs.user_cache_dir`, which takes 8 ms to load; on Linux it is this."""
+    if sys.platform != "linux":
         from platformdirs import user_cache_dir
 
-        _current = ObjectCache(os.path.join(user_cache_dir("einloom", appauthor=False), "objects"))
-    return _current
+        return user_cache_dir("einloom", appauthor=False)
+    given = os.environ.get("XDG_CACHE_HOME", "")
+    home = given if os.path.isabs(given) else os.path.expanduser("~/.cache")
+    return os.path.join(home, "einloom")
 
 
 def configure(

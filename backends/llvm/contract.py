@@ -13,20 +13,26 @@ transposition", SIAM J. Sci. Comput. 40(1), 2018), so one code serves all shapes
 A tile of rows stays in the level-1 cache while the block of columns comes by, from level 2.
 
 A micro-kernel's tile lies in the output as whole vectors, or is copied there from a tile on the
-stack: at the edges, and where a vector of columns is not consecutive.
+stack: at the edges, and where a vector of columns is not consecutive. What is done with whole sums
+(finish.py) is done with those of a tile on the stack.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 
-from ...ir.dtypes import DType
-from ...ir.loop_nodes import Apply, Contract, Convert, Number, Value
-from .builder import OpenLoop
+from ...ir.dtypes import I32, DType
+from ...ir.loop_nodes import Apply, Contract, Number, Value
+from .builder import OpenLoop, Scope
+from .compute import compute
+from .extrema import Harmless, may_be_quick, quick
+from .finish import Finishing
+from .forming import Forming
 from .offsets import OffsetTables
-from .packing import Operand, Packing
+from .packing import Operand, Packing, is_formed
+from .products import product_of, unit
 from .simd import Place, Vec, element, typed
 from .values import Values, neutral
 
@@ -44,12 +50,17 @@ class Contraction:
         self.contract = contract
         self.values = values
         self.accesses, self.simd, self.b = values.accesses, values.simd, values.b
-        self.lanes = self.accesses.lanes
         self.dtype: DType = contract.value.dtype
+        self.product = product_of(contract, self.simd.isa)
+        narrow = 1 if self.product is None else 4 // self.product.columns.element.itemsize
+        self.deep = contract.deep * narrow
+        self.summed: DType = self.dtype if self.product is None else I32
+        self.lanes = self.accesses.lanes if self.product is None else self.simd.bits // 32
         parts = 2 if self.dtype.kind == "complex" else 1
         room = (32 if self.simd.bits == 512 else 16) - 4
         self.vectors = contract.vectors
-        self.height = max(1, min(contract.height, room // (self.vectors * parts)))
+        more = 1 if self.product is not None and self.product.ones is not None else 0
+        self.height = max(1, min(contract.height, room // (self.vectors * parts) - more))
         self.width = self.vectors * self.lanes
         self.tables = OffsetTables(self.accesses, contract.offsets, contract.runs)
 
@@ -60,17 +71,37 @@ class Contraction:
         self.out_n = tables.add(contract.buffer, contract.indices, n)
         self.out_m = tables.add(contract.buffer, contract.indices, m)
         self.out_runs = tables.runs(self.out_n, "1")
-        columns = Operand.of(self.values, contract.columns, self.width, tables, k, split=True)
-        line = contract.line
-        rows = Operand.of(self.values, contract.rows, self.height, tables, k, line=line)
+        of_columns = of_rows = None
+        if self.product is not None:
+            of_columns, of_rows = self.product.columns, self.product.rows
+        columns = Operand.of(
+            *(self.values, contract.columns, self.width, tables, k), split=True, words=of_columns
+        )
+        rows = Operand.of(
+            *(self.values, contract.rows, self.height, tables, k), line=self.deep, words=of_rows
+        )
+        self.finishing: Finishing | None = None
+        if contract.finish is not None:
+            self.finishing = Finishing(self.values, contract, tables, self.lanes)
         self.count_n, self.count_m, self.count_k = (tables.count(v) for v in (n, m, k))
+        formed = {
+            id(operand): Forming(self.values, operand, k, tables)
+            for operand in (columns, rows)
+            if is_formed(operand.packed)
+        }
         self._make_tile()
         loops = [b.begin_loop(self.accesses.size(v.upper())) for v in contract.batch]
         around = dict(zip(contract.batch, loops, strict=True))
         self.out = tables.first(contract.buffer, contract.indices, around)
-        pack_columns = Packing(self.values, columns, columns.first(around))
-        pack_rows = Packing(self.values, rows, rows.first(around))
-        self._blocks(pack_columns, pack_rows)
+        if self.finishing is not None:
+            self.finishing.locate(around)
+        for forming in formed.values():
+            forming.locate(around)
+        packings = [
+            formed.get(id(operand)) or Packing(self.values, operand, operand.first(around))
+            for operand in (columns, rows)
+        ]
+        self._blocks(*packings)
         for loop in reversed(loops):
             b.end_loop(loop)
 
@@ -94,7 +125,7 @@ class Contraction:
         """The blocks of one contraction."""
         contract, b = self.contract, self.b
         wide = self._rounded(str(contract.wide * self.width), columns.operand, "across")
-        deep = str(contract.deep)
+        deep = str(self.deep)
         for packing in (columns, rows):
             deep = self._rounded(deep, packing.operand, "depth")
         tall = str(max(1, contract.tall // self.height) * self.height)
@@ -104,9 +135,15 @@ class Contraction:
         piece = b.begin_loop(self.count_k, deep, once=True)
         k = b.minimum(deep, b.sub(self.count_k, piece.counter))
         columns.write(block.counter, n, piece.counter, k)
+        self.harmless = ""
+        test = Harmless(self.simd, contract) if may_be_quick(contract) else None
+        if test is not None:
+            self.harmless = test.test(columns)
         part = b.begin_loop(self.count_m, tall)
         m = b.minimum(tall, b.sub(self.count_m, part.counter))
         rows.write(part.counter, m, piece.counter, k)
+        if test is not None:
+            self.harmless = b.pure(f"and i1 {self.harmless}, {test.test(rows)}")
         kernel = partial(self._kernel, columns, rows, piece, k)
         down = b.begin_loop(m, str(self.height))
         top = b.add(part.counter, down.counter), b.sub(m, down.counter)
@@ -142,7 +179,11 @@ class Contraction:
     ) -> None:
         """One tile: `left` and `top` are where it begins in the output, and how much there is."""
         b, dtype = self.b, self.dtype
-        whole = self._is_whole(left, top)
+        whole, last = self._is_whole(left, top), "false"
+        if self.finishing is not None:
+            # What is finished does not go to the output as it is.
+            last = b.compare("sge", b.add(piece.counter, depth), self.count_k)
+            whole = b.here(f"select i1 {last}, i1 false, i1 {whole}")
         first = b.compare("eq", piece.counter, "0")
         corner = b.gep(self.out, self.tables.at(self.out_n, left[0]))
         starts: list[str] = []
@@ -157,15 +198,29 @@ class Contraction:
             steps.append(b.here(f"select i1 {whole}, i64 {there}, i64 {here}"))
         places = [[b.gep(start, step) for step in steps] for start in starts]
         start = self._begin()
-        totals = [[start] * self.vectors for _ in range(self.height)]
-        totals = self._summed(totals, columns, rows, depth, across, down)
+        totals = self._totals(start, columns, rows, depth, across, down)
         aside = b.here(f"or i1 {whole}, {first}")
         self._unless(aside, lambda: self._copy_tile(left, top, out=False))
         totals = self._with_earlier(first, totals, places)
         for line, found in zip(places, totals, strict=True):
             for pointer, total in zip(line, found, strict=True):
                 self.simd.store(Place(pointer, 1), total)
-        self._unless(whole, lambda: self._copy_tile(left, top, out=True))
+        self._unless(whole, lambda: self._store_tile(left, top, last))
+
+    def _store_tile(self, left: tuple[str, str], top: tuple[str, str], last: str) -> None:
+        """What becomes of the tile on the stack."""
+        if self.finishing is None:
+            self._copy_tile(left, top, out=True)
+            return
+        b = self.b
+        b.begin_arm()
+        columns = left[0], b.minimum(left[1], str(self.width))
+        rows = top[0], b.minimum(top[1], str(self.height))
+        self.finishing.write(self.tile, self.width, columns, rows)
+        then = b.end_arm()
+        b.begin_arm()
+        self._copy_tile(left, top, out=True)
+        b.branch(last, then, b.end_arm(), ())
 
     def _is_whole(self, left: tuple[str, str], top: tuple[str, str]) -> str:
         """Whether a tile is full, and each vector of it consecutive in the output."""
@@ -218,23 +273,80 @@ class Contraction:
             for line, found in zip(places, totals, strict=True)
             for place, total in zip(line, found, strict=True)
         ]
-        otherwise = b.end_arm()
+        arms = then, b.end_arm()
+        later = iter(sums)
+        return self._merged(first, arms, (totals, [[next(later) for _ in line] for line in totals]))
+
+    def _merged(
+        self, test: str, arms: Sequence[Scope], totals: Sequence[list[list[Vec]]]
+    ) -> list[list[Vec]]:
+        """The accumulators of the first of two arms if the test holds, else of the second."""
         type = typed(element(self.dtype), self.lanes)
-        flat = [total for line in totals for total in line]
-        pairs = [
-            p
-            for old, new in zip(flat, sums, strict=True)
-            for p in zip(old.parts, new.parts, strict=True)
-        ]
-        merged = iter(b.branch(first, then, otherwise, [(type, *pair) for pair in pairs]))
+        parts = [[part for line in of for total in line for part in total.parts] for of in totals]
+        pairs = [(type, *pair) for pair in zip(*parts, strict=True)]
+        merged = iter(self.b.branch(test, arms[0], arms[1], pairs))
         return [
             [replace(total, parts=tuple(next(merged) for _ in total.parts)) for total in line]
-            for line in totals
+            for line in totals[0]
         ]
 
     def _read(self, pointer: str, dtype: DType, lanes: int, split: bool = False) -> Vec:
         """A load that stays in its place."""
         return self.simd.load(Place(pointer, 1, self.b.depth), dtype, lanes, split=split)
+
+    def _totals(
+        self,
+        start: Vec,
+        columns: Packing,
+        rows: Packing,
+        depth: str,
+        across: OpenLoop,
+        down: OpenLoop,
+    ) -> list[list[Vec]]:
+        """What the tile's sums over a piece of the depth are, in the output's dtype."""
+        product = self.product
+        if product is None:
+            totals = [[start] * self.vectors for _ in range(self.height)]
+            if self.harmless:
+                return self._extrema(totals, columns, rows, depth, across, down)
+            return self._summed(totals, columns, rows, depth, across, down)
+        more = 0 if product.ones is None else 1
+        zero = self.simd.constant(0, I32, self.lanes)
+        totals = [[zero] * self.vectors for _ in range(self.height + more)]
+        groups = self.b.pure(f"udiv i64 {columns.room}, {product.columns.group}")
+        totals = self._summed(totals, columns, rows, groups, across, down)
+        ones = totals[-1]
+        return [
+            [
+                self.values.convert.by_value(
+                    Vec(I32, (product.finish(self.simd, total.only, extra.only),), self.lanes),
+                    self.dtype,
+                )
+                for total, extra in zip(line, ones, strict=True)
+            ]
+            for line in totals[: self.height]
+        ]
+
+    def _extrema(
+        self,
+        totals: list[list[Vec]],
+        columns: Packing,
+        rows: Packing,
+        depth: str,
+        across: OpenLoop,
+        down: OpenLoop,
+    ) -> list[list[Vec]]:
+        """The accumulators after the loop over the depth, which is quick if no NaN can turn up."""
+        b = self.b
+        found: list[list[list[Vec]]] = []
+        arms: list[Scope] = []
+        for is_quick in (True, False):
+            b.begin_arm()
+            found.append(
+                self._summed(totals, columns, rows, depth, across, down, is_quick=is_quick)
+            )
+            arms.append(b.end_arm())
+        return self._merged(self.harmless, arms, found)
 
     def _summed(
         self,
@@ -244,35 +356,36 @@ class Contraction:
         depth: str,
         across: OpenLoop,
         down: OpenLoop,
+        is_quick: bool = False,
     ) -> list[list[Vec]]:
-        """The accumulators after the loop over the depth."""
+        """The accumulators after the loop over the depth: over its steps, or groups of them."""
         b, contract = self.b, self.contract
-        panel = columns.tile(across, depth)
-        block = rows.tile(down, depth)
+        panel = columns.tile(across)
+        block = rows.tile(down)
         short = isinstance(contract.value, Apply) and len(contract.value.args) == 2
         unrolled = _UNROLLED if short and self.dtype.kind != "complex" else 1
         most = b.pure(f"and i64 {depth}, {-unrolled}")
         stages = [("0", most, unrolled), (most, b.sub(depth, most), 1)]
         for origin, length, count in stages if unrolled > 1 else stages[:1]:
             loop = b.begin_loop(length, str(count))
-            type = typed(element(self.dtype), self.lanes)
+            type = typed(element(self.summed), self.lanes)
             phis = [
                 [[b.carry(loop, type, part) for part in value.parts] for value in line]
                 for line in totals
             ]
             found = [
-                [Vec(self.dtype, tuple(phi.name for phi in value), self.lanes) for value in line]
+                [Vec(self.summed, tuple(phi.name for phi in value), self.lanes) for value in line]
                 for line in phis
             ]
             pointers: list[str] = []
             for start, operand in ((panel, columns.operand), (block, rows.operand)):
-                step = str(operand.step * operand.dtype.itemsize)
+                step = str(operand.strides[0])
                 start = b.gep(start, b.mul(origin, step))
                 pointers.append(b.gep(start, b.offset(loop, step)))
             for n in range(count):
                 self._fetch(pointers[0], n + _AHEAD)
             for n in range(count):
-                found = self._step(found, pointers, n, columns.operand, rows.operand)
+                found = self._step(found, pointers, n, columns.operand, rows.operand, is_quick)
             flat = [phi for line in phis for value in line for phi in value]
             ends = [part for line in found for value in line for part in value.parts]
             for phi, end in zip(flat, ends, strict=True):
@@ -280,7 +393,7 @@ class Contraction:
             results = b.end_loop(loop)
             totals = [
                 [
-                    Vec(self.dtype, tuple(results[phi.name] for phi in value), self.lanes)
+                    Vec(self.summed, tuple(results[phi.name] for phi in value), self.lanes)
                     for value in line
                 ]
                 for line in phis
@@ -289,7 +402,7 @@ class Contraction:
 
     def _fetch(self, panel: str, number: int) -> None:
         """Brings a later step of the panel near: it comes from the level-2 cache."""
-        size = self.contract.columns.value.dtype.itemsize
+        size = self.contract.columns.value.dtype.itemsize if self.product is None else 4
         rest = (("i32", "0"), ("i32", "3"), ("i32", "1"))
         for v in range(self.vectors):
             place = self.b.gep(panel, str((number * self.width + v * self.lanes) * size))
@@ -302,14 +415,16 @@ class Contraction:
         number: int,
         columns: Operand,
         rows: Operand,
+        is_quick: bool,
     ) -> list[list[Vec]]:
         """One step of the depth: a row of the panel by a column of the block."""
-        b = self.b
-        step, lanes = columns.dtype.itemsize, self.lanes
+        b, lanes = self.b, self.lanes
+        dtypes = (columns.dtype, rows.dtype) if self.product is None else (I32, I32)
+        size = dtypes[0].itemsize
         across = [
             self._read(
-                b.gep(pointers[0], str((number * self.width + v * lanes) * step)),
-                columns.dtype,
+                b.gep(pointers[0], str(number * columns.strides[0] + v * lanes * size)),
+                dtypes[0],
                 lanes,
                 split=True,
             )
@@ -317,36 +432,36 @@ class Contraction:
         ]
         found: list[list[Vec]] = []
         for i, line in enumerate(totals):
-            at = str((number * rows.step + i * rows.lane) * rows.dtype.itemsize)
-            one = self._read(b.gep(pointers[1], at), rows.dtype, 1)
-            found.append([self._fold(total, v, one) for total, v in zip(line, across, strict=True)])
+            if self.product is not None and i == self.height:
+                one = unit(self.simd, self.product)
+            else:
+                at = str(number * rows.strides[0] + i * rows.strides[1])
+                one = self._read(b.gep(pointers[1], at), dtypes[1], 1)
+            found.append(
+                [self._fold(total, v, one, is_quick) for total, v in zip(line, across, strict=True)]
+            )
         return found
 
-    def _fold(self, total: Vec, column: Vec, row: Vec) -> Vec:
+    def _fold(self, total: Vec, column: Vec, row: Vec, is_quick: bool) -> Vec:
         arithmetic, contract = self.values.arithmetic, self.contract
+        if self.product is not None:
+            word = self.simd.splat(row, self.lanes).only
+            text = self.product.fold(self.simd, total.only, column.only, word)
+            return Vec(I32, (text,), self.lanes)
         value = contract.value
         if contract.op == "add" and isinstance(value, Apply) and value.op == "mul":
             factors = [self._value(arg, column, row) for arg in value.args]
             found = arithmetic.multiply_add(factors, total)
+        elif is_quick:
+            found = quick(self.simd, contract.op, self._value(value, column, row), total)
         else:
             found = arithmetic.apply(contract.op, (self._value(value, column, row), total))
         return self.simd.splat(found, self.lanes)
 
     def _value(self, value: Value, column: Vec, row: Vec) -> Vec:
         """What is folded, given an element of each operand."""
-        if value == self.contract.columns.value:
-            return column
-        if value == self.contract.rows.value:
-            return row
-        if isinstance(value, Apply):
-            args = [self._value(arg, column, row) for arg in value.args]
-            return self.values.arithmetic.apply(value.op, args)
-        if isinstance(value, Convert):
-            convert = self.values.convert
-            arg = self._value(value.arg, column, row)
-            return (convert.by_bits if value.bitcast else convert.by_value)(arg, value.dtype)
-        assert isinstance(value, Number)
-        return self.simd.constant(value.value, value.dtype)
+        known = {self.contract.columns.value: column, self.contract.rows.value: row}
+        return compute(self.values, value, known)
 
     # ---- the tile on the stack
 

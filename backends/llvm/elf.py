@@ -1,4 +1,4 @@
-"""Loads a relocatable object (ELF, x86-64) into memory, without LLVM.
+"""Links a relocatable object (ELF, x86-64), without LLVM: the image of it that is loaded.
 
 What a linker and a loader do, for the little that a kernel's object contains: place the sections,
 resolve the symbols, apply the relocations (System V ABI, AMD64 supplement, section 4.4), make the
@@ -9,18 +9,13 @@ slower way, takes it.
 
 from __future__ import annotations
 
-import ctypes
 import platform
 import struct
 import sys
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
-from ...ir.errors import UnsupportedError
-
-#: From the name of a function or variable of the process to its address; None: there is none.
-Resolve = Callable[[str], int | None]
+from .image import Code, Resolve, packed
+from .image import load as load_image
 
 _SHF_WRITE, _SHF_ALLOC, _SHF_TLS = 0x1, 0x2, 0x400
 _SHT_SYMTAB, _SHT_RELA, _SHT_NOBITS = 2, 4, 8
@@ -32,19 +27,9 @@ _FROM_TABLE = (9, 41, 42)  # GOTPCREL, GOTPCRELX, REX_GOTPCRELX
 _STUB = bytes.fromhex("ff2500000000")
 _STUB_SIZE = 16
 
-_PROT_READ, _PROT_EXEC = 1, 4
-
 
 class Unfit(Exception):
     """This object needs more than this loader does."""
-
-
-@dataclass(frozen=True, slots=True)
-class Code:
-    """A function in memory, for as long as this object lives."""
-
-    address: int
-    keeper: Any
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,73 +60,84 @@ def load(image: bytes, name: str, resolve: Resolve) -> Code:
     """The object in memory, and the address of its function `name`.
 
     Raises:
-        Unfit: the object needs more than this loader does, or is no object at all.
-        UnsupportedError: it needs a function that the process does not have, or the system forbids
-            to make code while running.
+        Unfit: as `flat`.
+        UnsupportedError: as `image.load`.
+    """
+    return load_image(flat(image, name), resolve)
+
+
+def flat(image: bytes, name: str) -> bytes:
+    """The image (image.py) of an object: linked, but for where it will lie and what it calls.
+
+    Raises:
+        Unfit: the object needs more than this linker does, or is no object at all.
     """
     try:
-        return _load(image, name, resolve)
+        return _flat(image, name)
     except (struct.error, IndexError, ValueError) as error:
         raise Unfit(f"not a whole object: {error}") from None
-    except OSError as error:
-        raise UnsupportedError(f"there is no memory for native code: {error}") from None
 
 
-def _load(image: bytes, name: str, resolve: Resolve) -> Code:
-    from mmap import MAP_ANONYMOUS, MAP_PRIVATE, PROT_READ, PROT_WRITE, mmap
-
+def _flat(image: bytes, name: str) -> bytes:
     sections = _sections(image)
     places, size = _place(sections)
     symbols = _symbols(image, sections)
-    fixes = list(_relocations(image, sections, places))
+    relocations = list(_relocations(image, sections, places))
     # After the sections: the addresses that code reads from a table, then the stubs.
     table_at = _aligned(size, _STUB_SIZE)
-    table = {fix.symbol: 0 for fix in fixes if fix.type in _FROM_TABLE}
-    table = {symbol: table_at + 8 * number for number, symbol in enumerate(table)}
+    table = {r.symbol: 0 for r in relocations if r.type in _FROM_TABLE}
+    table = {symbol: table_at + 8 * row for row, symbol in enumerate(table)}
     stubs_at = _aligned(table_at + 8 * len(table), _STUB_SIZE)
-    called = {f.symbol: 0 for f in fixes if f.type == _R_PLT32 and _is_outside(symbols[f.symbol])}
-    stubs = {symbol: stubs_at + _STUB_SIZE * number for number, symbol in enumerate(called)}
-    total = max(stubs_at + _STUB_SIZE * len(stubs), 1)
-
-    memory = mmap(-1, total, flags=MAP_PRIVATE | MAP_ANONYMOUS, prot=PROT_READ | PROT_WRITE)
-    base = ctypes.addressof(ctypes.c_char.from_buffer(memory))
+    called = {
+        r.symbol: 0 for r in relocations if r.type == _R_PLT32 and _is_outside(symbols[r.symbol])
+    }
+    stubs = {symbol: stubs_at + _STUB_SIZE * row for row, symbol in enumerate(called)}
+    memory = bytearray(stubs_at + _STUB_SIZE * len(stubs))
     for number, place in places.items():
         section = sections[number]
         memory[place : place + section.size] = image[section.offset :][: section.size]
 
-    def address(number: int) -> int:
-        symbol = symbols[number]
-        if symbol.section == _SHN_ABS:
-            return symbol.value
-        if not _is_outside(symbol):
-            if symbol.section not in places:
-                raise Unfit(f"{symbol.name!r} is in no section that is loaded")
-            return base + places[symbol.section] + symbol.value
-        found = resolve(symbol.name)
-        if found is None:
-            raise UnsupportedError(
-                f"native code needs {symbol.name}(), which is nowhere to be found"
-            )
-        return found
+    fixes: list[tuple[int, str | None]] = []
 
-    for symbol, place in table.items():
-        struct.pack_into("<Q", memory, place, address(symbol))
-    for symbol, place in stubs.items():
+    def write(place: int, symbol: _Symbol, addend: int = 0) -> None:
+        """Puts an address there, which is known when the image is loaded."""
+        if _is_outside(symbol):
+            fixes.append((place, symbol.name))
+        elif symbol.section != _SHN_ABS:
+            fixes.append((place, None))
+        value = 0 if _is_outside(symbol) else _value(symbol, places)
+        struct.pack_into("<Q", memory, place, (value + addend) % 2**64)
+
+    for number, place in table.items():
+        write(place, symbols[number])
+    for number, place in stubs.items():
         memory[place : place + len(_STUB)] = _STUB
-        struct.pack_into("<Q", memory, place + len(_STUB), address(symbol))
-    for fix in fixes:
-        if fix.type in _FROM_TABLE:
-            value = base + table[fix.symbol]
-        elif fix.symbol in stubs and fix.type == _R_PLT32:
-            value = base + stubs[fix.symbol]
+        write(place + len(_STUB), symbols[number])
+    for relocation in relocations:
+        symbol = symbols[relocation.symbol]
+        if relocation.type == _R_64:
+            write(relocation.place, symbol, relocation.addend)
+        elif relocation.type in _FROM_TABLE:
+            _apply(memory, relocation, table[relocation.symbol])
+        elif relocation.type == _R_PLT32 and relocation.symbol in stubs:
+            _apply(memory, relocation, stubs[relocation.symbol])
+        elif _is_outside(symbol) or symbol.section == _SHN_ABS:
+            raise Unfit(f"{symbol.name!r} may lie too far away")
         else:
-            value = address(fix.symbol)
-        _apply(memory, base, fix, value)
-    _make_executable(base, total)
-    for number, defined in enumerate(symbols):
+            _apply(memory, relocation, _value(symbol, places))
+    for defined in symbols:
         if defined.name == name and not _is_outside(defined):
-            return Code(address(number), memory)
+            return packed(bytes(memory), _value(defined, places), fixes)
     raise Unfit(f"it defines no {name}")
+
+
+def _value(symbol: _Symbol, places: dict[int, int]) -> int:
+    """Where a symbol of the object is, from the start of the memory; what it is, if absolute."""
+    if symbol.section == _SHN_ABS:
+        return symbol.value
+    if symbol.section not in places:
+        raise Unfit(f"{symbol.name!r} is in no section that is loaded")
+    return places[symbol.section] + symbol.value
 
 
 def _sections(image: bytes) -> list[_Section]:
@@ -197,8 +193,8 @@ def _is_outside(symbol: _Symbol) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class _Fix:
-    """A relocation: what to write at `place` (from the start of the memory)."""
+class _Relocation:
+    """What to write at `place` (from the start of the memory)."""
 
     place: int
     type: int
@@ -206,8 +202,10 @@ class _Fix:
     addend: int
 
 
-def _relocations(image: bytes, sections: list[_Section], places: dict[int, int]) -> list[_Fix]:
-    fixes: list[_Fix] = []
+def _relocations(
+    image: bytes, sections: list[_Section], places: dict[int, int]
+) -> list[_Relocation]:
+    found: list[_Relocation] = []
     for section in sections:
         if section.type != _SHT_RELA or section.info not in places:
             continue
@@ -216,31 +214,22 @@ def _relocations(image: bytes, sections: list[_Section], places: dict[int, int])
             offset, info, addend = struct.unpack_from("<QQq", image, at)
             if offset + 4 > target.size:
                 raise Unfit("a relocation outside its section")
-            fixes.append(_Fix(places[section.info] + offset, info & 0xFFFFFFFF, info >> 32, addend))
-    return fixes
+            place = places[section.info] + offset
+            found.append(_Relocation(place, info & 0xFFFFFFFF, info >> 32, addend))
+    return found
 
 
-def _apply(memory: Any, base: int, fix: _Fix, value: int) -> None:
-    """Writes S + A, or S + A - P, in the ABI's letters."""
-    if fix.type == _R_64:
-        struct.pack_into("<Q", memory, fix.place, (value + fix.addend) % 2**64)
-        return
-    distance = value + fix.addend - (base + fix.place)
-    if fix.type == _R_PC64:
-        struct.pack_into("<q", memory, fix.place, distance)
-    elif fix.type in (_R_PC32, _R_PLT32, *_FROM_TABLE):
+def _apply(memory: bytearray, relocation: _Relocation, target: int) -> None:
+    """Writes S + A - P, in the ABI's letters."""
+    distance = target + relocation.addend - relocation.place
+    if relocation.type == _R_PC64:
+        struct.pack_into("<q", memory, relocation.place, distance)
+    elif relocation.type in (_R_PC32, _R_PLT32, *_FROM_TABLE):
         if not -(2**31) <= distance < 2**31:
             raise Unfit("a relocation reaches too far")
-        struct.pack_into("<i", memory, fix.place, distance)
+        struct.pack_into("<i", memory, relocation.place, distance)
     else:
-        raise Unfit(f"relocation type {fix.type}")
-
-
-def _make_executable(base: int, size: int) -> None:
-    protect = ctypes.CDLL(None, use_errno=True).mprotect
-    protect.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
-    if protect(base, size, _PROT_READ | _PROT_EXEC) != 0:
-        raise UnsupportedError("the system does not let this process make code while it runs")
+        raise Unfit(f"relocation type {relocation.type}")
 
 
 def _text(image: bytes, at: int) -> str:

@@ -11,8 +11,9 @@ from ...ir.errors import ArgumentError, InternalError, OutOfMemoryError, RankErr
 from ...ir.loops import ArrayAxis, Buffer, LoopProgram
 from ..base import Array, Call, Way
 from .arrays import REFUSED, WRONG_COUNT, bound, call_of
-from .codegen import entry_name, generate
-from .elf import Code
+from .codegen import entry_name, generate, team_entry_name
+from .image import Code
+from .isa import Isa
 from .runtime import emit, load
 from .target import host
 
@@ -36,24 +37,28 @@ class LlvmKernel:
 
     @property
     def source(self) -> str:
-        """The LLVM IR, for vectors as wide as this machine's."""
+        """The LLVM IR, for this machine's instructions."""
         # Not a cached_property: before Python 3.12 that has a lock, which stays shut in a child
         # that is forked while another thread is inside.
         if not self._source:
-            self._source = self.source_for(host().vector_bits)
+            self._source = self.source_for(host().isa)
         return self._source
 
-    def source_for(self, vector_bits: int) -> str:
-        """The LLVM IR for vectors of so many bits."""
-        return _generated(self.program, vector_bits)
+    def source_for(self, isa: Isa) -> str:
+        """The LLVM IR for an instruction set."""
+        return _generated(self.program, isa)
 
     @property
     def asm(self) -> str:
         """The assembly for this machine."""
         return emit(self.source, host(), "assembly")
 
-    def bind(self, inputs: Sequence[Array], outputs: Sequence[Array]) -> Call:
+    def bind(
+        self, inputs: Sequence[Array], outputs: Sequence[Array], threads: int | None = None
+    ) -> Call:
         """A call for all arrays with these dtypes, shapes and strides.
+
+        So many `threads` share its work; None: as the setting is (threads.py).
 
         Given others it raises an OperandError; if the system has no memory for intermediates, an
         OutOfMemoryError; if an index that is read from an array is out of range, a RankError.
@@ -61,11 +66,18 @@ class LlvmKernel:
         Raises:
             UnsupportedError: an axis that must have unit stride has not.
         """
-        return call_of(*self._arguments(inputs, outputs), self._fail)
+        arguments = self._arguments(inputs, outputs)
+        return call_of(*arguments, self._fail, self._shared_by(threads))
 
-    def way(self, inputs: Sequence[Array], outputs: Sequence[Array]) -> Way | None:
+    def way(
+        self, inputs: Sequence[Array], outputs: Sequence[Array], threads: int | None = None
+    ) -> Way | None:
         """A quick way for such arrays; None where they are passed through ctypes."""
-        return bound(*self._arguments(inputs, outputs))
+        return bound(*self._arguments(inputs, outputs), self._shared_by(threads))
+
+    def _shared_by(self, threads: int | None) -> int | None:
+        """How many threads share the work, if there is anything to share."""
+        return threads if self.program.parallels else 1
 
     def _arguments(
         self, inputs: Sequence[Array], outputs: Sequence[Array]
@@ -84,7 +96,8 @@ class LlvmKernel:
             _check(buffer, arrays[buffer.name], sizes)
         strides = [stride for array in arrays.values() for stride in array.strides]
         points = prod(sizes[size.name] for size in program.sizes)
-        code = load(self.source, entry_name(program))
+        name = team_entry_name(program) if program.parallels else entry_name(program)
+        code = load(self.source, name)
         return code, (*sizes.values(), *strides), inputs, outputs, points >= _RELEASES_FROM
 
     def _fail(self, status: int) -> NoReturn:

@@ -11,11 +11,13 @@ import ctypes
 import struct
 import sys
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..base import Array
+if TYPE_CHECKING:
+    from ..base import Array
+
 
 #: Where fields begin, in bytes; builds of CPython differ in that.
 HEAD = object.__basicsize__

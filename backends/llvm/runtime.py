@@ -1,16 +1,14 @@
 """From LLVM IR text to code that can be called.
 
-    text -> module, verified -> a few passes -> object -> memory
+    text -> module, verified -> a few passes -> object -> image -> memory
 
 einloom's own IR has been tiled, vectorised and cleaned before it becomes text; what LLVM adds is
-registers, scheduling and encoding, so its passes are few. Objects are kept on disk (cache.py), and
-the code of the latest in memory; code that something still refers to stays in any case.
+registers, scheduling and encoding, so its passes are few. Images are kept on disk (cache.py), and
+the code of the latest in memory (loaded.py); code that something still refers to stays in any case.
 """
 
 from __future__ import annotations
 
-import ctypes
-from collections import OrderedDict
 from contextlib import suppress
 from functools import cache
 from itertools import count
@@ -19,18 +17,13 @@ from typing import Any, Literal, overload
 from ...ir.errors import InternalError, UnsupportedError
 from . import elf
 from .cache import current, key_of
+from .image import MAGIC, PIPELINE, Code, address_of
+from .image import load as load_image
+from .loaded import in_memory, remember
 from .target import LOCK, Target, host, llvm
 
-#: What is done to a module; part of every object's key.
-_PIPELINE = "sroa, simplifycfg; codegen 2, pic, small"
 
-#: How many functions stay in memory that nothing refers to, the least recently asked for left.
-LOADED_BOUND = 512
-
-_loaded: OrderedDict[str, elf.Code] = OrderedDict()
-
-
-def load(text: str, name: str) -> elf.Code:
+def load(text: str, name: str) -> Code:
     """The function `name` of an IR text, in memory; the same object again as long as it is there.
 
     Raises:
@@ -41,30 +34,28 @@ def load(text: str, name: str) -> elf.Code:
     target = host()
     key = key_of(
         *("object", target.llvm, target.triple, target.cpu, target.features),
-        *(_PIPELINE, name, text),
+        *(PIPELINE, name, text),
     )
-    found = _known(key)
+    found = in_memory(key)
     if found is None:
         with LOCK:
-            found = _known(key)  # another thread may have been quicker
+            found = in_memory(key)  # another thread may have been quicker
             if found is None:
                 image = current().load(key)
                 if image is None:
-                    image = emit(text, target, "object")
+                    image = _linkable(emit(text, target, "object"), name)
                     current().store(key, image)
                 found = _linked(image, name)
-                while len(_loaded) >= LOADED_BOUND:
-                    _loaded.popitem(last=False)
-                _loaded[key] = found
+                remember(key, found)
     return found
 
 
-def _known(key: str) -> elf.Code | None:
-    found = _loaded.get(key)
-    if found is not None:
-        with suppress(KeyError):  # another thread may have let go of it
-            _loaded.move_to_end(key)
-    return found
+def _linkable(image: bytes, name: str) -> bytes:
+    """An object's image; the object itself where only LLVM can link it."""
+    if elf.works_here():
+        with suppress(elf.Unfit):
+            return elf.flat(image, name)
+    return image
 
 
 @overload
@@ -117,19 +108,16 @@ def _optimise(module: Any, machine: Any) -> None:
         passes.run(module, builder)
 
 
-def _linked(image: bytes, name: str) -> elf.Code:
-    if elf.works_here():
-        try:
-            return elf.load(image, name, address_of)
-        except elf.Unfit:
-            pass
+def _linked(image: bytes, name: str) -> Code:
+    if image.startswith(MAGIC):
+        return load_image(image, address_of)
     return link_with_llvm(image, name)
 
 
 _libraries_linked = count()
 
 
-def link_with_llvm(image: bytes, name: str) -> elf.Code:
+def link_with_llvm(image: bytes, name: str) -> Code:
     """What `elf.load` does, by LLVM: for any object and system, at the price of loading LLVM.
 
     Raises:
@@ -143,32 +131,10 @@ def link_with_llvm(image: bytes, name: str) -> elf.Code:
             )
         except RuntimeError as error:
             raise UnsupportedError(f"native code cannot be linked: {error}") from None
-    return elf.Code(tracker[name], tracker)
+    return Code(tracker[name], tracker)
 
 
 @cache
 def _lljit() -> Any:
     """LLVM's linker, one for the process. What it has linked is freed with the `Code`."""
     return llvm().create_lljit_compiler(suppress_errors=True)
-
-
-@cache
-def _libraries() -> tuple[ctypes.CDLL, ...]:
-    """Where functions are looked for: the process, C's mathematics, the compiler's own helpers."""
-    found: list[ctypes.CDLL] = []
-    for name in (None, "libm.so.6", "libgcc_s.so.1"):
-        try:
-            found.append(ctypes.CDLL(name))
-        except OSError:
-            continue
-    return tuple(found)
-
-
-def address_of(symbol: str) -> int | None:
-    """The address of a function or variable of this process; None if there is none."""
-    for library in _libraries():
-        try:
-            return ctypes.addressof(ctypes.c_char.in_dll(library, symbol))
-        except ValueError:
-            continue
-    return None

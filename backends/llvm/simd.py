@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from ...ir.dtypes import C64, DTYPES, DType
 from ...ir.operators import Number, value_in
 from .builder import Builder
+from .isa import Isa
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,11 +71,18 @@ def numbers(of: str, values: Sequence[int]) -> str:
 
 
 class Simd:
-    """Vectors of at most `bits` bits, through a Builder; `declared` collects what is called."""
+    """Vectors as an instruction set has them, through a Builder.
 
-    def __init__(self, builder: Builder, bits: int, declared: dict[str, str]) -> None:
+    `declared` collects what is called.
+    """
+
+    #: What writes past the caches must be aligned to, in bytes: pieces of so many are written.
+    LEAST_PAST = 16
+
+    def __init__(self, builder: Builder, isa: Isa, declared: dict[str, str]) -> None:
         self.b = builder
-        self.bits = bits
+        self.isa = isa
+        self.bits = isa.bits
         self.declared = declared
 
     # ---- calls and constants
@@ -196,14 +204,14 @@ class Simd:
         self._store(at, of, lanes, low, counts[0])
         self._store(second, of, lanes, high, counts[1])
 
-    def store_past(self, pointer: str, value: Vec) -> None:
-        """Writes a vector, not complex, past the caches, to a multiple of its size.
+    def store_past(self, pointer: str, value: Vec, align: int = 64) -> None:
+        """Writes a vector, not complex, past the caches, to a multiple of its size, or of `align`.
 
         Other threads may see it only after a fence.
         """
         self.declared["nontemporal"] = "!0 = !{i32 1}"
         type = typed(_stored(value.dtype), value.lanes)
-        align = min(64, value.lanes * value.dtype.itemsize)
+        align = min(align, value.lanes * value.dtype.itemsize)
         hint = f"align {align}, !nontemporal !0"
         self.b.do(f"store {type} {self._to_memory(value)}, ptr {pointer}, {hint}")
 

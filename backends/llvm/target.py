@@ -7,16 +7,15 @@ there never loads LLVM.
 
 from __future__ import annotations
 
-import os
-import platform
-import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from ...ir.errors import ArgumentError, UnsupportedError
 from .cache import current, key_of
 from .forks import lock_held_over_forks
+from .isa import Feature, Isa
+from .machine import identity_here
 
 if TYPE_CHECKING:
     from llvmlite.binding import Target as LlvmTarget
@@ -50,13 +49,13 @@ _ARCHITECTURES = {"arm64": "aarch64", "amd64": "x86_64"}
 class Target:
     """What code is generated for, in LLVM's words.
 
-    `vector_bits`: the width of the widest vector registers. `llvm`: the versions of what generates.
+    `isa`: what the code generator may choose by. `llvm`: the versions of what generates.
     """
 
     triple: str
     cpu: str
     features: str
-    vector_bits: int
+    isa: Isa
     llvm: str
 
     def machine(self) -> TargetMachine:
@@ -81,14 +80,15 @@ def llvm() -> Any:
 def host() -> Target:
     """This machine."""
     with LOCK:  # also held while llvmlite is imported, which a child could not go on with
-        identity = _identity()
+        identity = identity_here()
         key = key_of("host", *identity) if identity else None
         if key is not None:
             record = current().load(key)
             fields = record.decode().split("\n") if record is not None else []
-            if len(fields) == 5:
-                triple, cpu, features, bits, versions = fields
-                return Target(triple, cpu, features, int(bits), versions)
+            if len(fields) == 6:
+                triple, cpu, features, bits, offers, versions = fields
+                isa = Isa(int(bits), frozenset(f for f in _FEATURES if f in offers.split()))
+                return Target(triple, cpu, features, isa, versions)
         binding = llvm()
         found = _probed(
             binding.get_process_triple(),
@@ -96,7 +96,9 @@ def host() -> Target:
             binding.get_host_cpu_features().flatten(),
         )
         if key is not None:
-            fields = [found.triple, found.cpu, found.features, str(found.vector_bits), found.llvm]
+            offers = " ".join(sorted(found.isa.features))
+            fields = [found.triple, found.cpu, found.features, str(found.isa.bits), offers]
+            fields.append(found.llvm)
             current().store(key, "\n".join(fields).encode())
         return found
 
@@ -153,28 +155,53 @@ def _load_generator(triple: str) -> None:
 
 
 def _probed(triple: str, cpu: str, features: str) -> Target:
-    """A Target whose vector width is read off the code that LLVM makes for it.
+    """A Target whose instruction set is read off the code that LLVM makes for it."""
+    target = Target(triple, cpu, features, Isa(128), _versions())
+    assembly = _assembly(_PROBE, target)
+    bits = 512 if "%zmm" in assembly else 256 if "%ymm" in assembly else 128
+    offers: set[Feature] = set()
+    if triple.startswith("x86_64"):
+        offers.add("pmadd")
+        lanes = bits // 32
+        name = {128: "sse2.pmadd.wd", 256: "avx2.pmadd.wd", 512: "avx512.pmaddw.d.512"}[bits]
+        assembly = _assembly(_PROBE_FEATURES.format(name=name, n=lanes, m=2 * lanes), target)
+        if "vpdpwssd" in assembly:
+            offers.add("vnni")
+    return replace(target, isa=Isa(bits, frozenset(offers)))
 
-    Arithmetic on small integers is what a width adds last: AVX-512BW, and AVX2, which every
-    processor that has it came with FMA and F16C.
-    """
-    binding = llvm()
-    target = Target(triple, cpu, features, 128, _versions())
-    text = """
+
+#: Arithmetic on small integers is what a width adds last: AVX-512BW, and AVX2, which every
+#: processor that has it came with FMA and F16C.
+_PROBE = """
 define void @probe(ptr %x) {
   %a = load <32 x i16>, ptr %x, align 2
   %b = add <32 x i16> %a, %a
   store <32 x i16> %b, ptr %x, align 2
   ret void
 }"""
+
+#: What LLVM makes one instruction of where there is one.
+_PROBE_FEATURES = """
+declare <{n} x i32> @llvm.x86.{name}(<{m} x i16>, <{m} x i16>)
+
+define <{n} x i32> @dot(<{m} x i16> %a, <{m} x i16> %b, <{n} x i32> %c) {{
+  %p = call <{n} x i32> @llvm.x86.{name}(<{m} x i16> %a, <{m} x i16> %b)
+  %s = add <{n} x i32> %p, %c
+  ret <{n} x i32> %s
+}}"""
+
+_FEATURES: tuple[Feature, ...] = get_args(Feature)
+
+
+def _assembly(text: str, target: Target) -> str:
+    binding = llvm()
     with (
         binding.create_context() as context,
         binding.parse_assembly(text, context) as module,
         target.machine() as machine,
     ):
-        assembly = machine.emit_assembly(module)
-    bits = 512 if "%zmm" in assembly else 256 if "%ymm" in assembly else 128
-    return Target(triple, cpu, features, bits, target.llvm)
+        assembly: str = machine.emit_assembly(module)
+    return assembly
 
 
 def _versions() -> str:
@@ -182,45 +209,3 @@ def _versions() -> str:
     import llvmlite
 
     return f"llvmlite {llvmlite.__version__}, LLVM {llvm().llvm_version_info}"
-
-
-def _identity() -> tuple[str, ...] | None:
-    """What LLVM's view of this machine depends on, found without LLVM; None if it cannot be."""
-    import llvmlite
-
-    description = _cpu_description()
-    folder = os.path.dirname(llvmlite.__file__ or "")
-    try:
-        library = os.stat(os.path.join(folder, "binding", "libllvmlite.so"))
-    except OSError:
-        return None
-    if not description:
-        return None
-    build = f"{library.st_size} {library.st_mtime_ns}"
-    return (platform.machine(), description, _running_features(), llvmlite.__version__, build)
-
-
-def _cpu_description() -> str:
-    """The lines of /proc/cpuinfo that tell one kind of processor from another ("" elsewhere)."""
-    if not sys.platform.startswith("linux"):
-        return ""
-    telling = (
-        *("vendor_id", "cpu family", "model", "model name", "stepping", "flags"),
-        *("CPU implementer", "CPU architecture", "CPU variant", "CPU part", "Features"),
-    )
-    try:
-        with open("/proc/cpuinfo", encoding="ascii", errors="replace") as file:
-            first = file.read(8192).split("\n\n")[0]
-    except OSError:
-        return ""
-    return "\n".join(line for line in first.split("\n") if line.split("\t")[0].rstrip() in telling)
-
-
-def _running_features() -> str:
-    """What NumPy found the processor able to do, by asking the processor itself.
-
-    An emulator may show its own instruction set there, but the machine's in /proc/cpuinfo.
-    """
-    module = sys.modules.get("numpy._core._multiarray_umath")
-    found: dict[str, bool] = getattr(module, "__cpu_features__", {})
-    return " ".join(sorted(name for name, there in found.items() if there))

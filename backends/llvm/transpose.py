@@ -31,7 +31,7 @@ class Transposition:
 
     def _text(self, name: str, outer: Simd) -> str:
         b = Builder()
-        simd, step = Simd(b, outer.bits, outer.declared), self.dtype.itemsize
+        simd, step = Simd(b, outer.isa, outer.declared), self.dtype.itemsize
         table = [b.gep("%table", str(8 * n)) for n in range(self.side)]
         offsets = [b.pure(f"load i64, ptr {place}, align 8") for place in table]
         loop = b.begin_loop("%count", str(self.width))

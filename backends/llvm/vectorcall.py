@@ -12,8 +12,8 @@ import ctypes
 from functools import cache
 from typing import Any, cast
 
+from .helpers import helper
 from .objects import HEAD, TYPE, layouts_known
-from .runtime import load
 
 _NAME = "einloom_vectorcall"
 
@@ -135,4 +135,4 @@ def call_natively(instance: Any) -> None:
 
 @cache
 def _trampoline() -> Any:
-    return load(_TRAMPOLINE, _NAME)
+    return helper(_TRAMPOLINE, _NAME)

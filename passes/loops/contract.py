@@ -2,18 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from types import MappingProxyType
 
 from ...ir.dtypes import I64, U8, DType
-from ...ir.loop_nodes import Contract, Convert, Load, Packed, Value, parts
+from ...ir.loop_nodes import (
+    Apply,
+    Contract,
+    Convert,
+    Finish,
+    Load,
+    Packed,
+    Value,
+    loads_of,
+    parts,
+)
 from ...ir.loops import Scratch
 from ...ir.ranks import RankExpr
 from .point import PointWriter
 from .schedule import Block, Reading
-from .tile import LANES_EXPR, number, plus, size, times
+from .tile import LANES_EXPR, number, plus, scaled, size, times
 
 #: Packing may write so many steps of the depth, and elements, beyond a block's end.
 _SLACK_STEPS, _SLACK = 16, 64
+
+#: Of integers and bools up to so many steps of the depth may be packed as one word.
+_GROUP = 32
+
+#: Lines lie at most so many elements apart more than they are long.
+_LINE = 64
 
 
 def contraction(
@@ -23,10 +41,13 @@ def contraction(
     point: PointWriter,
     term: Value,
     names: Sequence[str],
+    finish: Finish | None = None,
+    formed: Mapping[str, Value] = MappingProxyType({}),
 ) -> tuple[Contract, tuple[Scratch, ...]]:
     """The contraction that folds `term` into total[indices], and the buffers that it needs.
 
-    `names` are those of the packed rows, the packed columns, and the tables of offsets and runs.
+    `names` are those of the packed rows, the packed columns, and the tables of offsets and runs;
+    `finish` is what is done with the sums, `formed` what some operands are computed from.
     """
     packed_rows, packed_columns, offsets, runs = names
     rows = Packed(_operand(term, block.rows), block.down, packed_rows)
@@ -36,21 +57,47 @@ def contraction(
         *(block.depth, block.batch),
         *(block.height, block.vectors, block.tall, block.deep, block.wide),
         *(offsets, runs),
+        finish,
     )
+    for name, value in formed.items():
+        contract = formed_in(contract, name, value)
     m, n, k = (times(*map(size, v)) for v in (block.down, block.across, block.depth))
     # One variable alone needs no table.
     down, across, depth = (
         count if len(v) > 1 else number(0)
         for count, v in ((m, block.down), (n, block.across), (k, block.depth))
     )
+    more = 0 if finish is None else 1 + len(loads_of(finish.value))
+    more += sum(len(loads_of(value)) for value in formed.values())
     width = times(block.vectors, LANES_EXPR)
+    table = plus(*(down, across, depth) * (2 + more), number(_SLACK))
     buffers = (
-        _panel(rows, m, number(block.height), times(block.tall), (number(contract.line),)),
+        _panel(rows, m, number(block.height), times(block.tall), (number(block.deep + _LINE),)),
         _panel(columns, n, width, times(block.wide, width), (number(block.deep), k)),
-        _flat(offsets, I64, plus(*(down, down, across, across, depth, depth), number(_SLACK))),
-        _flat(runs, U8, plus(*(down, across, across, depth, depth), number(_SLACK))),
+        _flat(offsets, I64, table),
+        _flat(runs, U8, table),
     )
     return contract, buffers
+
+
+def formed_in(contract: Contract, name: str, value: Value) -> Contract:
+    """The contraction with a value in the place of the elements of a buffer."""
+    rows, columns = (
+        replace(packed, value=_replaced(packed.value, name, value))
+        for packed in (contract.rows, contract.columns)
+    )
+    made = _replaced(contract.value, name, value)
+    return replace(contract, value=made, rows=rows, columns=columns)
+
+
+def _replaced(value: Value, name: str, by: Value) -> Value:
+    if isinstance(value, Load):
+        return by if value.buffer == name else value
+    if isinstance(value, Convert):
+        return replace(value, arg=_replaced(value.arg, name, by))
+    if isinstance(value, Apply):
+        return replace(value, args=tuple(_replaced(arg, name, by) for arg in value.args))
+    return value
 
 
 def _operand(term: Value, reading: Reading) -> Value:
@@ -79,13 +126,20 @@ def _panel(
     packed: Packed, count: RankExpr, tile: RankExpr, most: RankExpr, steps: Sequence[RankExpr]
 ) -> Scratch:
     """Room for a block of whole tiles, which is at most each of `steps` deep."""
+    dtype = packed.value.dtype
+    more = 0 if dtype.is_inexact else _GROUP - 1
     slack = plus(times(_SLACK_STEPS, tile), number(_SLACK))
     elements = (
-        times(most, steps[0]),
-        *(plus(times(deep, count), times(deep, tile)) for deep in steps),
+        plus(times(most, steps[0]), times(most, more), slack),
+        *(
+            plus(*(times(d, c) for d in (deep, more) for c in (count, tile)), slack)
+            for deep in steps
+        ),
     )
-    dtype = packed.value.dtype
-    return Scratch(packed.buffer, dtype, (number(1),), tuple(plus(e, slack) for e in elements))
+    # Integers may be packed four bytes deep, whatever they are computed in.
+    deeper = 1 if dtype.is_inexact else max(1, 4 // dtype.itemsize)
+    most_elements = tuple(scaled(e, deeper) for e in elements)
+    return Scratch(packed.buffer, dtype, (number(1),), most_elements)
 
 
 def _flat(name: str, dtype: DType, elements: RankExpr) -> Scratch:

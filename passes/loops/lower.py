@@ -6,8 +6,8 @@ The Einsums of a scan become a sweep: their nests, in which the scan's coordinat
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from ...ir.cascade import Cascade
 from ...ir.dtypes import DType
@@ -18,9 +18,12 @@ from ...ir.loops import ArrayAxis, Buffer, Check, LoopProgram, Nest, Scratch, Si
 from ...ir.ranks import RankExpr, Term, affine
 from ...ir.scans import Scan, Stage, at, stages
 from ...ir.windows import Window, kept_extents, narrowed, shifts, windows
+from .finish import vectors
+from .fuse import Chain, chains, formed, named_sum
 from .nest import NestLowering
 from .point import Storage
 from .schedule import Limits
+from .tile import size
 
 #: Fits the caches of today's processors.
 LIMITS = Limits()
@@ -64,9 +67,9 @@ def lower(
     units = {buffer.name: buffer.unit for buffer in (*inputs, *outputs)}
     units |= {buffer.name: buffer.unit for buffer in scratch}
     hints = {rank.name: rank.shape for rank in cascade.ranks if isinstance(rank.shape, int)}
-    storage = Storage(types, extents, units, hints)
+    storage = Storage(types, extents, units, hints, frozenset(cascade.outputs))
     lowering = _Lowering(storage, limits, scratch, found)
-    made = tuple(lowering.stage(stage, {}) for stage in stages(cascade))
+    made = tuple(lowering.stages(stages(cascade), cascade.outputs))
     checks = [check for einsum in cascade.einsums for check in _checks(einsum, whole)]
     return LoopProgram(
         _symbol(cascade.name),
@@ -88,6 +91,89 @@ class _Lowering:
     scratch: list[Scratch]
     windows: Mapping[str, Window]
 
+    def stages(self, stages: Sequence[Stage], outputs: Sequence[str]) -> Iterator[Nest | Sweep]:
+        """The nests and sweeps of stages; a chain is one nest, where its last Einsum stands."""
+        found: dict[int, _Fused] = {}
+        fused: set[str] = set()
+        for number, chain in chains(stages, outputs).items():
+            made = self._fused(chain)
+            if made is not None:
+                found[number] = made
+                fused |= chain.names
+        for number, stage in enumerate(stages):
+            if number not in found and isinstance(stage, Einsum) and stage.name not in fused:
+                made = self._named(stage)
+                if made is not None:
+                    found[number] = made
+        for number, made in self._formed(stages, outputs, found, fused):
+            found[number] = made
+            fused |= made.chain.names
+        for number, stage in enumerate(stages):
+            if number in found:
+                yield self._lowered(found[number])
+            elif not isinstance(stage, Einsum) or stage.name not in fused:
+                yield self.stage(stage, {})
+
+    def _formed(
+        self,
+        stages: Sequence[Stage],
+        outputs: Sequence[str],
+        found: Mapping[int, _Fused],
+        fused: set[str],
+    ) -> Iterator[tuple[int, _Fused]]:
+        """The products, those of chains too, that are better off computing what they pack."""
+        formers = formed(stages, outputs, self.storage.dtypes)
+        for number, stage in enumerate(stages):
+            made = found.get(number)
+            if not isinstance(stage, Einsum) or (made is None and stage.name in fused):
+                continue
+            chain = Chain(stage) if made is None else made.chain
+            given = tuple(e for e in formers.get(chain.product.name, ()) if e.name not in fused)
+            if given:
+                chain = replace(chain, formed=given)
+                better = self._fused(chain, None if made is None else made.storage)
+                if better is not None:
+                    yield number, better
+
+    def _named(self, einsum: Einsum) -> _Fused | None:
+        """An Einsum with a sum inside, as a chain; None if it is better as it is."""
+        taken = {*self.storage.dtypes, *(buffer.name for buffer in self.scratch)}
+        found = named_sum(einsum, self.storage.dtypes, taken)
+        if found is None:
+            return None
+        chain, dtype = found
+        name, free = chain.product.name, chain.product.free
+        storage = replace(
+            self.storage,
+            dtypes={**self.storage.dtypes, name: dtype},
+            extents={**self.storage.extents, name: tuple(map(size, free))},
+        )
+        return self._fused(chain, storage)
+
+    def _fused(self, chain: Chain, storage: Storage | None = None) -> _Fused | None:
+        """A chain as one nest, if its product is packed; its vectors are what serves the rest."""
+        storage = storage or self.storage
+        product = chain.product
+        places = [storage]
+        if chain.followers:
+            axes = map(product.free.index, vectors(chain, storage))
+            places = [
+                replace(storage, units={**storage.units, product.name: axis}) for axis in axes
+            ]
+        for place in places:
+            made = _Fused(chain, place)
+            if made.lowering(set()).block(self.limits) is not None:
+                return made
+        return None
+
+    def _lowered(self, fused: _Fused) -> Nest:
+        """The nest of a chain; what is not stored is no buffer."""
+        gone = fused.chain.names - {fused.chain.last.name}
+        self.scratch[:] = [buffer for buffer in self.scratch if buffer.name not in gone]
+        lowered = fused.lowering({buffer.name for buffer in self.scratch}).lower(self.limits)
+        self.scratch.extend(lowered.scratch)
+        return lowered.nest
+
     def stage(self, stage: Stage, around: Mapping[str, str]) -> Nest | Sweep:
         """The nest of an Einsum, or the sweep of a scan.
 
@@ -107,6 +193,18 @@ class _Lowering:
         lowered = NestLowering(einsum, self.storage, names).lower(self.limits)
         self.scratch.extend(lowered.scratch)
         return lowered.nest
+
+
+@dataclass(frozen=True, slots=True)
+class _Fused:
+    """A chain, and what is known of its tensors."""
+
+    chain: Chain
+    storage: Storage
+
+    def lowering(self, names: set[str]) -> NestLowering:
+        """What lowers it."""
+        return NestLowering(self.chain.product, self.storage, names, self.chain)
 
 
 def _symbol(name: str) -> str:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
+from math import prod
 
 from ...ir.cascade import fresh_name
 from ...ir.dtypes import DType
 from ...ir.einsum import Access, Einsum, Map, Reduce, accesses, walk
 from ...ir.loop_nodes import (
+    TOTAL,
     Begin,
     Collapse,
     Contract,
@@ -17,7 +20,9 @@ from ...ir.loop_nodes import (
     Loop,
     LoopNest,
     Number,
+    Past,
     Register,
+    Special,
     Statement,
     Store,
     Value,
@@ -28,6 +33,8 @@ from ...ir.loops import Nest, Scratch
 from ...ir.ranks import RankExpr
 from .collapse import Collapses, likely
 from .contract import contraction
+from .finish import aligned, finishing, fitted, formed_values, in_place, sums_of_pieces
+from .fuse import Chain
 from .pack import moved
 from .permute import permuted
 from .point import PointWriter, Storage
@@ -49,7 +56,7 @@ from .tile import (
 from .typed import Scope, convert
 
 #: Operators that take many instructions, or a call: a tile of them would be long code for nothing.
-_HEAVY = frozenset(("exp", "exp2", "expm1", "log", "log1p", "tanh", "sigmoid", "erf")) | frozenset(
+HEAVY = frozenset(("exp", "exp2", "expm1", "log", "log1p", "tanh", "sigmoid", "erf")) | frozenset(
     ("sin", "cos", "pow", "logaddexp", "floordiv", "mod")
 )
 
@@ -66,10 +73,13 @@ class Lowered:
 
 
 class NestLowering:
-    """Lowers one Einsum."""
+    """Lowers one Einsum, or a product and what is computed from its sums."""
 
-    def __init__(self, einsum: Einsum, storage: Storage, names: set[str]) -> None:
+    def __init__(
+        self, einsum: Einsum, storage: Storage, names: set[str], chain: Chain | None = None
+    ) -> None:
         self.einsum = einsum
+        self.chain = chain  # whose product it is
         self.names = names  # of the buffers that there are
         self.storage = storage
         self.point = PointWriter(einsum, storage)
@@ -113,8 +123,8 @@ class NestLowering:
         axis = self.storage.units[einsum.name]
         roots = [einsum.expr] if einsum.where is None else [einsum.expr, einsum.where]
         heavy = any(
-            (isinstance(node, Map) and node.op in _HEAVY)
-            or (isinstance(node, Reduce) and node.op in _HEAVY)
+            (isinstance(node, Map) and node.op in HEAVY)
+            or (isinstance(node, Reduce) and node.op in HEAVY)
             for root in roots
             for node in walk(root)
         )
@@ -140,9 +150,7 @@ class NestLowering:
     def lower(self, limits: Limits) -> Lowered:
         """The nest, and the buffers that it needs."""
         collapses = Collapses(self.einsum, self.storage.extents)
-        schedule = choose(self._problem({}), limits)
-        problem = self._problem(dict(likely(collapses.pairs(schedule))))
-        schedule = choose(problem, limits)
+        schedule = self._schedule(collapses, limits)
         pairs = collapses.pairs(schedule) if schedule.block is None else []
         scratch: list[Scratch] = []
         staged: dict[Access, Load] = {}
@@ -164,9 +172,26 @@ class NestLowering:
         elif schedule.block is not None:
             body += self._blocked(schedule.block, scratch)
         else:
-            body += self._plain(schedule, staged)
+            plain = self._plain(schedule, staged)
+            past = self._goes_past(schedule, limits)
+            body += (Past(self.einsum.name, limits.streamed, plain),) if past else plain
         width = self._width(schedule, tuple(body))
-        return Lowered(Nest(self.einsum.name, width, tuple(body)), tuple(scratch))
+        name = self.einsum.name if self.chain is None else self.chain.last.name
+        return Lowered(Nest(name, width, tuple(body)), tuple(scratch))
+
+    def _schedule(self, collapses: Collapses, limits: Limits) -> Schedule:
+        if self.chain is not None:
+            limits = replace(limits, unpacked=min(limits.unpacked, limits.followed))
+        schedule = choose(self._problem({}), limits)
+        return choose(self._problem(dict(likely(collapses.pairs(schedule)))), limits)
+
+    def block(self, limits: Limits) -> Block | None:
+        """The blocks of the chain's product, if it is packed and the rest can be done near it."""
+        assert self.chain is not None
+        found = self._schedule(Collapses(self.einsum, self.storage.extents), limits).block
+        if found is None or not aligned(found, self.chain, self.storage):
+            return None
+        return fitted(found, self.chain, self.storage.sizes)
 
     def _name(self, stem: str, scratch: Sequence[Scratch]) -> str:
         taken = self.names | {found.name for found in scratch}
@@ -193,12 +218,37 @@ class NestLowering:
             blocks.reverse()
         tile = [tile for _, tile in pairs]
         loops = [*(full_loop(v) for v in schedule.outer), *blocks, *tile]
-        return around(loops, scope.statements)
+        body = around(loops, scope.statements)
+        return (Special(schedule.special, body),) if schedule.special else body
+
+    def _goes_past(self, schedule: Schedule, limits: Limits) -> bool:
+        """Whether the output is known to be large, and is written in the order of memory."""
+        name, unit = self.einsum.name, self.storage.units[self.einsum.name]
+        output = self._reading(self.einsum.output)
+        if self.reduced or schedule.transposes or unit is None or not output.plain:
+            return False
+        if schedule.vector is None or schedule.vector != output.unit:
+            return False
+        if name not in self.storage.outputs or self.dtype.kind in ("complex", "bool"):
+            return False
+        known = [self.storage.sizes.get(v.upper()) for v in self.einsum.free]
+        sizes = [size for size in known if size is not None]
+        return len(sizes) == len(known) and prod(sizes) * self.dtype.itemsize >= limits.streamed
 
     def _blocked(self, block: Block, scratch: list[Scratch]) -> Iterator[Statement]:
         """A blocked contraction, partial sums kept where the output goes."""
         vector = block.across[-1]
-        total, indices = self._total(vector, scratch)
+        found = None
+        formed = {} if self.chain is None else formed_values(self.chain, self.storage)
+        if self.chain is not None and self.chain.followers:
+            block = fitted(block, self.chain, self.storage.sizes) or block
+            total, indices = self._partial(self.chain, block, scratch)
+            sums = convert(Register(TOTAL, self.carrier), self.dtype)
+            new_name = partial(self._name, scratch=scratch)
+            found = finishing(self.chain, self.storage, block, sums, new_name)
+            scratch += found.scratch
+        else:
+            total, indices = self._total(vector, scratch)
         inner = Scope(frozenset((*self.einsum.free, *self.reduced)))
         term, _ = self.point.term(self.point.typing({}), inner)
         names = [
@@ -209,11 +259,27 @@ class NestLowering:
             )
         ]
         names += [self._name(stem, scratch) for stem in ("offsets", "runs")]
-        contract, buffers = contraction(block, total, indices, self.point, term, names)
+        finish = None if found is None else found.finish
+        contract, buffers = contraction(
+            block, total, indices, self.point, term, names, finish, formed
+        )
         scratch += buffers
+        if found is not None:
+            yield from (*found.before, contract, *found.after)
+            return
         yield contract
         if total != self.einsum.name:
             yield self._from_total(total, indices, vector)
+
+    def _partial(
+        self, chain: Chain, block: Block, scratch: list[Scratch]
+    ) -> tuple[str, tuple[RankExpr, ...]]:
+        """Where partial sums are kept that do not go to the output as they are."""
+        if in_place(chain, self.storage, self.carrier):
+            return chain.last.name, chain.last.left
+        name = self._name("sums", scratch)
+        scratch.append(sums_of_pieces(name, self.einsum, block, self.carrier))
+        return name, self.einsum.left
 
     def _total(self, vector: str, scratch: list[Scratch]) -> tuple[str, tuple[RankExpr, ...]]:
         """Where partial sums are kept: the output if it has their dtype, else a buffer."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from ...ir.dtypes import BOOL, I16, U8, U16, DType
 from ...ir.einsum import Access, Einsum, Reduce
 from ...ir.infer import product_dtype
-from ...ir.loop_nodes import Apply, Begin, Load, Loop, LoopNest, Number, Register, Statement, Value
+from ...ir.loop_nodes import Apply, Begin, Loop, LoopNest, Number, Register, Statement, Value
 from ...ir.operators import in_table
 from ...ir.ranks import RankExpr
 from .typed import (
@@ -26,12 +26,15 @@ from .typed import (
 
 @dataclass(frozen=True, slots=True)
 class Storage:
-    """What is known of the tensors: dtypes, extents, unit axes; and of the ranks: their sizes."""
+    """What is known of the tensors, dtypes, extents, unit axes; of the ranks, their sizes; and
+    which tensors are outputs.
+    """
 
     dtypes: Mapping[str, DType]
     extents: Mapping[str, tuple[RankExpr, ...]]
     units: Mapping[str, int | None]
     sizes: Mapping[str, int]
+    outputs: frozenset[str] = frozenset()
 
 
 class PointWriter:
@@ -73,8 +76,8 @@ class PointWriter:
             return self.carrier
         return self.storage.dtypes[access.tensor].compute
 
-    def typing(self, staged: Mapping[Access, Load]) -> Typing:
-        """What makes values, with these operands read from their copies."""
+    def typing(self, staged: Mapping[Access, Value]) -> Typing:
+        """What makes values, with these operands read from copies, or taken, as they are here."""
         return Typing(self.einsum, self.storage.dtypes, self.storage.extents, staged)
 
     @property

@@ -65,7 +65,7 @@ class Typing:
         einsum: Einsum,
         dtypes: Mapping[str, DType],
         extents: Mapping[str, tuple[RankExpr, ...]],
-        staged: Mapping[Access, Load],
+        staged: Mapping[Access, Value],
     ) -> None:
         self.einsum = einsum
         self.dtypes = dtypes
@@ -96,7 +96,7 @@ class Typing:
         return self._map(expr, [self._typed(arg, scope) for arg in expr.args])
 
     def read(self, access: Access, dtype: DType) -> Value:
-        """What an Access reads, as `dtype`; from its copy if it has been staged."""
+        """What an Access reads, as `dtype`; another value in its place if there is one."""
         return convert(self.staged.get(access) or self._load(access), dtype)
 
     def _load(self, access: Access) -> Load:

@@ -16,6 +16,7 @@ import pytest
 
 from einloom.backends.llvm import elf, runtime
 from einloom.backends.llvm.codegen import entry_name
+from einloom.backends.llvm.image import address_of
 from einloom.backends.llvm.target import host
 from einloom.frontend.subscripts import parse_subscripts, to_cascade
 from einloom.ir.cascade import Cascade, TensorDecl
@@ -77,7 +78,7 @@ class Poisoned:
     def _resolve(self, symbol: str) -> int | None:
         if symbol == "malloc":
             return ctypes.cast(self.function, ctypes.c_void_p).value
-        return runtime.address_of(symbol)
+        return address_of(symbol)
 
     def flags(self, native: Native, arrays: dict[str, Array], number: int) -> int:
         """Whether the code computes with what memory held before: the flag that it leaves."""

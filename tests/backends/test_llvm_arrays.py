@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from einloom.backends.base import Array, Call
-from einloom.backends.llvm import arrays, objects, runtime
+from einloom.backends.llvm import arrays, loaded, objects, runtime
 from einloom.backends.llvm.arrays import REFUSED, WRONG_COUNT, call_of
 
 from .kernels import ADD, add_parameters, constant, floats
@@ -207,7 +207,7 @@ def test_the_call_keeps_all_that_it_needs(bind: Callable[..., Call]) -> None:
     a, y = floats(5), floats(5)
     call = bind(a, a, y, failure=failure)
     del failure
-    runtime._loaded.clear()
+    loaded._loaded.clear()
     for _ in range(5):
         gc.collect()
         junk = [bytes(100) for _ in range(100)]

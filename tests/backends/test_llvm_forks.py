@@ -24,7 +24,7 @@ def hold(lock):
     with lock:
         stay()
 
-def generate(program, bits):
+def generate(program, isa):
     if program == "slow":
         stay()
     return "text"

@@ -19,8 +19,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from einloom.backends.llvm import cache, elf, runtime, target
-from einloom.backends.llvm.elf import Code, Unfit
+from einloom.backends.llvm import cache, elf, loaded, runtime, target
+from einloom.backends.llvm.elf import Unfit
+from einloom.backends.llvm.image import MAGIC, Code, address_of
+from einloom.backends.llvm.image import load as load_image
 from einloom.ir.errors import ArgumentError, InternalError, UnsupportedError
 
 from .kernels import ADD, add_parameters, constant, floats
@@ -83,7 +85,7 @@ def add(code: Code) -> None:
 def fresh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> cache.ObjectCache:
     """Nothing in memory, and an empty folder."""
     monkeypatch.setattr(cache, "_current", cache.ObjectCache(tmp_path / "objects"))
-    monkeypatch.setattr(runtime, "_loaded", type(runtime._loaded)())
+    monkeypatch.setattr(loaded, "_loaded", type(loaded._loaded)())
     return cache.current()
 
 
@@ -94,7 +96,7 @@ def image_of(text: str) -> bytes:
 def load_elf(image: bytes, name: str) -> Code:
     if not elf.works_here():
         pytest.skip("not the system that this loader is for")
-    return elf.load(image, name, runtime.address_of)
+    return elf.load(image, name, address_of)
 
 
 LOADERS: list[Callable[[bytes, str], Code]] = [load_elf, runtime.link_with_llvm]
@@ -224,13 +226,24 @@ def test_other_forms_of_the_code() -> None:
 
 def test_targets() -> None:
     here = target.host()
-    assert here.vector_bits in (128, 256, 512)
+    assert here.isa.bits in (128, 256, 512)
     assert here is target.host()
-    assert target.named(here.cpu).vector_bits == here.vector_bits
+    assert target.named(here.cpu).isa.bits == here.isa.bits
     if not here.triple.startswith("x86_64"):
         pytest.skip("names of x86-64 processors")
-    widths = {name: target.named(name).vector_bits for name in ("x86-64", "x86-64-v3", "x86-64-v4")}
+    widths = {name: target.named(name).isa.bits for name in ("x86-64", "x86-64-v3", "x86-64-v4")}
     assert widths == {"x86-64": 128, "x86-64-v3": 256, "x86-64-v4": 512}
+    features = {
+        name: sorted(target.named(name).isa.features)
+        for name in ("x86-64", "haswell", "alderlake", "skylake-avx512", "znver4")
+    }
+    assert features == {
+        "x86-64": ["pmadd"],
+        "haswell": ["pmadd"],
+        "alderlake": ["pmadd", "vnni"],
+        "skylake-avx512": ["pmadd"],
+        "znver4": ["pmadd", "vnni"],
+    }
     with pytest.raises(ArgumentError, match=r"pentium5.*\n.*\n.*x86-64-v3"):
         target.named("pentium5")
 
@@ -297,10 +310,10 @@ def test_a_damaged_file_is_compiled_anew(fresh: cache.ObjectCache, damage: str) 
     else:
         contents[20:84] = cache.key_of("elsewhere").encode()
     path.write_bytes(contents)
-    runtime._loaded.clear()
+    loaded._loaded.clear()
     assert status_of(runtime.load(constant(7), "constant")) == 7
     assert fresh.info().rejected == 1
-    runtime._loaded.clear()
+    loaded._loaded.clear()
     runtime.load(constant(7), "constant")
     assert fresh.info().hits == 1
 
@@ -331,7 +344,7 @@ def test_the_key_holds_all_that_the_object_depends_on(
             patch.setattr(runtime, "key_of", recorded)
             patch.setattr(runtime, "host", lambda: here)
             patch.setattr(runtime, "emit", ready_made)
-            runtime._loaded.clear()
+            loaded._loaded.clear()
             runtime.load(text, "constant")
 
     here, image = target.host(), image_of(constant(1))
@@ -340,7 +353,7 @@ def test_the_key_holds_all_that_the_object_depends_on(
     compiled_for(replace(here, features="x"))
     compiled_for(replace(here, llvm="x"))
     compiled_for(here, constant(1) + "; changed")
-    monkeypatch.setattr(runtime, "_PIPELINE", "O3")
+    monkeypatch.setattr(runtime, "PIPELINE", "O3")
     compiled_for(here)
     assert len(set(keys)) == len(keys) == 6
 
@@ -462,14 +475,14 @@ def test_code_lives_as_long_as_it_is_referenced(loader: Callable[[bytes, str], C
 def test_the_table_forgets_the_least_recently_used(
     fresh: cache.ObjectCache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(runtime, "LOADED_BOUND", 3)
+    monkeypatch.setattr(loaded, "LOADED_BOUND", 3)
     codes = [runtime.load(constant(n), "constant") for n in range(3)]
     assert runtime.load(constant(0), "constant") is codes[0]
     runtime.load(constant(3), "constant")
     assert runtime.load(constant(0), "constant") is codes[0]
     assert runtime.load(constant(1), "constant") is not codes[1]
     assert status_of(codes[1]) == 1  # but what is referenced still runs
-    assert len(runtime._loaded) == 3
+    assert len(loaded._loaded) == 3
 
 
 def test_forgotten_code_leaves_memory(
@@ -477,7 +490,7 @@ def test_forgotten_code_leaves_memory(
 ) -> None:
     if not elf.works_here():
         pytest.skip("not the system that this loader is for")
-    monkeypatch.setattr(runtime, "LOADED_BOUND", 4)
+    monkeypatch.setattr(loaded, "LOADED_BOUND", 4)
 
     def mapped() -> int:
         gc.collect()
@@ -489,3 +502,33 @@ def test_forgotten_code_leaves_memory(
     for value in range(8, 60):
         runtime.load(constant(value), "constant")
     assert mapped() <= before + 4
+
+
+# ---- images
+
+
+def test_what_is_no_image_is_refused() -> None:
+    if not elf.works_here():
+        pytest.skip("not the system that this linker is for")
+    whole = elf.flat(image_of(EVERYTHING), "everything")
+    assert status_of(load_image(elf.flat(image_of(constant(3)), "constant"), address_of)) == 3
+    head = len(MAGIC)
+    places = head + 24
+    far = bytearray(whole)
+    struct.pack_into("<Q", far, places, 1 << 20)
+    unknown = bytearray(whole)
+    struct.pack_into("<Q", unknown, places + 8, 99)
+    for image in (b"", whole[:head], whole[: places + 8], b"x" + whole[1:], far, unknown):
+        with pytest.raises((ValueError, struct.error)):
+            load_image(bytes(image), address_of)
+
+
+def test_the_cache_folder_is_where_the_system_has_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    from platformdirs import user_cache_dir
+
+    for given in (None, "", "not/absolute", "/somewhere/else"):
+        if given is None:
+            monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+        else:
+            monkeypatch.setenv("XDG_CACHE_HOME", given)
+        assert cache._user_cache_dir() == user_cache_dir("einloom", appauthor=False)

@@ -1,0 +1,21 @@
+"""What instructions generated code may use, as far as the code generator chooses by them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+#: `pmadd`: pairs of i16 are multiplied and added to an i32, in one instruction (every x86-64);
+#: `vnni`: so are four u8 by i8, and either sum goes to an accumulator in the same instruction.
+Feature: TypeAlias = Literal["pmadd", "vnni"]
+
+
+@dataclass(frozen=True, slots=True)
+class Isa:
+    """Vectors of at most `bits` bits, and the features that are there at that width.
+
+    512 needs AVX-512 (F, BW, DQ, VL), 256 needs AVX2, FMA and F16C; 128 runs everywhere.
+    """
+
+    bits: int
+    features: frozenset[Feature] = frozenset()

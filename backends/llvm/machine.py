@@ -1,0 +1,50 @@
+"""What native code depends on in this process: the processor, and the LLVM that made the code."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+from functools import cache
+from importlib.util import find_spec
+
+
+@cache
+def identity_here() -> tuple[str, ...] | None:
+    """All of it in words, found without loading LLVM; None if it cannot be."""
+    description = _cpu_description()
+    spec = find_spec("llvmlite")
+    if not description or spec is None or spec.origin is None:
+        return None
+    try:
+        library = os.stat(os.path.join(os.path.dirname(spec.origin), "binding", "libllvmlite.so"))
+    except OSError:
+        return None
+    build = f"{library.st_size} {library.st_mtime_ns}"
+    return (platform.machine(), description, _running_features(), spec.origin, build)
+
+
+def _cpu_description() -> str:
+    """The lines of /proc/cpuinfo that tell one kind of processor from another ("" elsewhere)."""
+    if not sys.platform.startswith("linux"):
+        return ""
+    telling = (
+        *("vendor_id", "cpu family", "model", "model name", "stepping", "flags"),
+        *("CPU implementer", "CPU architecture", "CPU variant", "CPU part", "Features"),
+    )
+    try:
+        with open("/proc/cpuinfo", "rb") as file:
+            first = file.read(8192).decode("latin-1").split("\n\n")[0]
+    except OSError:
+        return ""
+    return "\n".join(line for line in first.split("\n") if line.split("\t")[0].rstrip() in telling)
+
+
+def _running_features() -> str:
+    """What NumPy found the processor able to do, by asking the processor itself.
+
+    An emulator may show its own instruction set there, but the machine's in /proc/cpuinfo.
+    """
+    module = sys.modules.get("numpy._core._multiarray_umath")
+    found: dict[str, bool] = getattr(module, "__cpu_features__", {})
+    return " ".join(sorted(name for name, there in found.items() if there))
