@@ -18,9 +18,6 @@ _SLACK_STEPS, _SLACK = 16, 64
 #: Of integers and bools up to so many steps of the depth may be packed as one word.
 _GROUP = 32
 
-#: Lines lie at most so many elements apart more than they are long.
-_LINE = 64
-
 
 def contraction(
     block: Block,
@@ -54,8 +51,10 @@ def contraction(
     )
     more = 0 if finish is None else 1 + len(finish.loads)
     width = times(block.vectors, LANES_EXPR)
+    # Lines lie a cache line more apart than they are long.
+    line = block.deep + 64 // rows.value.dtype.itemsize
     buffers = (
-        _panel(rows, m, number(block.height), times(block.tall), (number(block.deep + _LINE),)),
+        _panel(rows, m, number(block.height), times(block.tall), (number(line),)),
         _panel(columns, n, width, times(block.wide, width), (number(block.deep), k)),
         _flat(offsets, I64, plus(*(down, across) * (2 + more), depth, depth, number(_SLACK))),
         _flat(runs, U8, plus(down, *(across,) * (2 + more), depth, depth, number(_SLACK))),
