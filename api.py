@@ -8,6 +8,7 @@ from typing import Any, cast
 
 import numpy as np
 
+from einloom.arguments import checked_threads
 from einloom.backends.base import Array
 from einloom.backends.numpy.layout import result_axes, take_view, view_plan
 from einloom.backends.registry import backend_form
@@ -100,6 +101,8 @@ class Options:
     notation: str = "compact"
     repeated_output: bool = False
     memory_limit: int | str | None = None
+    threads: int | None = None
+    wait: bool = True
 
 
 _OPTION_NAMES = frozenset(field.name for field in fields(Options))
@@ -121,6 +124,8 @@ def read_options(given: Mapping[str, Any]) -> Options:
         if not isinstance(getattr(options, name), str):
             raise OperandError(f"{name}= is a name, not {getattr(options, name)!r}")
     backend_form(options.backend)
+    if not isinstance(options.wait, bool):
+        raise OperandError(f"wait= is True or False, not {options.wait!r}")
     if options.casting not in _CASTING:
         raise ArgumentError(f"casting must be one of {_CASTING} (got {options.casting!r})")
     if options.sizes is not None and not isinstance(options.sizes, Mapping):
@@ -130,7 +135,7 @@ def read_options(given: Mapping[str, Any]) -> Options:
         raise OperandError(f"order must be a str, not {type(order).__name__}")
     if order.upper() not in ("C", "F", "A", "K"):
         raise ArgumentError(f"order must be one of 'C', 'F', 'A', or 'K' (got {order!r})")
-    return replace(options, order=order.upper())
+    return replace(options, order=order.upper(), threads=checked_threads(options.threads))
 
 
 def _convert(arrays: Sequence[Array], dtypes: Sequence[np.dtype[Any]]) -> list[Array]:
@@ -144,6 +149,7 @@ def _compilation(parsed: Subscripts, acc: DType | None, options: Options) -> Com
     key: Any = (
         *(parsed, acc, hashable((options.optimize, options.sizes)), options.memory_limit),
         *(options.backend, options.semiring, options.broadcast, options.repeated_output),
+        *(options.threads, options.wait),
     )
     try:
         found = _compilations.get(key)
@@ -151,7 +157,10 @@ def _compilation(parsed: Subscripts, acc: DType | None, options: Options) -> Com
         key, found = None, None  # a path finder that cannot be hashed
     if found is None:
         pipeline = as_pipeline(None, options.optimize, options.memory_limit)
-        found = Compilation(einsum_template(parsed, acc, options), pipeline, options.backend)
+        template = einsum_template(parsed, acc, options)
+        found = Compilation(
+            *(template, pipeline, options.backend), threads=options.threads, wait=options.wait
+        )
         if key is not None:
             keep(_compilations, key, found)
     return found

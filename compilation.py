@@ -4,17 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, TypeAlias
+from functools import partial
+from typing import Any, TypeAlias, cast
+
+import numpy as np
 
 from einloom.backends.base import Array, Kernel
 from einloom.backends.registry import backend_form
 from einloom.calls import allocating, writing
-from einloom.dispatch import Bound, keep
+from einloom.dispatch import Bound, keep, signature
 from einloom.ir.cascade import Cascade
 from einloom.ir.dtypes import F32, DType, of_numpy
 from einloom.ir.infer import infer_dtypes, infer_sizes
 from einloom.passes.base import Pipeline, Step
 from einloom.specialisation import Kernels, Shape, Specialisation, shallow
+from einloom.tiers import at_once, like
 
 #: From shapes and dtypes of the operands (None: symbolic) to the Cascade that computes them.
 Template: TypeAlias = "Callable[[Sequence[Shape] | None, Sequence[DType] | None], Cascade]"
@@ -27,6 +31,8 @@ class Compilation:
         template: makes the Cascade.
         pipeline: what is done to it.
         backend: what runs it.
+        threads: how many share the work of a call at most; None: as the setting is.
+        wait: whether calls wait until it is compiled; if not, NumPy answers meanwhile.
         shapes, dtypes: compiled now, if they are given.
     """
 
@@ -37,21 +43,28 @@ class Compilation:
         backend: str,
         shapes: Sequence[Shape] | None = None,
         dtypes: Sequence[DType] | None = None,
+        *,
+        threads: int | None = None,
+        wait: bool = True,
     ) -> None:
         backend_form(backend)  # a wrong name is an error now, not at the first call
         self.template = template
         self.pipeline = pipeline
         self.backend = backend
+        self.threads = threads
+        self.wait = wait
         self.dtypes = dtypes
         self._specialised: dict[Any, Specialisation] = {}
         self._kernels: dict[Cascade, Kernels] = {}
+        self._tiers: dict[Any, Bound] = {}
         self._shown: Specialisation | None = None
         if shapes is not None:
             self.specialise(shapes, dtypes or [F32] * len(shapes))
 
     def __reduce__(self) -> tuple[Any, ...]:
         """As a value: what it was made from; code is compiled again where it is needed."""
-        return Compilation, (self.template, self.pipeline, self.backend, None, self.dtypes)
+        made = (self.template, self.pipeline, self.backend, None, self.dtypes)
+        return partial(Compilation, threads=self.threads, wait=self.wait), made
 
     def specialise(self, shapes: Sequence[Shape], dtypes: Sequence[DType]) -> Specialisation:
         """The specialisation for operands of these shapes and dtypes."""
@@ -105,7 +118,8 @@ class Compilation:
             kernels = {}
             keep(self._kernels, magnitudes, kernels)
         dtypes_now = infer_dtypes(rewritten, {})
-        return Specialisation(written, pipeline, rewritten, dtypes_now, sizes, kernels)
+        made = (written, pipeline, rewritten, dtypes_now, sizes, kernels)
+        return Specialisation(*made, self.threads)
 
     def _rewritten(self, cascade: Cascade) -> tuple[Pipeline, Cascade]:
         """The passes that were run, and what they made of a Cascade.
@@ -143,6 +157,33 @@ class Compilation:
         Raises:
             EinloomError: the operands do not fit the Cascade; the message says how.
         """
+        given = (axes, casting, constants)
+        if self.wait or constants or self.backend == "numpy":
+            return self._bind(self.backend, operands, out, *given)
+        several = isinstance(out, tuple | list)
+        outs = cast("Sequence[Array]", out) if several else [] if out is None else [out]
+        if not all(isinstance(each, np.ndarray) for each in outs):
+            return self._bind("numpy", operands, out, *given)  # which says what is wrong
+        key = (len(outs), axes and tuple(axes), casting, *signature([*operands, *outs]))
+        found = self._tiers.get(key)
+        if found is None:
+            plain = self._bind("numpy", operands, out, *given)
+            target = [like(each) for each in outs] if several else out if out is None else like(out)
+            examples = [like(operand) for operand in operands]
+            compiled = partial(self._bind, self.backend, examples, target, *given)
+            found = at_once(plain, compiled, self.backend)
+            keep(self._tiers, key, found)
+        return found.later or found
+
+    def _bind(
+        self,
+        backend: str,
+        operands: Sequence[Array],
+        out: Any,
+        axes: Sequence[int] | None,
+        casting: Any,
+        constants: Collection[int],
+    ) -> Bound:
         dtypes = [of_numpy(operand.dtype) for operand in operands]
         found = self.specialise([operand.shape for operand in operands], dtypes)
         declared = [found.dtypes[name].numpy for name in found.names()[: len(operands)]]
@@ -155,13 +196,13 @@ class Compilation:
         if constants:
             names = found.names()
             held = {names[number]: converted[number] for number in constants}
-            found, stays = found.given(self.backend, held)
+            found, stays = found.given(backend, held)
             fixed = [stays[name] for name in found.names() if name in stays]
             converted = [*(converted[number] for number in moving), *fixed]
         if out is None:
-            bound = allocating(found, self.backend, converted, axes)
+            bound = allocating(found, backend, converted, axes)
         else:
-            bound = writing(found, self.backend, converted, out, casting)
+            bound = writing(found, backend, converted, out, casting)
         if same and not fixed:
             return bound
         call = bound.call
@@ -184,9 +225,14 @@ class Compilation:
         if backend_form(self.backend) == "Cascade":
             last = Step("emit", self.kernel().source, "Python source")
         else:
+            from einloom.passes.loops.cost import cost_of
+
+            said = "loop nests, for C-ordered arrays"
             with shallow(found.cascade.name):
-                nest = str(found.form(self.backend, found.row_major()))
-            last = Step("lower", nest, "loop nests, for C-ordered arrays")
+                nests = found.form(self.backend, found.row_major())
+                if all(rank.name in found.sizes for rank in found.cascade.ranks):
+                    said += f": {cost_of(nests, found.sizes).summary}"
+                last = Step("lower", str(nests), said)
         return (*found.steps(), last)
 
     def kernel(self) -> Kernel:

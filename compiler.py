@@ -76,7 +76,9 @@ def compile(
     broadcast: str = "numpy",
     sizes: Mapping[Any, int] | None = None,
     acc: Any = None,
+    threads: int | None = None,
     name: str | None = None,
+    wait: bool = True,
 ) -> Executable: ...
 
 
@@ -94,7 +96,9 @@ def compile(
     broadcast: str = "numpy",
     sizes: Mapping[Any, int] | None = None,
     acc: Any = None,
+    threads: int | None = None,
     name: str | None = None,
+    wait: bool = True,
     **encryption: Unpack[EncryptionOptions],
 ) -> Executable | Encrypted:
     """Compiles an einsum or a cascade into an Executable.
@@ -111,8 +115,12 @@ def compile(
         notation, semiring, broadcast, acc: for subscripts, as `einsum` takes them.
         sizes: extents: of output-only symbols; of a cascade's ranks that nothing else says, such
             as the parts of a partition, {"M0": 128}.
+        threads: how many threads share the work of native code, at most; None: as
+            `set_num_threads` says. Results are the same, bit for bit.
         name: what the Cascade, and so the function in saved code, is called; None: its own name,
             `einsum` for subscripts.
+        wait: whether a call waits until native code is compiled for it. If not, NumPy answers until
+            a thread in the background has compiled it; `fallbacks()` counts such calls.
         **encryption: for "ckks" alone: secret, slots, layout, plan, keys, approximate, levels,
             engine, precision, magnitude, bound, seed, insecure. `encryption.Encryption` says what
             they mean.
@@ -133,7 +141,8 @@ def compile(
     options: dict[str, Any] = {"backend": backend, "passes": passes, "shapes": shapes}
     options |= {"dtypes": dtypes, "optimize": optimize, "memory_limit": memory_limit}
     options |= {"notation": notation, "semiring": semiring, "broadcast": broadcast}
-    options |= {"sizes": sizes, "acc": acc, "name": name}
+    options |= {"sizes": sizes, "acc": acc, "name": name, "wait": wait}
+    options["threads"] = threads
     # A text that uses files is not all that is compiled.
     called = None
     if isinstance(what, str) and not ("{" in what and "use" in what):

@@ -9,7 +9,7 @@ one exact signature, strides included: the fast path.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -64,6 +64,7 @@ class Specialisation:
     dtypes: Mapping[str, DType]
     sizes: Mapping[str, int]
     kernels: Kernels  # filled as layouts turn up; shared by all sizes of a class
+    threads: int | None = None  # that share the work of a call; None: as the setting is
 
     def steps(self) -> tuple[Step, ...]:
         """What the Cascade was before the passes, and after each."""
@@ -88,9 +89,12 @@ class Specialisation:
         if backend_form(backend) == "Cascade":
             return self.cascade
         from einloom.passes.loops.lower import lower
+        from einloom.passes.loops.parallel import parallel
 
+        known = {r.name: r.shape for r in self.cascade.ranks if isinstance(r.shape, int)}
+        units = dict(zip(self.names(), layouts, strict=True))
         with shallow(self.cascade.name):
-            return lower(self.cascade, self.dtypes, dict(zip(self.names(), layouts, strict=True)))
+            return parallel(lower(self.cascade, self.dtypes, units), known)
 
     def kernel(self, backend: str, layouts: tuple[int | None, ...]) -> Kernel:
         """The backend's kernel for these layouts."""
@@ -134,10 +138,11 @@ class Specialisation:
                 raise UnsupportedError(f"dtype {host} runs on the NumPy backend only")
             layouts = tuple(unit_axis(array) for array in (*inputs, *outputs))
             kernel = self.kernel(backend, layouts)
-            return kernel.bind(inputs, outputs), kernel.way(inputs, outputs)
+            threads = self.threads
+            return kernel.bind(inputs, outputs, threads), kernel.way(inputs, outputs, threads)
         except UnsupportedError as error:
             call, _ = self._bind("numpy", inputs, outputs)
-            return _counted(f"{backend}: {error.message}", call), None
+            return counted(f"{backend}: {error.message}", call), None
 
     def _explained(self, call: Call, *arrays: Array) -> None:
         """The call; where it reads out of range, the interpreter says which read did.
@@ -215,9 +220,11 @@ def shallow(name: str) -> Generator[None, None, None]:
         ) from None
 
 
-def _counted(reason: str, call: Call) -> Call:
-    def run(*arrays: Array) -> None:
+def counted(reason: str, call: Callable[..., Any]) -> Callable[..., Any]:
+    """The call; each time it is counted among the `fallbacks()`."""
+
+    def run(*arrays: Array) -> Any:
         _fallbacks[reason] += 1
-        call(*arrays)
+        return call(*arrays)
 
     return run

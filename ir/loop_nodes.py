@@ -1,6 +1,7 @@
 """The loop-nest level, page one: loops, statements and values.
 
-    statement   = LoopNest | Collapse | If | Begin | Fold | Assign | Store | Contract | Permute
+    statement   = LoopNest | Special | Past | Collapse | If | Begin | Fold | Assign | Store
+                | Contract | Permute
     value       = Load | Number | Index | Register | Apply | Convert       (every one of one dtype)
 
 Each schedule decision is a value here: loop order, tiles (a loop that steps, and inside it a loop
@@ -159,6 +160,25 @@ class LoopNest:
 
 
 @dataclass(frozen=True, slots=True)
+class Special:
+    """The body; where the ranks have these sizes, by code in which they are constants."""
+
+    sizes: tuple[tuple[str, int], ...]
+    body: tuple[Statement, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Past:
+    """The body; if the buffer is at least so many bytes, what it stores there in whole vectors goes
+    past the caches, where its rows lie so that it can.
+    """
+
+    buffer: str
+    bytes: int
+    body: tuple[Statement, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Collapse:
     """Two ranks become one where all of `steps` (buffer, outer index, inner index) allow it.
 
@@ -225,8 +245,8 @@ class If:
 class Packed:
     """An operand of a contraction, copied tile by tile to a scratch buffer.
 
-    `value` is a Load, perhaps converted; `variables`, joined, are what the operand has beside the
-    depth and the batch.
+    `value` is a Load, perhaps converted, or computed from several as it is copied; `variables`,
+    joined, are what the operand has beside the depth and the batch.
     """
 
     value: Value
@@ -247,17 +267,6 @@ class Finish:
     indices: tuple[RankExpr, ...]
     value: Value
     op: str | None = None
-
-    @property
-    def loads(self) -> tuple[Load, ...]:
-        """What the value reads, each once."""
-        found, stack = dict[Load, None](), [self.value]
-        while stack:
-            node = stack.pop()
-            if isinstance(node, Load):
-                found[node] = None
-            stack += parts(node)
-        return tuple(found)
 
 
 @dataclass(frozen=True, slots=True)
@@ -321,12 +330,14 @@ class Permute:
         return self.tall + 64 // self.value.dtype.itemsize
 
 
-Statement: TypeAlias = LoopNest | Collapse | Begin | Fold | Assign | Store | If | Contract | Permute
+Statement: TypeAlias = (
+    LoopNest | Special | Past | Collapse | Begin | Fold | Assign | Store | If | Contract | Permute
+)
 
 
 def blocks(statement: Statement) -> tuple[tuple[Statement, ...], ...]:
     """The statement lists directly inside."""
-    if isinstance(statement, LoopNest):
+    if isinstance(statement, LoopNest | Special | Past):
         return (statement.body,)
     if isinstance(statement, If):
         return (statement.then, statement.otherwise)
@@ -352,3 +363,14 @@ def parts(value: Value) -> tuple[Value, ...]:
     if isinstance(value, Load):
         return tuple(index for index in value.indices if not isinstance(index, RankExpr))
     return ()
+
+
+def loads_of(value: Value) -> tuple[Load, ...]:
+    """The elements that a value reads, each once."""
+    found, stack = dict[Load, None](), [value]
+    while stack:
+        node = stack.pop()
+        if isinstance(node, Load):
+            found[node] = None
+        stack += reversed(parts(node))
+    return tuple(found)

@@ -8,11 +8,21 @@ and nothing is computed twice, without any optimisation pass. Values are the tex
 
 from __future__ import annotations
 
+import operator
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 _VALUE = re.compile(r"%v\d+")
+
+_COMPARED = {
+    "eq": operator.eq,
+    "ne": operator.ne,
+    "slt": operator.lt,
+    "sle": operator.le,
+    "sgt": operator.gt,
+    "sge": operator.ge,
+}
 
 
 @dataclass(slots=True)
@@ -171,6 +181,8 @@ class Builder:
         return self.pure(f"call i64 @llvm.smax.i64(i64 {a}, i64 {b})")
 
     def compare(self, predicate: str, a: str, b: str) -> str:
+        if _constant(a) and _constant(b) and predicate in _COMPARED:
+            return "true" if _COMPARED[predicate](int(a), int(b)) else "false"
         return self.pure(f"icmp {predicate} i64 {a}, {b}")
 
     def gep(self, pointer: str, offset: str) -> str:

@@ -24,12 +24,14 @@ from dataclasses import replace
 from functools import partial
 
 from ...ir.dtypes import I32, DType
-from ...ir.loop_nodes import Apply, Contract, Convert, Number, Value
+from ...ir.loop_nodes import Apply, Contract, Number, Value
 from .builder import OpenLoop, Scope
+from .compute import compute
 from .extrema import Harmless, may_be_quick, quick
 from .finish import Finishing
+from .forming import Forming
 from .offsets import OffsetTables
-from .packing import Operand, Packing
+from .packing import Operand, Packing, is_formed
 from .products import product_of, unit
 from .simd import Place, Vec, element, typed
 from .values import Values, neutral
@@ -82,15 +84,24 @@ class Contraction:
         if contract.finish is not None:
             self.finishing = Finishing(self.values, contract, tables, self.lanes)
         self.count_n, self.count_m, self.count_k = (tables.count(v) for v in (n, m, k))
+        formed = {
+            id(operand): Forming(self.values, operand, k, tables)
+            for operand in (columns, rows)
+            if is_formed(operand.packed)
+        }
         self._make_tile()
         loops = [b.begin_loop(self.accesses.size(v.upper())) for v in contract.batch]
         around = dict(zip(contract.batch, loops, strict=True))
         self.out = tables.first(contract.buffer, contract.indices, around)
         if self.finishing is not None:
-            self.finishing.begin(around)
-        pack_columns = Packing(self.values, columns, columns.first(around))
-        pack_rows = Packing(self.values, rows, rows.first(around))
-        self._blocks(pack_columns, pack_rows)
+            self.finishing.locate(around)
+        for forming in formed.values():
+            forming.locate(around)
+        packings = [
+            formed.get(id(operand)) or Packing(self.values, operand, operand.first(around))
+            for operand in (columns, rows)
+        ]
+        self._blocks(*packings)
         for loop in reversed(loops):
             b.end_loop(loop)
 
@@ -449,19 +460,8 @@ class Contraction:
 
     def _value(self, value: Value, column: Vec, row: Vec) -> Vec:
         """What is folded, given an element of each operand."""
-        if value == self.contract.columns.value:
-            return column
-        if value == self.contract.rows.value:
-            return row
-        if isinstance(value, Apply):
-            args = [self._value(arg, column, row) for arg in value.args]
-            return self.values.arithmetic.apply(value.op, args)
-        if isinstance(value, Convert):
-            convert = self.values.convert
-            arg = self._value(value.arg, column, row)
-            return (convert.by_bits if value.bitcast else convert.by_value)(arg, value.dtype)
-        assert isinstance(value, Number)
-        return self.simd.constant(value.value, value.dtype)
+        known = {self.contract.columns.value: column, self.contract.rows.value: row}
+        return compute(self.values, value, known)
 
     # ---- the tile on the stack
 

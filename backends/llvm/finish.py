@@ -10,20 +10,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from ...ir.dtypes import I64, DType
-from ...ir.loop_nodes import (
-    Apply,
-    Contract,
-    Convert,
-    Finish,
-    Index,
-    Load,
-    Number,
-    Register,
-    Value,
-)
+from ...ir.dtypes import DType
+from ...ir.loop_nodes import TOTAL, Contract, Finish, Load, Register, Value, loads_of
 from ...ir.ranks import RankExpr
 from .builder import OpenLoop
+from .compute import compute
 from .offsets import OffsetTables, Table
 from .simd import Place, Vec, typed
 from .values import Values
@@ -85,10 +76,10 @@ class Finishing:
             return _Buffer.of(values, name, indices, contract, tables, written)
 
         self.target = seen(self.finish.buffer, self.finish.indices, True)
-        self.read = {load: seen(load.buffer, _affine(load)) for load in self.finish.loads}
+        self.read = {load: seen(load.buffer, _affine(load)) for load in loads_of(self.finish.value)}
         self.firsts: dict[int, str] = {}
 
-    def begin(self, around: Mapping[str, OpenLoop]) -> None:
+    def locate(self, around: Mapping[str, OpenLoop]) -> None:
         """Finds the first element of each buffer at the coordinates of these loops."""
         self.firsts = {
             id(found): self.tables.first(found.name, found.indices, around)
@@ -130,10 +121,13 @@ class Finishing:
             corner = corners[id(found)]
             return corner if found.down is None else b.gep(corner, found.down.at(b, number))
 
-        read = {load: self._load(load, f, place(f), begin, count) for load, f in self.read.items()}
+        known: dict[Value, Vec] = {
+            load: self._load(load, f, place(f), begin, count) for load, f in self.read.items()
+        }
         here = b.gep(tile, b.offset(line, str(width * self.dtype.itemsize)))
-        total = self.simd.load(Place(here, 1, b.depth), self.dtype, self.lanes)
-        value = self.simd.splat(self._value(self.finish.value, read, total), self.lanes)
+        total = Register(TOTAL, self.dtype)
+        known[total] = self.simd.load(Place(here, 1, b.depth), self.dtype, self.lanes)
+        value = self.simd.splat(compute(self.values, self.finish.value, known), self.lanes)
         target = place(self.target)
         if self.finish.op is not None:
             old = self.simd.load(Place(target, 1, b.depth), value.dtype, self.lanes, count)
@@ -166,23 +160,6 @@ class Finishing:
             place = b.gep(across.start, b.mul(begin, "8"))
             return b.here(f"load {type}, ptr {place}, align 1")
         return self.accesses.plus_lanes(b.mul(begin, across.stride), across.stride)
-
-    def _value(self, value: Value, read: Mapping[Load, Vec], total: Vec) -> Vec:
-        if isinstance(value, Load):
-            return read[value]
-        if isinstance(value, Apply):
-            args = [self._value(arg, read, total) for arg in value.args]
-            return self.values.arithmetic.apply(value.op, args)
-        if isinstance(value, Convert):
-            convert = self.values.convert
-            arg = self._value(value.arg, read, total)
-            return (convert.by_bits if value.bitcast else convert.by_value)(arg, value.dtype)
-        if isinstance(value, Index):
-            return Vec(I64, (self.accesses.number(value.index),))
-        if isinstance(value, Register):
-            return total
-        assert isinstance(value, Number)
-        return self.simd.constant(value.value, value.dtype)
 
 
 def _affine(load: Load) -> list[RankExpr]:

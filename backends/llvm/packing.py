@@ -27,7 +27,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from ...ir.dtypes import C64, I32, I64, DType
-from ...ir.loop_nodes import Convert, Load, Packed, Value
+from ...ir.loop_nodes import Convert, Load, Packed, Value, loads_of
 from ...ir.ranks import RankExpr
 from .builder import OpenLoop
 from .offsets import OffsetTables, Table
@@ -40,12 +40,16 @@ _APART = 8
 
 
 def load_of(packed: Packed) -> Load:
-    """What is packed, before it is converted."""
+    """What is packed, before it is converted; the first of what it is computed from."""
+    return loads_of(packed.value)[0]
+
+
+def is_formed(packed: Packed) -> bool:
+    """Whether an operand is computed as it is packed (forming.py)."""
     value = packed.value
     while isinstance(value, Convert):
         value = value.arg
-    assert isinstance(value, Load)
-    return value
+    return not isinstance(value, Load)
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,15 +113,19 @@ class Operand:
         own = tables.add(load.buffer, indices, packed.variables)
         along = tables.add(load.buffer, indices, depth)
         axis = values.accesses.buffers[load.buffer].unit
-        unit = None if axis is None else indices[axis].variable
+        unit = None if axis is None else indices[axis].steps_by
         split = split and packed.value.dtype.kind == "complex"
         made = (packed, tile, split, tables, own, along)
+        dtype = packed.value.dtype if words is None else words.element
+        lane = line + 64 // dtype.itemsize
+        if is_formed(packed) and line and unit in depth:
+            return Operand(*made, "lines", "1", along, 1, lane)
+        if is_formed(packed):
+            return Operand(*made, "rows", "1", own, tile)
         if unit in depth:
             apart = tables.count(depth[depth.index(unit) + 1 :])
             runs = tables.runs(along, apart)
             if line and apart == "1" and load.dtype.kind != "complex":
-                dtype = packed.value.dtype if words is None else words.element
-                lane = line + 64 // dtype.itemsize
                 return Operand(*made, "lines", apart, runs, 1, lane, words)
             return Operand(*made, "depth", apart, runs, tile, words=words)
         if unit in packed.variables[:-1]:

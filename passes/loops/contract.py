@@ -2,10 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from types import MappingProxyType
 
 from ...ir.dtypes import I64, U8, DType
-from ...ir.loop_nodes import Contract, Convert, Finish, Load, Packed, Value, parts
+from ...ir.loop_nodes import (
+    Apply,
+    Contract,
+    Convert,
+    Finish,
+    Load,
+    Packed,
+    Value,
+    loads_of,
+    parts,
+)
 from ...ir.loops import Scratch
 from ...ir.ranks import RankExpr
 from .point import PointWriter
@@ -27,11 +39,12 @@ def contraction(
     term: Value,
     names: Sequence[str],
     finish: Finish | None = None,
+    formed: Mapping[str, Value] = MappingProxyType({}),
 ) -> tuple[Contract, tuple[Scratch, ...]]:
     """The contraction that folds `term` into total[indices], and the buffers that it needs.
 
     `names` are those of the packed rows, the packed columns, and the tables of offsets and runs;
-    `finish` is what is done with the sums.
+    `finish` is what is done with the sums, `formed` what some operands are computed from.
     """
     packed_rows, packed_columns, offsets, runs = names
     rows = Packed(_operand(term, block.rows), block.down, packed_rows)
@@ -43,23 +56,47 @@ def contraction(
         *(offsets, runs),
         finish,
     )
+    for name, value in formed.items():
+        contract = formed_in(contract, name, value)
     m, n, k = (times(*map(size, v)) for v in (block.down, block.across, block.depth))
     # One variable alone needs no table.
     down, across, depth = (
         count if len(v) > 1 else number(0)
         for count, v in ((m, block.down), (n, block.across), (k, block.depth))
     )
-    more = 0 if finish is None else 1 + len(finish.loads)
+    more = 0 if finish is None else 1 + len(loads_of(finish.value))
+    more += sum(len(loads_of(value)) for value in formed.values())
     width = times(block.vectors, LANES_EXPR)
     # Lines lie a cache line more apart than they are long.
     line = block.deep + 64 // rows.value.dtype.itemsize
+    table = plus(*(down, across, depth) * (2 + more), number(_SLACK))
     buffers = (
         _panel(rows, m, number(block.height), times(block.tall), (number(line),)),
         _panel(columns, n, width, times(block.wide, width), (number(block.deep), k)),
-        _flat(offsets, I64, plus(*(down, across) * (2 + more), depth, depth, number(_SLACK))),
-        _flat(runs, U8, plus(down, *(across,) * (2 + more), depth, depth, number(_SLACK))),
+        _flat(offsets, I64, table),
+        _flat(runs, U8, table),
     )
     return contract, buffers
+
+
+def formed_in(contract: Contract, name: str, value: Value) -> Contract:
+    """The contraction with a value in the place of the elements of a buffer."""
+    rows, columns = (
+        replace(packed, value=_replaced(packed.value, name, value))
+        for packed in (contract.rows, contract.columns)
+    )
+    made = _replaced(contract.value, name, value)
+    return replace(contract, value=made, rows=rows, columns=columns)
+
+
+def _replaced(value: Value, name: str, by: Value) -> Value:
+    if isinstance(value, Load):
+        return by if value.buffer == name else value
+    if isinstance(value, Convert):
+        return replace(value, arg=_replaced(value.arg, name, by))
+    if isinstance(value, Apply):
+        return replace(value, args=tuple(_replaced(arg, name, by) for arg in value.args))
+    return value
 
 
 def _operand(term: Value, reading: Reading) -> Value:

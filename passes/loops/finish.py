@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from ...ir.dtypes import DType
-from ...ir.einsum import Access, Einsum, Reduce
+from ...ir.einsum import Access, Einsum, Reduce, accesses
 from ...ir.loop_nodes import (
     LANE,
     Begin,
@@ -54,9 +54,10 @@ class Finishing:
 def vectors(chain: Chain, storage: Storage) -> Iterator[str]:
     """What the columns of the contraction may end with, the best first.
 
-    It is what the result is consecutive along, or, where that is summed, what is read is.
+    It is what the result is consecutive along, or, where that is summed, what is read is. Without
+    followers that is decided by the product itself.
     """
-    last = chain.followers[-1]
+    last = chain.last
     found: dict[str, None] = {}
     factors = chain.product.product() or ()
     for access in (*reads_besides(chain), *factors):
@@ -81,7 +82,7 @@ def fitted(block: Block, chain: Chain, sizes: Mapping[str, int]) -> Block | None
 
     Columns that are not, where others are, become a batch. None if that is not worth it.
     """
-    free = chain.followers[-1].free
+    free = chain.last.free
     kept = [v for v in block.across if v in free]
     if not kept or len(kept) == len(block.across):
         return block
@@ -94,9 +95,30 @@ def fitted(block: Block, chain: Chain, sizes: Mapping[str, int]) -> Block | None
     return replace(block, across=summed, batch=(*block.batch, *kept))
 
 
+def aligned(block: Block, chain: Chain, storage: Storage) -> bool:
+    """Whether what is packed is consecutive where all is that it is formed from."""
+    for einsum in chain.formed:
+        in_rows = block.rows.access.tensor == einsum.name
+        along = block.depth[-1] if in_rows else block.across[-1]
+        for access in accesses(einsum.expr):
+            if along in access.variables() and _unit(access, storage) != along:
+                return False
+    return True
+
+
+def formed_values(chain: Chain, storage: Storage) -> dict[str, Value]:
+    """What stands for an element of each formed factor, as it would be stored."""
+    found: dict[str, Value] = {}
+    for einsum in chain.formed:
+        point = PointWriter(einsum, storage)
+        value = point.value(point.typing({}), Scope(frozenset(einsum.free)), (), ())
+        found[einsum.name] = convert(value, point.dtype)
+    return found
+
+
 def in_place(chain: Chain, storage: Storage, carrier: DType) -> bool:
     """Whether sums of pieces may stand where the result goes."""
-    last = chain.followers[-1]
+    last = chain.last
     return not isinstance(last.expr, Reduce) and storage.dtypes[last.name] == carrier
 
 
@@ -126,7 +148,7 @@ def finishing(
             return _folded(point, term, block, new_name)
         value = convert(point.value(typing, scope, (), ()), point.dtype)
         read = follower.output
-    last = chain.followers[-1]
+    last = chain.last
     return Finishing(Finish(last.name, last.left, value))
 
 

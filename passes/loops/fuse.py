@@ -40,10 +40,23 @@ _MOST_NODES = 100
 
 @dataclass(frozen=True, slots=True)
 class Chain:
-    """A product, and the Einsums that are computed from it one after another."""
+    """A product, the Einsums that are computed from it one after another, and its formed factors.
+
+    Only what the last of them makes is stored.
+    """
 
     product: Einsum
-    followers: tuple[Einsum, ...]
+    followers: tuple[Einsum, ...] = ()
+    formed: tuple[Einsum, ...] = ()
+
+    @property
+    def last(self) -> Einsum:
+        return (self.product, *self.followers)[-1]
+
+    @property
+    def names(self) -> set[str]:
+        """Of all tensors that it makes."""
+        return {einsum.name for einsum in (*self.formed, self.product, *self.followers)}
 
 
 def chains(stages: Sequence[Stage], outputs: Collection[str]) -> dict[int, Chain]:
@@ -76,6 +89,42 @@ def chains(stages: Sequence[Stage], outputs: Collection[str]) -> dict[int, Chain
                 break
             followers.pop()
     return found
+
+
+def formed(
+    stages: Sequence[Stage], outputs: Collection[str], dtypes: Mapping[str, DType]
+) -> dict[str, tuple[Einsum, ...]]:
+    """The Einsums that a product computes as it packs what they make, by the product's name.
+
+        T[i,j,r] = A[i,r] * B[j,r]
+        Y[i,j,k] = T[i,j,r] * C[k,r]
+
+    T is read as in a chain, sums nothing, and computes from numbers and elements at its
+    coordinates.
+    """
+    readers: dict[str, list[Stage]] = {}
+    for stage in stages:
+        for name in {access.tensor for e in _einsums(stage) for access in e.reads()}:
+            readers.setdefault(name, []).append(stage)
+    found: dict[str, tuple[Einsum, ...]] = {}
+    for stage in stages:
+        if not isinstance(stage, Einsum) or stage.name in outputs or not _distinct(stage.output):
+            continue
+        (reader, *others) = readers.get(stage.name, [None])
+        if not isinstance(reader, Einsum) or others or dtypes[stage.name].kind == "complex":
+            continue
+        factors = _factors(reader) or ()
+        read = [factor for factor in factors if factor.tensor == stage.name]
+        if len(read) == 1 and read[0].indices == stage.output.indices and _is_near(stage):
+            found[reader.name] = (*found.get(reader.name, ()), stage)
+    return found
+
+
+def _is_near(einsum: Einsum) -> bool:
+    """Whether an Einsum computes from numbers and from elements at its own coordinates."""
+    if einsum.where is not None or len(list(accesses(einsum.expr))) < 2:
+        return False
+    return all(_near(node, einsum.output) for node in walk(einsum.expr))
 
 
 def _einsums(stage: Stage) -> tuple[Einsum, ...]:
@@ -165,6 +214,5 @@ def _replaced(expr: Expr, old: Expr, new: Expr) -> Expr:
 
 def reads_besides(chain: Chain) -> Iterator[Access]:
     """What the followers read that none of the chain makes."""
-    own = {chain.product.name, *(follower.name for follower in chain.followers)}
     for follower in chain.followers:
-        yield from (access for access in accesses(follower.expr) if access.tensor not in own)
+        yield from (a for a in accesses(follower.expr) if a.tensor not in chain.names)

@@ -19,7 +19,7 @@ from ...ir.ranks import RankExpr, Term, affine
 from ...ir.scans import Scan, Stage, at, stages
 from ...ir.windows import Window, kept_extents, narrowed, shifts, windows
 from .finish import vectors
-from .fuse import Chain, chains, named_sum
+from .fuse import Chain, chains, formed, named_sum
 from .nest import NestLowering
 from .point import Storage
 from .schedule import Limits
@@ -67,7 +67,7 @@ def lower(
     units = {buffer.name: buffer.unit for buffer in (*inputs, *outputs)}
     units |= {buffer.name: buffer.unit for buffer in scratch}
     hints = {rank.name: rank.shape for rank in cascade.ranks if isinstance(rank.shape, int)}
-    storage = Storage(types, extents, units, hints)
+    storage = Storage(types, extents, units, hints, frozenset(cascade.outputs))
     lowering = _Lowering(storage, limits, scratch, found)
     made = tuple(lowering.stages(stages(cascade), cascade.outputs))
     checks = [check for einsum in cascade.einsums for check in _checks(einsum, whole)]
@@ -99,14 +99,41 @@ class _Lowering:
             made = self._fused(chain)
             if made is not None:
                 found[number] = made
-                fused |= {chain.product.name, *(e.name for e in chain.followers)}
+                fused |= chain.names
+        for number, stage in enumerate(stages):
+            if number not in found and isinstance(stage, Einsum) and stage.name not in fused:
+                made = self._named(stage)
+                if made is not None:
+                    found[number] = made
+        for number, made in self._formed(stages, outputs, found, fused):
+            found[number] = made
+            fused |= made.chain.names
+        for number, stage in enumerate(stages):
+            if number in found:
+                yield self._lowered(found[number])
+            elif not isinstance(stage, Einsum) or stage.name not in fused:
+                yield self.stage(stage, {})
+
+    def _formed(
+        self,
+        stages: Sequence[Stage],
+        outputs: Sequence[str],
+        found: Mapping[int, _Fused],
+        fused: set[str],
+    ) -> Iterator[tuple[int, _Fused]]:
+        """The products, those of chains too, that are better off computing what they pack."""
+        formers = formed(stages, outputs, self.storage.dtypes)
         for number, stage in enumerate(stages):
             made = found.get(number)
-            if made is None and isinstance(stage, Einsum):
-                if stage.name in fused:
-                    continue
-                made = self._named(stage)
-            yield self.stage(stage, {}) if made is None else self._lowered(made)
+            if not isinstance(stage, Einsum) or (made is None and stage.name in fused):
+                continue
+            chain = Chain(stage) if made is None else made.chain
+            given = tuple(e for e in formers.get(chain.product.name, ()) if e.name not in fused)
+            if given:
+                chain = replace(chain, formed=given)
+                better = self._fused(chain, None if made is None else made.storage)
+                if better is not None:
+                    yield number, better
 
     def _named(self, einsum: Einsum) -> _Fused | None:
         """An Einsum with a sum inside, as a chain; None if it is better as it is."""
@@ -127,16 +154,21 @@ class _Lowering:
         """A chain as one nest, if its product is packed; its vectors are what serves the rest."""
         storage = storage or self.storage
         product = chain.product
-        for name in vectors(chain, storage):
-            units = {**storage.units, product.name: product.free.index(name)}
-            made = _Fused(chain, replace(storage, units=units))
+        places = [storage]
+        if chain.followers:
+            axes = map(product.free.index, vectors(chain, storage))
+            places = [
+                replace(storage, units={**storage.units, product.name: axis}) for axis in axes
+            ]
+        for place in places:
+            made = _Fused(chain, place)
             if made.lowering(set()).block(self.limits) is not None:
                 return made
         return None
 
     def _lowered(self, fused: _Fused) -> Nest:
         """The nest of a chain; what is not stored is no buffer."""
-        gone = {fused.chain.product.name, *(e.name for e in fused.chain.followers[:-1])}
+        gone = fused.chain.names - {fused.chain.last.name}
         self.scratch[:] = [buffer for buffer in self.scratch if buffer.name not in gone]
         lowered = fused.lowering({buffer.name for buffer in self.scratch}).lower(self.limits)
         self.scratch.extend(lowered.scratch)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from math import prod
 
 from ...ir.cascade import fresh_name
 from ...ir.dtypes import DType
@@ -19,7 +20,9 @@ from ...ir.loop_nodes import (
     Loop,
     LoopNest,
     Number,
+    Past,
     Register,
+    Special,
     Statement,
     Store,
     Value,
@@ -30,7 +33,7 @@ from ...ir.loops import Nest, Scratch
 from ...ir.ranks import RankExpr
 from .collapse import Collapses, likely
 from .contract import contraction
-from .finish import finishing, fitted, in_place, sums_of_pieces
+from .finish import aligned, finishing, fitted, formed_values, in_place, sums_of_pieces
 from .fuse import Chain
 from .pack import moved
 from .permute import permuted
@@ -53,7 +56,7 @@ from .tile import (
 from .typed import Scope, convert
 
 #: Operators that take many instructions, or a call: a tile of them would be long code for nothing.
-_HEAVY = frozenset(("exp", "exp2", "expm1", "log", "log1p", "tanh", "sigmoid", "erf")) | frozenset(
+HEAVY = frozenset(("exp", "exp2", "expm1", "log", "log1p", "tanh", "sigmoid", "erf")) | frozenset(
     ("sin", "cos", "pow", "logaddexp", "floordiv", "mod")
 )
 
@@ -120,8 +123,8 @@ class NestLowering:
         axis = self.storage.units[einsum.name]
         roots = [einsum.expr] if einsum.where is None else [einsum.expr, einsum.where]
         heavy = any(
-            (isinstance(node, Map) and node.op in _HEAVY)
-            or (isinstance(node, Reduce) and node.op in _HEAVY)
+            (isinstance(node, Map) and node.op in HEAVY)
+            or (isinstance(node, Reduce) and node.op in HEAVY)
             for root in roots
             for node in walk(root)
         )
@@ -169,9 +172,11 @@ class NestLowering:
         elif schedule.block is not None:
             body += self._blocked(schedule.block, scratch)
         else:
-            body += self._plain(schedule, staged)
+            plain = self._plain(schedule, staged)
+            past = self._goes_past(schedule, limits)
+            body += (Past(self.einsum.name, limits.streamed, plain),) if past else plain
         width = self._width(schedule, tuple(body))
-        name = self.einsum.name if self.chain is None else self.chain.followers[-1].name
+        name = self.einsum.name if self.chain is None else self.chain.last.name
         return Lowered(Nest(name, width, tuple(body)), tuple(scratch))
 
     def _schedule(self, collapses: Collapses, limits: Limits) -> Schedule:
@@ -181,10 +186,12 @@ class NestLowering:
         return choose(self._problem(dict(likely(collapses.pairs(schedule)))), limits)
 
     def block(self, limits: Limits) -> Block | None:
-        """The blocks of the product, if it is packed and what is computed from it can be near."""
+        """The blocks of the chain's product, if it is packed and the rest can be done near it."""
         assert self.chain is not None
         found = self._schedule(Collapses(self.einsum, self.storage.extents), limits).block
-        return None if found is None else fitted(found, self.chain, self.storage.sizes)
+        if found is None or not aligned(found, self.chain, self.storage):
+            return None
+        return fitted(found, self.chain, self.storage.sizes)
 
     def _name(self, stem: str, scratch: Sequence[Scratch]) -> str:
         taken = self.names | {found.name for found in scratch}
@@ -211,13 +218,29 @@ class NestLowering:
             blocks.reverse()
         tile = [tile for _, tile in pairs]
         loops = [*(full_loop(v) for v in schedule.outer), *blocks, *tile]
-        return around(loops, scope.statements)
+        body = around(loops, scope.statements)
+        return (Special(schedule.special, body),) if schedule.special else body
+
+    def _goes_past(self, schedule: Schedule, limits: Limits) -> bool:
+        """Whether the output is known to be large, and is written in the order of memory."""
+        name, unit = self.einsum.name, self.storage.units[self.einsum.name]
+        output = self._reading(self.einsum.output)
+        if self.reduced or schedule.transposes or unit is None or not output.plain:
+            return False
+        if schedule.vector is None or schedule.vector != output.unit:
+            return False
+        if name not in self.storage.outputs or self.dtype.kind in ("complex", "bool"):
+            return False
+        known = [self.storage.sizes.get(v.upper()) for v in self.einsum.free]
+        sizes = [size for size in known if size is not None]
+        return len(sizes) == len(known) and prod(sizes) * self.dtype.itemsize >= limits.streamed
 
     def _blocked(self, block: Block, scratch: list[Scratch]) -> Iterator[Statement]:
         """A blocked contraction, partial sums kept where the output goes."""
         vector = block.across[-1]
         found = None
-        if self.chain is not None:
+        formed = {} if self.chain is None else formed_values(self.chain, self.storage)
+        if self.chain is not None and self.chain.followers:
             block = fitted(block, self.chain, self.storage.sizes) or block
             total, indices = self._partial(self.chain, block, scratch)
             sums = convert(Register(TOTAL, self.carrier), self.dtype)
@@ -237,7 +260,9 @@ class NestLowering:
         ]
         names += [self._name(stem, scratch) for stem in ("offsets", "runs")]
         finish = None if found is None else found.finish
-        contract, buffers = contraction(block, total, indices, self.point, term, names, finish)
+        contract, buffers = contraction(
+            block, total, indices, self.point, term, names, finish, formed
+        )
         scratch += buffers
         if found is not None:
             yield from (*found.before, contract, *found.after)
@@ -251,8 +276,7 @@ class NestLowering:
     ) -> tuple[str, tuple[RankExpr, ...]]:
         """Where partial sums are kept that do not go to the output as they are."""
         if in_place(chain, self.storage, self.carrier):
-            last = chain.followers[-1]
-            return last.name, last.left
+            return chain.last.name, chain.last.left
         name = self._name("sums", scratch)
         scratch.append(sums_of_pieces(name, self.einsum, block, self.carrier))
         return name, self.einsum.left

@@ -1,4 +1,4 @@
-"""What is computed from the sums of a contraction while they are near is what the interpreter says.
+"""What is computed around a contraction, from its sums and as it packs, is as the interpreter says.
 
 Arrays lie as in test_contractions: in any order, flush against forbidden pages. Depths of more than
 one piece, and tiles at every edge, come from blocks that are small.
@@ -81,7 +81,7 @@ def check(cascade: Cascade, arrays: dict[str, Any], bits: int, limits: Limits) -
     return native
 
 
-@examples(80)
+@examples(50)
 @given(st.data(), cascades(), st.sampled_from(WIDTHS), st.sampled_from((TINY, SMALL)))
 def test_any_epilogue(
     data: st.DataObject,
@@ -141,7 +141,15 @@ def native(text: str, limits: Limits = SMALL) -> Native:
 
 
 HEAD = "cascade f(A[I,J]: f32, B[J,K]: f32, C[I,K]: f32, b[K]: f32)"
-SHAPES = {"A": (37, 70), "B": (70, 41), "C": (37, 41), "b": (41,), "D": (3,)}
+SHAPES = {
+    "A": (37, 70),
+    "B": (70, 41),
+    "C": (37, 41),
+    "b": (41,),
+    "x": (70,),
+    "V": (3,),
+    "D": (70, 37),
+}
 
 FUSED = {
     "one Einsum": "-> Y { Y[i,k] = max(sum[j] (A[i,j]*B[j,k]) + b[k], 0) }",
@@ -168,7 +176,7 @@ def test_fused(body: str, limits: Limits) -> None:
 APART = {
     "an output": "-> T, Y { T[i,k] = A[i,j]*B[j,k]\n Y[i,k] = T[i,k] + b[k] }",
     "two readers": "-> Y, Z { T[i,k] = A[i,j]*B[j,k]\n Y[i,k] = T[i,k] + b[k]\n Z[i,k] = T[i,k] }",
-    "more coordinates": "-> Y { T[i,k] = A[i,j]*B[j,k]\n Y[i,k,l] = T[i,k] * D[l] }",
+    "more coordinates": "-> Y { T[i,k] = A[i,j]*B[j,k]\n Y[i,k,l] = T[i,k] * V[l] }",
     "other coordinates": "-> Y { T[i,k] = A[i,j]*B[j,k]\n Y[k] = T[3,k] + b[k] }",
     "a filter": "-> Y { T[i,k] = A[i,j]*B[j,k]\n Y[i,k] = T[i,k] where i <= k else 0 }",
     "a coordinate": "-> Y { T[i,k] = A[i,j]*B[j,k]\n Y[i,k] = T[i,k] + i }",
@@ -180,7 +188,7 @@ APART = {
 
 @pytest.mark.parametrize("body", APART.values(), ids=list(APART))
 def test_not_fused(body: str) -> None:
-    head = HEAD.replace("b[K]", "D[L]: f32, b[K]")
+    head = HEAD.replace("b[K]", "V[L]: f32, b[K]")
     made = native(f"{head} {body}")
     assert "finish" not in str(made.program)
 
@@ -202,7 +210,7 @@ def test_functions_of_sums() -> None:
     arrays = {
         name: rng.standard_normal(shape).astype(np.float32)
         for name, shape in SHAPES.items()
-        if name != "D"
+        if name in "ABCb"
     }
     product = "T[i,k] = A[i,j]*B[j,k]"
     last = (
@@ -212,3 +220,74 @@ def test_functions_of_sums() -> None:
     fused = run(parse_cascade(f"{HEAD} -> Y {{ {product}\n {last} }}"), arrays, limits=limits)[1]
     apart = run(parse_cascade(f"{HEAD} -> Y, T {{ {product}\n {last} }}"), arrays, limits=limits)[1]
     np.testing.assert_array_equal(fused["Y"], apart["Y"])
+
+
+@st.composite
+def prologues(draw: st.DrawFn) -> tuple[str, dict[str, int]]:
+    """A product of which one factor, or both, are computed from others; and sizes."""
+    subscripts, sizes = draw(contractions())
+    inputs, out = subscripts.split("->")
+    reads: list[str] = []
+    steps: list[str] = []
+    factors: list[str] = []
+    for name, axes, made in zip("AB", inputs.split(","), (True, draw(st.booleans())), strict=True):
+        factors.append(f"{name}[{','.join(axes)}]")
+        if not made:
+            reads.append(factors[-1])
+            continue
+        first = [v for v in draw(st.permutations(axes)) if draw(st.integers(0, 2))]
+        second = [v for v in axes if v not in first or draw(st.booleans())]
+        reads += [f"X{name}[{','.join(first)}]", f"Z{name}[{','.join(second)}]"]
+        form = draw(st.sampled_from(("{0} * {1}", "max({0}, {1}) - 1", "2 * {0} + {1} * {0}")))
+        steps.append(f"{factors[-1]} = " + form.format(*reads[-2:]))
+    steps.append(f"Y[{','.join(out)}] = {' * '.join(factors)}")
+    dtype = draw(st.sampled_from(("f32", "f64", "i64", "i8", "f16")))
+    head = ", ".join(f"{read.upper()}: {dtype}" for read in reads)
+    return "\n".join([f"cascade f({head}) -> Y {{", *steps, "}"]), sizes
+
+
+@examples(40)
+@given(prologues(), st.sampled_from(WIDTHS), st.sampled_from((TINY, SMALL)))
+def test_any_prologue(sample: tuple[str, dict[str, int]], bits: int, limits: Limits) -> None:
+    text, sizes = sample
+    cascade = parse_cascade(text)
+    rng = np.random.default_rng(0)
+    known = {name.upper(): size for name, size in sizes.items()}
+    arrays: dict[str, Any] = {}
+    for fence, decl in zip(_fences(), cascade.inputs, strict=False):
+        assert decl.dtype is not None
+        shape = tuple(extent.value(known) for extent in decl.extents)
+        arrays[decl.name] = fence.array(shape, decl.dtype.numpy, True, "C")
+        arrays[decl.name][...] = rng.integers(-2, 3, shape)
+    expected = evaluate(sized(cascade, arrays), arrays)["Y"]
+    arrays["Y"] = _fences()[-1].array(expected.shape, expected.dtype, True, "C")
+    check(cascade, arrays, bits, limits)
+
+
+PACKED = {
+    "rows": "-> Y { X[i,j] = A[i,j] * x[j]\n Y[i,k] = X[i,j]*B[j,k] }",
+    "columns": "-> Y { X[j,k] = B[j,k] * b[k] + x[j]\n Y[i,k] = A[i,j]*X[j,k] }",
+    "both": "-> Y { X[i,j] = A[i,j] - x[j]\n Z[j,k] = B[j,k]*b[k]\n Y[i,k] = X[i,j]*Z[j,k] }",
+    "and after": "-> Y { X[j,k] = B[j,k]*b[k]\n T[i,k] = A[i,j]*X[j,k]\n Y[i] = T[i,k]*C[i,k] }",
+}
+
+
+@pytest.mark.parametrize("body", PACKED.values(), ids=list(PACKED))
+def test_computed_as_it_is_packed(body: str) -> None:
+    program = native(f"{HEAD.replace('b[K]', 'x[J]: f32, b[K]')} {body}").program
+    assert len(program.nests) == 1
+    assert not {"X", "Z", "T"} & {buffer.name for buffer in program.scratch}
+
+
+NOT_PACKED = {
+    "across what is packed": "-> Y { X[i,j] = A[i,j] * D[j,i]\n Y[i,k] = X[i,j]*B[j,k] }",
+    "read twice": "-> Y { X[i,j] = A[i,j] + D[0,i]\n Y[i,k] = (sum[j] (X[i,j]*B[j,k])) + X[i,0] }",
+    "an output": "-> X, Y { X[i,j] = A[i,j] * D[0,i]\n Y[i,k] = X[i,j]*B[j,k] }",
+}
+
+
+@pytest.mark.parametrize("body", NOT_PACKED.values(), ids=list(NOT_PACKED))
+def test_not_computed_as_it_is_packed(body: str) -> None:
+    program = native(f"{HEAD.replace('b[K]', 'D[J,I]: f32, b[K]')} {body}").program
+    assert program.buffer("X") is not None
+    assert len(program.nests) > 1
