@@ -100,6 +100,7 @@ class Options:
     notation: str = "compact"
     repeated_output: bool = False
     memory_limit: int | str | None = None
+    wait: bool = True
 
 
 _OPTION_NAMES = frozenset(field.name for field in fields(Options))
@@ -121,6 +122,8 @@ def read_options(given: Mapping[str, Any]) -> Options:
         if not isinstance(getattr(options, name), str):
             raise OperandError(f"{name}= is a name, not {getattr(options, name)!r}")
     backend_form(options.backend)
+    if not isinstance(options.wait, bool):
+        raise OperandError(f"wait= is True or False, not {options.wait!r}")
     if options.casting not in _CASTING:
         raise ArgumentError(f"casting must be one of {_CASTING} (got {options.casting!r})")
     if options.sizes is not None and not isinstance(options.sizes, Mapping):
@@ -143,7 +146,13 @@ def _convert(arrays: Sequence[Array], dtypes: Sequence[np.dtype[Any]]) -> list[A
 def _compilation(parsed: Subscripts, acc: DType | None, options: Options) -> Compilation:
     key: Any = (
         *(parsed, acc, hashable((options.optimize, options.sizes)), options.memory_limit),
-        *(options.backend, options.semiring, options.broadcast, options.repeated_output),
+        *(
+            options.backend,
+            options.semiring,
+            options.broadcast,
+            options.repeated_output,
+            options.wait,
+        ),
     )
     try:
         found = _compilations.get(key)
@@ -151,7 +160,8 @@ def _compilation(parsed: Subscripts, acc: DType | None, options: Options) -> Com
         key, found = None, None  # a path finder that cannot be hashed
     if found is None:
         pipeline = as_pipeline(None, options.optimize, options.memory_limit)
-        found = Compilation(einsum_template(parsed, acc, options), pipeline, options.backend)
+        template = einsum_template(parsed, acc, options)
+        found = Compilation(template, pipeline, options.backend, wait=options.wait)
         if key is not None:
             keep(_compilations, key, found)
     return found

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, TypeAlias
+from functools import partial
+from typing import Any, TypeAlias, cast
+
+import numpy as np
 
 from einloom.backends.base import Array, Kernel
 from einloom.backends.registry import backend_form
 from einloom.calls import allocating, writing
-from einloom.dispatch import Bound, keep
+from einloom.dispatch import Bound, keep, signature
 from einloom.ir.cascade import Cascade
 from einloom.ir.dtypes import F32, DType, of_numpy
 from einloom.ir.infer import infer_dtypes, infer_sizes
 from einloom.passes.base import Pipeline, Step
 from einloom.specialisation import Kernels, Shape, Specialisation, shallow
+from einloom.tiers import at_once, like
 
 #: From shapes and dtypes of the operands (None: symbolic) to the Cascade that computes them.
 Template: TypeAlias = "Callable[[Sequence[Shape] | None, Sequence[DType] | None], Cascade]"
@@ -27,6 +31,7 @@ class Compilation:
         template: makes the Cascade.
         pipeline: what is done to it.
         backend: what runs it.
+        wait: whether calls wait until it is compiled; if not, NumPy answers meanwhile.
         shapes, dtypes: compiled now, if they are given.
     """
 
@@ -37,21 +42,26 @@ class Compilation:
         backend: str,
         shapes: Sequence[Shape] | None = None,
         dtypes: Sequence[DType] | None = None,
+        *,
+        wait: bool = True,
     ) -> None:
         backend_form(backend)  # a wrong name is an error now, not at the first call
         self.template = template
         self.pipeline = pipeline
         self.backend = backend
+        self.wait = wait
         self.dtypes = dtypes
         self._specialised: dict[Any, Specialisation] = {}
         self._kernels: dict[Cascade, Kernels] = {}
+        self._tiers: dict[Any, Bound] = {}
         self._shown: Specialisation | None = None
         if shapes is not None:
             self.specialise(shapes, dtypes or [F32] * len(shapes))
 
     def __reduce__(self) -> tuple[Any, ...]:
         """As a value: what it was made from; code is compiled again where it is needed."""
-        return Compilation, (self.template, self.pipeline, self.backend, None, self.dtypes)
+        made = (self.template, self.pipeline, self.backend, None, self.dtypes)
+        return partial(Compilation, wait=self.wait), made
 
     def specialise(self, shapes: Sequence[Shape], dtypes: Sequence[DType]) -> Specialisation:
         """The specialisation for operands of these shapes and dtypes."""
@@ -143,6 +153,33 @@ class Compilation:
         Raises:
             EinloomError: the operands do not fit the Cascade; the message says how.
         """
+        given = (axes, casting, constants)
+        if self.wait or constants or self.backend == "numpy":
+            return self._bind(self.backend, operands, out, *given)
+        several = isinstance(out, tuple | list)
+        outs = cast("Sequence[Array]", out) if several else [] if out is None else [out]
+        if not all(isinstance(each, np.ndarray) for each in outs):
+            return self._bind("numpy", operands, out, *given)  # which says what is wrong
+        key = (len(outs), axes and tuple(axes), casting, *signature([*operands, *outs]))
+        found = self._tiers.get(key)
+        if found is None:
+            plain = self._bind("numpy", operands, out, *given)
+            target = [like(each) for each in outs] if several else out if out is None else like(out)
+            examples = [like(operand) for operand in operands]
+            compiled = partial(self._bind, self.backend, examples, target, *given)
+            found = at_once(plain, compiled, self.backend)
+            keep(self._tiers, key, found)
+        return found.later or found
+
+    def _bind(
+        self,
+        backend: str,
+        operands: Sequence[Array],
+        out: Any,
+        axes: Sequence[int] | None,
+        casting: Any,
+        constants: Collection[int],
+    ) -> Bound:
         dtypes = [of_numpy(operand.dtype) for operand in operands]
         found = self.specialise([operand.shape for operand in operands], dtypes)
         declared = [found.dtypes[name].numpy for name in found.names()[: len(operands)]]
@@ -155,13 +192,13 @@ class Compilation:
         if constants:
             names = found.names()
             held = {names[number]: converted[number] for number in constants}
-            found, stays = found.given(self.backend, held)
+            found, stays = found.given(backend, held)
             fixed = [stays[name] for name in found.names() if name in stays]
             converted = [*(converted[number] for number in moving), *fixed]
         if out is None:
-            bound = allocating(found, self.backend, converted, axes)
+            bound = allocating(found, backend, converted, axes)
         else:
-            bound = writing(found, self.backend, converted, out, casting)
+            bound = writing(found, backend, converted, out, casting)
         if same and not fixed:
             return bound
         call = bound.call

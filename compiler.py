@@ -77,6 +77,7 @@ def compile(
     sizes: Mapping[Any, int] | None = None,
     acc: Any = None,
     name: str | None = None,
+    wait: bool = True,
 ) -> Executable: ...
 
 
@@ -95,6 +96,7 @@ def compile(
     sizes: Mapping[Any, int] | None = None,
     acc: Any = None,
     name: str | None = None,
+    wait: bool = True,
     **encryption: Unpack[EncryptionOptions],
 ) -> Executable | Encrypted:
     """Compiles an einsum or a cascade into an Executable.
@@ -113,6 +115,8 @@ def compile(
             as the parts of a partition, {"M0": 128}.
         name: what the Cascade, and so the function in saved code, is called; None: its own name,
             `einsum` for subscripts.
+        wait: whether a call waits until native code is compiled for it. If not, NumPy answers until
+            a thread in the background has compiled it; `fallbacks()` counts such calls.
         **encryption: for "ckks" alone: secret, slots, layout, plan, keys, approximate, levels,
             engine, precision, magnitude, bound, seed, insecure. `encryption.Encryption` says what
             they mean.
@@ -133,7 +137,7 @@ def compile(
     options: dict[str, Any] = {"backend": backend, "passes": passes, "shapes": shapes}
     options |= {"dtypes": dtypes, "optimize": optimize, "memory_limit": memory_limit}
     options |= {"notation": notation, "semiring": semiring, "broadcast": broadcast}
-    options |= {"sizes": sizes, "acc": acc, "name": name}
+    options |= {"sizes": sizes, "acc": acc, "name": name, "wait": wait}
     # A text that uses files is not all that is compiled.
     called = None
     if isinstance(what, str) and not ("{" in what and "use" in what):

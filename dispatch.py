@@ -23,11 +23,12 @@ class Bound:
 
     `call`: takes the operands, and what is given as `out=` last. `way`: native code that does the
     same, if there is any; `writes`: whether that is for calls with `out=`. `recorded`: it is from a
-    record, and leaves to the compiler what it cannot do itself, errors above all.
+    record, and leaves to the compiler what it cannot do itself, errors above all. `later`: what is
+    to serve them from now on; it was compiled meanwhile.
     """
 
     # No dataclass: a first call, which imports this, has less time than it takes to make one.
-    __slots__ = ("call", "recorded", "way", "writes")
+    __slots__ = ("call", "later", "recorded", "way", "writes")
 
     def __init__(
         self,
@@ -41,6 +42,7 @@ class Bound:
         self.way = way
         self.writes = writes
         self.recorded = recorded
+        self.later: Bound | None = None
 
     def before(self, otherwise: Callable[..., Any]) -> Callable[..., Any]:
         """The native code before another function, which gets what that code does not serve."""

@@ -46,6 +46,8 @@ def einsum(subscripts: Any = "", *operands: Any, out: Array | None = None, **opt
             subscripts may then also come last, after the operands).
         repeated_output: whether the output may repeat a symbol ("i->ii" is a diagonal matrix).
         memory_limit: the largest intermediate, in elements, that the order may use.
+        wait: whether a call waits until native code is compiled for it (the default). If not, NumPy
+            answers until a thread in the background has compiled it.
 
     Returns:
         The result, a scalar if it has no axes; for a single operand that is only permuted or whose
@@ -83,6 +85,11 @@ def _einsum(subscripts: Any, *operands: Any, out: Any = None, **options: Any) ->
         if found is None:
             return _prepared(subscripts, operands, out, options)
         keep(_calls, key, found)
+    elif found.later is not None:
+        found = found.later
+        keep(_calls, key, found)
+        if type(subscripts) is str:
+            records.keep(records.identity("einsum", subscripts, options), operands, out, found)
     return _run(found, subscripts, operands, out, options)
 
 

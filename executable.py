@@ -87,7 +87,11 @@ class Executable:
                 pass  # a list or number among the operands
             else:
                 found = self._bound.get(key)
-                if found is None:
+                if found is not None and found.later is not None:
+                    found = found.later
+                    keep(self._bound, key, found)
+                    self._record(arrays, out, found)
+                elif found is None:
                     found = records.find(self._called, arrays, out, self._call_compiled)
                     if found is not None:
                         keep(self._bound, key, found)
@@ -113,9 +117,12 @@ class Executable:
         if all(type(array) is np.ndarray for array in given):
             keep(self._bound, (out is None, *signature(given)), found)
             self._learn(found)
-        if records.keep(self._called, operands, out, found):
-            records.mark(self._called)
+        self._record(operands, out, found)
         return found.call(*_all(operands, out))
+
+    def _record(self, arrays: Sequence[Any], out: Any, found: Bound) -> None:
+        if records.keep(self._called, arrays, out, found):
+            records.mark(self._called)
 
     def _learn(self, bound: Bound) -> None:
         head = self._inline.learn(bound)

@@ -36,10 +36,14 @@ written_now: int = 0
 
 
 def identity(kind: str, text: str, options: Mapping[str, Any]) -> str | None:
-    """What is called, in words; None if its options are more than words and numbers."""
+    """What is called, in words; None if its options are more than words and numbers.
+
+    Whether it waits is no part of it: that is over when there is a record.
+    """
     if not all(map(_is_plain, options.values())):
         return None
-    return repr((kind, text, sorted(options.items())))
+    given = sorted((name, value) for name, value in options.items() if name != "wait")
+    return repr((kind, text, given))
 
 
 def _is_plain(value: Any) -> bool:

@@ -9,7 +9,7 @@ one exact signature, strides included: the fast path.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -137,7 +137,7 @@ class Specialisation:
             return kernel.bind(inputs, outputs), kernel.way(inputs, outputs)
         except UnsupportedError as error:
             call, _ = self._bind("numpy", inputs, outputs)
-            return _counted(f"{backend}: {error.message}", call), None
+            return counted(f"{backend}: {error.message}", call), None
 
     def _explained(self, call: Call, *arrays: Array) -> None:
         """The call; where it reads out of range, the interpreter says which read did.
@@ -215,9 +215,11 @@ def shallow(name: str) -> Generator[None, None, None]:
         ) from None
 
 
-def _counted(reason: str, call: Call) -> Call:
-    def run(*arrays: Array) -> None:
+def counted(reason: str, call: Callable[..., Any]) -> Callable[..., Any]:
+    """The call; each time it is counted among the `fallbacks()`."""
+
+    def run(*arrays: Array) -> Any:
         _fallbacks[reason] += 1
-        call(*arrays)
+        return call(*arrays)
 
     return run

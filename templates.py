@@ -45,9 +45,12 @@ def compilation_of(
     dtypes: Any,
     optimize: Optimize,
     memory_limit: int | str | None,
+    wait: bool,
     **options: Any,
 ) -> Compilation:
     """What compiles it; the arguments are those of `compile`."""
+    if not isinstance(wait, bool):
+        raise OperandError(f"wait= is True or False, not {wait!r}")
     template, count = template_of(what, **options)
     names = input_names(template, shapes, dtypes)
     given_shapes = checked_shapes(in_order(shapes, names, "shapes"), count)
@@ -57,6 +60,7 @@ def compilation_of(
         backend,
         given_shapes,
         dtypes_in_order(dtypes, names, count),
+        wait=wait,
     )
 
 
@@ -71,6 +75,7 @@ def encrypted_of(
     optimize: Optimize,
     memory_limit: int | str | None,
     acc: Any,
+    wait: bool,
     **options: Any,
 ) -> Encrypted:
     """The Encrypted executable, with the options of `Encryption`."""
@@ -81,13 +86,14 @@ def encrypted_of(
     names = input_names(template, shapes, dtypes)
     given_shapes = checked_shapes(in_order(shapes, names, "shapes"), count)
     without({"optimize": optimize}, backend, "auto")
+    without({"wait": wait}, backend, True)
     without({"memory_limit": memory_limit, "dtypes": dtypes, "acc": acc}, backend)
     without({n: encryption[n] for n in encryption if not hasattr(Encryption, n)}, backend)
     pipeline = as_pipeline(passes or Pipeline())
     return Encrypted(template, pipeline, Encryption(**encryption), given_shapes)
 
 
-def without(options: Mapping[str, Any], backend: str, default: Any = None) -> None:
+def without(options: Mapping[str, Any], backend: str, default: object = None) -> None:
     """Refuses options of another backend, and those of none."""
     given = [name for name, value in options.items() if value is not default]
     if given:

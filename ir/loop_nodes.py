@@ -256,8 +256,9 @@ class Contract:
     Each list of variables is joined: its coordinates are numbered, the last variable fastest. A
     register tile is `height` rows by `vectors` of the columns; a packed block of the rows' operand
     has up to `tall` rows, one of the columns' operand up to `wide` tiles, both up to `deep` of the
-    depth; sums go on from piece to piece of it. Over an empty depth the value is `empty`. With a
-    `finish` the buffer holds sums of pieces alone: none if the depth is one piece.
+    depth, or as many times that as integers are packed into four bytes; sums go on from piece to
+    piece of it. Over an empty depth the value is `empty`. With a `finish` the buffer holds sums of
+    pieces alone: none if the depth is one piece.
     """
 
     buffer: str
@@ -277,14 +278,6 @@ class Contract:
     offsets: str  # the scratch buffers of the tables that say what joined coordinates mean
     runs: str
     finish: Finish | None = None
-
-    @property
-    def line(self) -> int:
-        """How many elements apart two rows are that are packed untransposed.
-
-        A cache line more than a block is deep: those of a tile then fall into different sets.
-        """
-        return self.deep + 64 // self.rows.value.dtype.itemsize
 
 
 @dataclass(frozen=True, slots=True)

@@ -146,6 +146,14 @@ class Builder:
             return b if a == "1" else a
         return self.pure(f"mul i64 {a}, {b}")
 
+    def multiple(self, a: str, of: int) -> str:
+        """The least multiple of a power of 2 that is not below `a`."""
+        if of == 1:
+            return a
+        if _constant(a):
+            return str(-(-int(a) // of) * of)
+        return self.pure(f"and i64 {self.add(a, str(of - 1))}, {-of}")
+
     def minimum(self, a: str, *others: str) -> str:
         for b in others:
             if _constant(a) and _constant(b):

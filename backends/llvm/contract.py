@@ -23,7 +23,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 
-from ...ir.dtypes import DType
+from ...ir.dtypes import I32, DType
 from ...ir.loop_nodes import Apply, Contract, Number, Value
 from .builder import OpenLoop
 from .compute import compute
@@ -31,6 +31,7 @@ from .finish import Finishing
 from .forming import Forming
 from .offsets import OffsetTables
 from .packing import Operand, Packing, is_formed
+from .products import product_of, unit
 from .simd import Place, Vec, element, typed
 from .values import Values, neutral
 
@@ -48,12 +49,17 @@ class Contraction:
         self.contract = contract
         self.values = values
         self.accesses, self.simd, self.b = values.accesses, values.simd, values.b
-        self.lanes = self.accesses.lanes
         self.dtype: DType = contract.value.dtype
+        self.product = product_of(contract, self.simd.isa)
+        narrow = 1 if self.product is None else 4 // self.product.columns.element.itemsize
+        self.deep = contract.deep * narrow
+        self.summed: DType = self.dtype if self.product is None else I32
+        self.lanes = self.accesses.lanes if self.product is None else self.simd.bits // 32
         parts = 2 if self.dtype.kind == "complex" else 1
         room = (32 if self.simd.bits == 512 else 16) - 4
         self.vectors = contract.vectors
-        self.height = max(1, min(contract.height, room // (self.vectors * parts)))
+        more = 1 if self.product is not None and self.product.ones is not None else 0
+        self.height = max(1, min(contract.height, room // (self.vectors * parts) - more))
         self.width = self.vectors * self.lanes
         self.tables = OffsetTables(self.accesses, contract.offsets, contract.runs)
 
@@ -64,12 +70,18 @@ class Contraction:
         self.out_n = tables.add(contract.buffer, contract.indices, n)
         self.out_m = tables.add(contract.buffer, contract.indices, m)
         self.out_runs = tables.runs(self.out_n, "1")
-        columns = Operand.of(self.values, contract.columns, self.width, tables, k, split=True)
-        line = contract.line
-        rows = Operand.of(self.values, contract.rows, self.height, tables, k, line=line)
+        of_columns = of_rows = None
+        if self.product is not None:
+            of_columns, of_rows = self.product.columns, self.product.rows
+        columns = Operand.of(
+            *(self.values, contract.columns, self.width, tables, k), split=True, words=of_columns
+        )
+        rows = Operand.of(
+            *(self.values, contract.rows, self.height, tables, k), line=self.deep, words=of_rows
+        )
         self.finishing: Finishing | None = None
         if contract.finish is not None:
-            self.finishing = Finishing(self.values, contract, tables)
+            self.finishing = Finishing(self.values, contract, tables, self.lanes)
         self.count_n, self.count_m, self.count_k = (tables.count(v) for v in (n, m, k))
         formed = {
             id(operand): Forming(self.values, operand, k, tables)
@@ -112,7 +124,7 @@ class Contraction:
         """The blocks of one contraction."""
         contract, b = self.contract, self.b
         wide = self._rounded(str(contract.wide * self.width), columns.operand, "across")
-        deep = str(contract.deep)
+        deep = str(self.deep)
         for packing in (columns, rows):
             deep = self._rounded(deep, packing.operand, "depth")
         tall = str(max(1, contract.tall // self.height) * self.height)
@@ -179,8 +191,7 @@ class Contraction:
             steps.append(b.here(f"select i1 {whole}, i64 {there}, i64 {here}"))
         places = [[b.gep(start, step) for step in steps] for start in starts]
         start = self._begin()
-        totals = [[start] * self.vectors for _ in range(self.height)]
-        totals = self._summed(totals, columns, rows, depth, across, down)
+        totals = self._totals(start, columns, rows, depth, across, down)
         aside = b.here(f"or i1 {whole}, {first}")
         self._unless(aside, lambda: self._copy_tile(left, top, out=False))
         totals = self._with_earlier(first, totals, places)
@@ -273,6 +284,37 @@ class Contraction:
         """A load that stays in its place."""
         return self.simd.load(Place(pointer, 1, self.b.depth), dtype, lanes, split=split)
 
+    def _totals(
+        self,
+        start: Vec,
+        columns: Packing,
+        rows: Packing,
+        depth: str,
+        across: OpenLoop,
+        down: OpenLoop,
+    ) -> list[list[Vec]]:
+        """What the tile's sums over a piece of the depth are, in the output's dtype."""
+        product = self.product
+        if product is None:
+            totals = [[start] * self.vectors for _ in range(self.height)]
+            return self._summed(totals, columns, rows, depth, across, down)
+        more = 0 if product.ones is None else 1
+        zero = self.simd.constant(0, I32, self.lanes)
+        totals = [[zero] * self.vectors for _ in range(self.height + more)]
+        groups = self.b.pure(f"udiv i64 {columns.room}, {product.columns.group}")
+        totals = self._summed(totals, columns, rows, groups, across, down)
+        ones = totals[-1]
+        return [
+            [
+                self.values.convert.by_value(
+                    Vec(I32, (product.finish(self.simd, total.only, extra.only),), self.lanes),
+                    self.dtype,
+                )
+                for total, extra in zip(line, ones, strict=True)
+            ]
+            for line in totals[: self.height]
+        ]
+
     def _summed(
         self,
         totals: list[list[Vec]],
@@ -282,28 +324,28 @@ class Contraction:
         across: OpenLoop,
         down: OpenLoop,
     ) -> list[list[Vec]]:
-        """The accumulators after the loop over the depth."""
+        """The accumulators after the loop over the depth: over its steps, or groups of them."""
         b, contract = self.b, self.contract
-        panel = columns.tile(across, depth)
-        block = rows.tile(down, depth)
+        panel = columns.tile(across)
+        block = rows.tile(down)
         short = isinstance(contract.value, Apply) and len(contract.value.args) == 2
         unrolled = _UNROLLED if short and self.dtype.kind != "complex" else 1
         most = b.pure(f"and i64 {depth}, {-unrolled}")
         stages = [("0", most, unrolled), (most, b.sub(depth, most), 1)]
         for origin, length, count in stages if unrolled > 1 else stages[:1]:
             loop = b.begin_loop(length, str(count))
-            type = typed(element(self.dtype), self.lanes)
+            type = typed(element(self.summed), self.lanes)
             phis = [
                 [[b.carry(loop, type, part) for part in value.parts] for value in line]
                 for line in totals
             ]
             found = [
-                [Vec(self.dtype, tuple(phi.name for phi in value), self.lanes) for value in line]
+                [Vec(self.summed, tuple(phi.name for phi in value), self.lanes) for value in line]
                 for line in phis
             ]
             pointers: list[str] = []
             for start, operand in ((panel, columns.operand), (block, rows.operand)):
-                step = str(operand.step * operand.dtype.itemsize)
+                step = str(operand.strides[0])
                 start = b.gep(start, b.mul(origin, step))
                 pointers.append(b.gep(start, b.offset(loop, step)))
             for n in range(count):
@@ -317,7 +359,7 @@ class Contraction:
             results = b.end_loop(loop)
             totals = [
                 [
-                    Vec(self.dtype, tuple(results[phi.name] for phi in value), self.lanes)
+                    Vec(self.summed, tuple(results[phi.name] for phi in value), self.lanes)
                     for value in line
                 ]
                 for line in phis
@@ -326,7 +368,7 @@ class Contraction:
 
     def _fetch(self, panel: str, number: int) -> None:
         """Brings a later step of the panel near: it comes from the level-2 cache."""
-        size = self.contract.columns.value.dtype.itemsize
+        size = self.contract.columns.value.dtype.itemsize if self.product is None else 4
         rest = (("i32", "0"), ("i32", "3"), ("i32", "1"))
         for v in range(self.vectors):
             place = self.b.gep(panel, str((number * self.width + v * self.lanes) * size))
@@ -341,12 +383,13 @@ class Contraction:
         rows: Operand,
     ) -> list[list[Vec]]:
         """One step of the depth: a row of the panel by a column of the block."""
-        b = self.b
-        step, lanes = columns.dtype.itemsize, self.lanes
+        b, lanes = self.b, self.lanes
+        dtypes = (columns.dtype, rows.dtype) if self.product is None else (I32, I32)
+        size = dtypes[0].itemsize
         across = [
             self._read(
-                b.gep(pointers[0], str((number * self.width + v * lanes) * step)),
-                columns.dtype,
+                b.gep(pointers[0], str(number * columns.strides[0] + v * lanes * size)),
+                dtypes[0],
                 lanes,
                 split=True,
             )
@@ -354,13 +397,20 @@ class Contraction:
         ]
         found: list[list[Vec]] = []
         for i, line in enumerate(totals):
-            at = str((number * rows.step + i * rows.lane) * rows.dtype.itemsize)
-            one = self._read(b.gep(pointers[1], at), rows.dtype, 1)
+            if self.product is not None and i == self.height:
+                one = unit(self.simd, self.product)
+            else:
+                at = str(number * rows.strides[0] + i * rows.strides[1])
+                one = self._read(b.gep(pointers[1], at), dtypes[1], 1)
             found.append([self._fold(total, v, one) for total, v in zip(line, across, strict=True)])
         return found
 
     def _fold(self, total: Vec, column: Vec, row: Vec) -> Vec:
         arithmetic, contract = self.values.arithmetic, self.contract
+        if self.product is not None:
+            word = self.simd.splat(row, self.lanes).only
+            text = self.product.fold(self.simd, total.only, column.only, word)
+            return Vec(I32, (text,), self.lanes)
         value = contract.value
         if contract.op == "add" and isinstance(value, Apply) and value.op == "mul":
             factors = [self._value(arg, column, row) for arg in value.args]

@@ -57,13 +57,18 @@ class _Buffer:
 
 
 class Finishing:
-    """Writes the Finish of a contraction, whose tables it makes at once."""
+    """Writes the Finish of a contraction, whose tables it makes at once.
 
-    def __init__(self, values: Values, contract: Contract, tables: OffsetTables) -> None:
+    It computes in vectors of so many `lanes`, which a row of the tile is a multiple of.
+    """
+
+    def __init__(
+        self, values: Values, contract: Contract, tables: OffsetTables, lanes: int
+    ) -> None:
         assert contract.finish is not None
         self.values, self.tables = values, tables
         self.accesses, self.simd, self.b = values.accesses, values.simd, values.b
-        self.lanes = self.accesses.lanes
+        self.lanes = lanes
         self.finish: Finish = contract.finish
         self.dtype: DType = contract.value.dtype
 

@@ -15,6 +15,9 @@ Of the rows' operand single elements are read, from anywhere in the level-1 cach
 transposed: its lines, each one own coordinate along the depth, are copied a fixed distance apart.
 
 What a tile holds beyond the operand is zero or some element of it.
+
+Where the micro-kernel takes several steps of the depth at a time, as a word (products.py), a block
+is copied as that word's elements and these are joined to words in their place.
 """
 
 from __future__ import annotations
@@ -23,11 +26,12 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from ...ir.dtypes import C64, I64, DType
+from ...ir.dtypes import C64, I32, I64, DType
 from ...ir.loop_nodes import Convert, Load, Packed, Value, loads_of
 from ...ir.ranks import RankExpr
 from .builder import OpenLoop
 from .offsets import OffsetTables, Table
+from .products import Words, flip, joined, word_of_bits
 from .simd import Place, Vec, component
 from .values import Values
 
@@ -69,10 +73,25 @@ class Operand:
     runs: Table
     step: int
     lane: int = 1
+    words: Words | None = None
 
     @property
     def dtype(self) -> DType:
-        return self.packed.value.dtype
+        """What it is packed as, before words are made of it."""
+        return self.packed.value.dtype if self.words is None else self.words.element
+
+    @property
+    def group(self) -> int:
+        """How many steps of the depth the micro-kernel takes at a time."""
+        return 1 if self.words is None else self.words.group
+
+    @property
+    def strides(self) -> tuple[int, int]:
+        """How many bytes apart two steps (or groups of them) are read, and two rows."""
+        step, lane = self.step * self.dtype.itemsize, self.lane * self.dtype.itemsize
+        if self.words is None:
+            return step, lane
+        return (4, lane) if self.mode == "lines" else (4 * self.tile, 4)
 
     @staticmethod
     def of(
@@ -83,8 +102,12 @@ class Operand:
         depth: Sequence[str],
         split: bool = False,
         line: int = 0,
+        words: Words | None = None,
     ) -> Operand:
-        """The operand, its tables written; lines, if they serve, are so many elements apart."""
+        """The operand, its tables written; as lines, if those serve, of so many elements at most.
+
+        Lines lie a cache line more than that apart: those of a tile then fall into different sets.
+        """
         load = load_of(packed)
         indices = [index for index in load.indices if isinstance(index, RankExpr)]
         own = tables.add(load.buffer, indices, packed.variables)
@@ -93,26 +116,39 @@ class Operand:
         unit = None if axis is None else indices[axis].variable
         split = split and packed.value.dtype.kind == "complex"
         made = (packed, tile, split, tables, own, along)
+        dtype = packed.value.dtype if words is None else words.element
+        lane = line + 64 // dtype.itemsize
         if is_formed(packed) and line and unit in depth:
-            return Operand(*made, "lines", "1", along, 1, line)
+            return Operand(*made, "lines", "1", along, 1, lane)
         if is_formed(packed):
             return Operand(*made, "rows", "1", own, tile)
         if unit in depth:
             apart = tables.count(depth[depth.index(unit) + 1 :])
             runs = tables.runs(along, apart)
             if line and apart == "1" and load.dtype.kind != "complex":
-                return Operand(*made, "lines", apart, runs, 1, line)
-            return Operand(*made, "depth", apart, runs, tile)
+                return Operand(*made, "lines", apart, runs, 1, lane, words)
+            return Operand(*made, "depth", apart, runs, tile, words=words)
         if unit in packed.variables[:-1]:
             apart = tables.count(packed.variables[packed.variables.index(unit) + 1 :])
-            return Operand(*made, "across", apart, tables.runs(own, apart), tile)
-        return Operand(*made, "rows", "1", tables.runs(own, "1"), tile)
+            return Operand(*made, "across", apart, tables.runs(own, apart), tile, words=words)
+        return Operand(*made, "rows", "1", tables.runs(own, "1"), tile, words=words)
 
     def first(self, around: Mapping[str, OpenLoop]) -> str:
         """The address of the operand's first element at the coordinates of these loops."""
         load = load_of(self.packed)
         indices = [index for index in load.indices if isinstance(index, RankExpr)]
         return self.tables.first(load.buffer, indices, around)
+
+
+def powers(count: int, most: int) -> list[tuple[int, int]]:
+    """Where pieces of `count` begin, and how long they are: powers of 2, at most `most`."""
+    pieces: list[tuple[int, int]] = []
+    at = 0
+    while at < count:
+        wide = min(most, 1 << ((count - at).bit_length() - 1))
+        pieces.append((at, wide))
+        at += wide
+    return pieces
 
 
 class Packing:
@@ -130,17 +166,25 @@ class Packing:
         self._stored = load_of(operand.packed).dtype
         self._step = operand.dtype.itemsize
         self._row = operand.tile * self._step  # bytes of one step of the depth
-        self.first = self.count = self.begin = self.depth = "0"
+        self.first = self.count = self.begin = self.depth = self.room = "0"
 
-    def tile(self, tiles: OpenLoop, depth: str) -> str:
+    def tile(self, tiles: OpenLoop) -> str:
         """Where the tile of a loop over tiles begins in a packed block."""
-        if self.operand.mode == "lines":
-            depth = str(self.operand.lane)
+        depth = str(self.operand.lane) if self.operand.mode == "lines" else self.room
         return self.b.gep(self.target, self.b.offset(tiles, self.b.mul(depth, str(self._step))))
 
     def write(self, first: str, count: str, begin: str, depth: str) -> None:
-        """Packs a block."""
+        """Packs a block; a tile has room for whole groups of steps."""
         self.first, self.count, self.begin, self.depth = first, count, begin, depth
+        self.room = self.b.multiple(depth, self.operand.group)
+        self._copy()
+        words = self.operand.words
+        if words is not None and self.operand.mode != "lines":
+            self._join(words)
+        elif words is not None and words.bits < words.element.bits:
+            self._join_lines(words)
+
+    def _copy(self) -> None:
         operand, b = self.operand, self.b
         if operand.mode == "lines":
             self._lines()
@@ -151,9 +195,10 @@ class Packing:
         elif operand.mode == "depth" and operand.distance == "1":
             self._depth()
         elif operand.mode == "depth":
-            self._branch(self._divides(operand.distance, begin, depth), self._depth_apart)
+            even = self._divides(operand.distance, self.begin, self.depth)
+            self._branch(even, self._depth_apart)
         else:
-            even = self._divides(operand.distance, first, count)
+            even = self._divides(operand.distance, self.first, self.count)
             side = str(min(_APART, self.lanes))
             whole = b.compare("eq", b.pure(f"srem i64 {operand.distance}, {side}"), "0")
             self._branch(b.pure(f"and i1 {even}, {whole}"), self._across)
@@ -174,7 +219,7 @@ class Packing:
         """Where an element goes: a coordinate of the block, and a step of the depth."""
         b, tile = self.b, str(self.operand.tile)
         lane = b.pure(f"urem i64 {own}, {tile}")
-        whole = b.mul(b.mul(b.sub(own, lane), self.depth), str(self._step))
+        whole = b.mul(b.mul(b.sub(own, lane), self.room), str(self._step))
         place = b.gep(b.gep(self.target, whole), b.mul(step, str(self._row)))
         if not self.operand.split:
             return b.gep(place, b.mul(lane, str(self._step)))
@@ -191,7 +236,12 @@ class Packing:
         """Writes what was loaded as the operand's dtype."""
         if value.dtype == I64 and self._stored == C64:
             value = self.simd.pairs(value)
-        value = self._converted(self.operand.packed.value, value)
+        words = self.operand.words
+        if words is None:
+            value = self._converted(self.operand.packed.value, value)
+        else:
+            value = self._convert.by_value(value, words.element)
+            value = flip(self.simd, value) if words.flipped else value
         if not self.operand.split:
             self.simd.store(Place(pointer, 1), value, count)
             return
@@ -212,7 +262,7 @@ class Packing:
         b = self.b
         over = b.pure(f"urem i64 {self.count}, {self.operand.tile}")
         partial = b.compare("ne", over, "0")
-        size = b.pure(f"select i1 {partial}, i64 {b.mul(self.depth, str(self._row))}, i64 0")
+        size = b.pure(f"select i1 {partial}, i64 {b.mul(self.room, str(self._row))}, i64 0")
         arguments = (("ptr", self._to(b.sub(self.count, over))), ("i8", "0"), ("i64", size))
         self.simd.effect("llvm.memset.p0.i64", *arguments, ("i1", "false"))
 
@@ -263,12 +313,7 @@ class Packing:
     def _rows(self) -> None:
         """Tile after tile; one that is not consecutive in as many pieces as it has."""
         b, tile = self.b, self.operand.tile
-        chunks: list[tuple[int, int]] = []
-        at = 0
-        while at < tile:
-            wide = min(self.lanes, 1 << ((tile - at).bit_length() - 1))
-            chunks.append((at, wide))
-            at += wide
+        chunks = powers(tile, self.lanes)
         with self._loop(self.count, str(tile)) as tiles:
             have = b.minimum(str(tile), b.sub(self.count, tiles.counter))
             whole = b.compare("eq", have, str(tile))
@@ -289,7 +334,7 @@ class Packing:
     def _whole_tile(self, tiles: OpenLoop, chunks: Sequence[tuple[int, int]]) -> None:
         b = self.b
         sources = [self._own(b.add(tiles.counter, str(at))) for at, _ in chunks]
-        target = self.tile(tiles, self.depth)
+        target = self.tile(tiles)
         with self._loop(self.depth) as step:
             along = self._along(step.counter)
             line = b.gep(target, b.offset(step, str(self._row)))
@@ -304,7 +349,7 @@ class Packing:
             first = tiles.counter
             self._elements((first, b.add(first, have)), ("0", self.depth))
             return
-        target = self.tile(tiles, self.depth)
+        target = self.tile(tiles)
         with self._loop(have) as piece:
             number = b.add(tiles.counter, piece.counter)
             count = b.minimum(self._run(number), b.sub(have, piece.counter), str(self.lanes))
@@ -314,6 +359,53 @@ class Packing:
                 value = self._load(self._from(source, self._along(step.counter)), self.lanes, count)
                 self._store(b.gep(place, b.offset(step, str(self._row))), value, count)
             piece.step = count
+
+    # ---- words
+
+    def _join(self, words: Words) -> None:
+        """The words of whole groups, in their elements' place; beyond the depth those are 0."""
+        b, tile = self.b, self.operand.tile
+        most = self.simd.bits // 32
+        chunks = powers(tile, most)
+        groups = b.pure(f"udiv i64 {self.room}, {words.group}")
+        with self._loop(self.count, str(tile)) as tiles:
+            target = self.tile(tiles)
+            rest = b.mul(b.sub(self.room, self.depth), str(self._row))
+            end = b.gep(target, b.mul(self.depth, str(self._row)))
+            self.simd.effect(
+                "llvm.memset.p0.i64", ("ptr", end), ("i8", "0"), ("i64", rest), ("i1", "false")
+            )
+            with self._loop(groups) as number:
+                source = b.gep(target, b.offset(number, str(words.group * self._row)))
+                place = b.gep(target, b.offset(number, str(4 * tile)))
+                found = [self._joined(words, source, at, wide) for at, wide in chunks]
+                for (at, wide), word in zip(chunks, found, strict=True):
+                    self.simd.store(Place(b.gep(place, str(4 * at)), 1), Vec(I32, (word,), wide))
+
+    def _joined(self, words: Words, source: str, at: int, lanes: int) -> str:
+        places = [
+            self.b.gep(source, str(number * self._row + at * self._step))
+            for number in range(words.group)
+        ]
+        here = self.b.depth
+        return joined(
+            self.simd,
+            words,
+            [self.simd.load(Place(p, 1, here), words.element, lanes) for p in places],
+        )
+
+    def _join_lines(self, words: Words) -> None:
+        """Single bits of elements that lie along the depth."""
+        b, tile = self.b, self.operand.tile
+        tiles = b.pure(f"sdiv i64 {b.add(self.count, str(tile - 1))}, {tile}")
+        groups = b.pure(f"udiv i64 {self.room}, {words.group}")
+        with self._loop(b.mul(tiles, str(tile))) as row:
+            line = b.gep(self.target, b.offset(row, str(self.operand.lane * self._step)))
+            with self._loop(groups) as number:
+                place = Place(b.gep(line, b.offset(number, str(words.group))), 1, b.depth)
+                found = word_of_bits(self.simd, self.simd.load(place, words.element, words.group))
+                at = b.gep(line, b.offset(number, "4"))
+                self.simd.store(Place(at, 1), Vec(I32, (found,)))
 
     # ---- lines
 
@@ -365,7 +457,7 @@ class Packing:
             at += wide
         groups = [[chunk] for chunk in chunks] if at == tile else [chunks]
         with self._loop(self.count, str(tile)) as tiles:
-            target = self.tile(tiles, self.depth)
+            target = self.tile(tiles)
             for group in groups:
                 sources = [
                     [self._clamped(tiles.counter, at + n) for n in range(wide)]
@@ -415,7 +507,7 @@ class Packing:
         chunks = [(at, min(self.lanes, tile - at)) for at in range(0, tile, self.lanes)]
         with self._loop(self.count, str(tile)) as tiles:
             end = b.add(tiles.counter, b.minimum(str(tile), b.sub(self.count, tiles.counter)))
-            target = self.tile(tiles, self.depth)
+            target = self.tile(tiles)
             with self._loop(blocks) as block:
                 begin = b.mul(block.counter, distance)
                 count = b.minimum(self._run(begin), b.sub(blocks, block.counter), str(_APART))

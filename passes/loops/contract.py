@@ -22,10 +22,16 @@ from ...ir.loops import Scratch
 from ...ir.ranks import RankExpr
 from .point import PointWriter
 from .schedule import Block, Reading
-from .tile import LANES_EXPR, number, plus, size, times
+from .tile import LANES_EXPR, number, plus, scaled, size, times
 
 #: Packing may write so many steps of the depth, and elements, beyond a block's end.
 _SLACK_STEPS, _SLACK = 16, 64
+
+#: Of integers and bools up to so many steps of the depth may be packed as one word.
+_GROUP = 32
+
+#: Lines lie at most so many elements apart more than they are long.
+_LINE = 64
 
 
 def contraction(
@@ -66,7 +72,7 @@ def contraction(
     width = times(block.vectors, LANES_EXPR)
     table = plus(*(down, across, depth) * (2 + more), number(_SLACK))
     buffers = (
-        _panel(rows, m, number(block.height), times(block.tall), (number(contract.line),)),
+        _panel(rows, m, number(block.height), times(block.tall), (number(block.deep + _LINE),)),
         _panel(columns, n, width, times(block.wide, width), (number(block.deep), k)),
         _flat(offsets, I64, table),
         _flat(runs, U8, table),
@@ -120,13 +126,20 @@ def _panel(
     packed: Packed, count: RankExpr, tile: RankExpr, most: RankExpr, steps: Sequence[RankExpr]
 ) -> Scratch:
     """Room for a block of whole tiles, which is at most each of `steps` deep."""
+    dtype = packed.value.dtype
+    more = 0 if dtype.is_inexact else _GROUP - 1
     slack = plus(times(_SLACK_STEPS, tile), number(_SLACK))
     elements = (
-        times(most, steps[0]),
-        *(plus(times(deep, count), times(deep, tile)) for deep in steps),
+        plus(times(most, steps[0]), times(most, more), slack),
+        *(
+            plus(*(times(d, c) for d in (deep, more) for c in (count, tile)), slack)
+            for deep in steps
+        ),
     )
-    dtype = packed.value.dtype
-    return Scratch(packed.buffer, dtype, (number(1),), tuple(plus(e, slack) for e in elements))
+    # Integers may be packed four bytes deep, whatever they are computed in.
+    deeper = 1 if dtype.is_inexact else max(1, 4 // dtype.itemsize)
+    most_elements = tuple(scaled(e, deeper) for e in elements)
+    return Scratch(packed.buffer, dtype, (number(1),), most_elements)
 
 
 def _flat(name: str, dtype: DType, elements: RankExpr) -> Scratch:

@@ -32,10 +32,15 @@ def plus(*exprs: RankExpr) -> RankExpr:
     return affine([term for e in exprs for term in e.terms], sum(e.offset for e in exprs))
 
 
+def scaled(expr: RankExpr, factor: int) -> RankExpr:
+    """So many times the expression."""
+    terms = tuple(replace(t, coefficient=factor * t.coefficient) for t in expr.terms)
+    return RankExpr(terms, factor * expr.offset)
+
+
 def minus(a: RankExpr, b: RankExpr) -> RankExpr:
     """The difference."""
-    negated = tuple(replace(t, coefficient=-t.coefficient) for t in b.terms)
-    return plus(a, RankExpr(negated, -b.offset))
+    return plus(a, scaled(b, -1))
 
 
 def number(value: int) -> RankExpr:
