@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from einloom.api import einsum_path
+    from einloom.backends.llvm.threads import get_num_threads, set_num_threads
     from einloom.compiler import (
         compile,
         counterexample,
@@ -53,6 +54,8 @@ _HOMES = {
     "Encrypted": "einloom.encrypted",
     "Executable": "einloom.executable",
     "fallbacks": "einloom.specialisation",
+    "get_num_threads": "einloom.backends.llvm.threads",
+    "set_num_threads": "einloom.backends.llvm.threads",
     "Tensor": "einloom.frontend.handles",
     "ops": "einloom.frontend.operations",
     "sizes": "einloom.frontend.handles",
@@ -92,6 +95,7 @@ __all__ = [
     "einsum_path",
     "evaluate",
     "fallbacks",
+    "get_num_threads",
     "grad",
     "operator",
     "ops",
@@ -101,6 +105,7 @@ __all__ = [
     "ranks",
     "rewrite",
     "semiring",
+    "set_num_threads",
     "sizes",
     "tensors",
     "trace",

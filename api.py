@@ -8,6 +8,7 @@ from typing import Any, cast
 
 import numpy as np
 
+from einloom.arguments import checked_threads
 from einloom.backends.base import Array
 from einloom.backends.numpy.layout import result_axes, take_view, view_plan
 from einloom.backends.registry import backend_form
@@ -100,6 +101,7 @@ class Options:
     notation: str = "compact"
     repeated_output: bool = False
     memory_limit: int | str | None = None
+    threads: int | None = None
     wait: bool = True
 
 
@@ -133,7 +135,7 @@ def read_options(given: Mapping[str, Any]) -> Options:
         raise OperandError(f"order must be a str, not {type(order).__name__}")
     if order.upper() not in ("C", "F", "A", "K"):
         raise ArgumentError(f"order must be one of 'C', 'F', 'A', or 'K' (got {order!r})")
-    return replace(options, order=order.upper())
+    return replace(options, order=order.upper(), threads=checked_threads(options.threads))
 
 
 def _convert(arrays: Sequence[Array], dtypes: Sequence[np.dtype[Any]]) -> list[Array]:
@@ -146,13 +148,8 @@ def _convert(arrays: Sequence[Array], dtypes: Sequence[np.dtype[Any]]) -> list[A
 def _compilation(parsed: Subscripts, acc: DType | None, options: Options) -> Compilation:
     key: Any = (
         *(parsed, acc, hashable((options.optimize, options.sizes)), options.memory_limit),
-        *(
-            options.backend,
-            options.semiring,
-            options.broadcast,
-            options.repeated_output,
-            options.wait,
-        ),
+        *(options.backend, options.semiring, options.broadcast, options.repeated_output),
+        *(options.threads, options.wait),
     )
     try:
         found = _compilations.get(key)
@@ -161,7 +158,9 @@ def _compilation(parsed: Subscripts, acc: DType | None, options: Options) -> Com
     if found is None:
         pipeline = as_pipeline(None, options.optimize, options.memory_limit)
         template = einsum_template(parsed, acc, options)
-        found = Compilation(template, pipeline, options.backend, wait=options.wait)
+        found = Compilation(
+            *(template, pipeline, options.backend), threads=options.threads, wait=options.wait
+        )
         if key is not None:
             keep(_compilations, key, found)
     return found

@@ -278,3 +278,16 @@ def within(name: str, array: Array, limit: float) -> Array:
             hint="compile with magnitude= the largest absolute value of any input",
         )
     return array
+
+
+def checked_threads(threads: object) -> int | None:
+    """What was given as `threads=`.
+
+    Raises:
+        OperandError, ArgumentError: it is no number from 1 on.
+    """
+    if threads is None:
+        return None
+    from einloom.backends.llvm.threads import checked
+
+    return checked(threads)

@@ -31,6 +31,7 @@ class Compilation:
         template: makes the Cascade.
         pipeline: what is done to it.
         backend: what runs it.
+        threads: how many share the work of a call at most; None: as the setting is.
         wait: whether calls wait until it is compiled; if not, NumPy answers meanwhile.
         shapes, dtypes: compiled now, if they are given.
     """
@@ -43,12 +44,14 @@ class Compilation:
         shapes: Sequence[Shape] | None = None,
         dtypes: Sequence[DType] | None = None,
         *,
+        threads: int | None = None,
         wait: bool = True,
     ) -> None:
         backend_form(backend)  # a wrong name is an error now, not at the first call
         self.template = template
         self.pipeline = pipeline
         self.backend = backend
+        self.threads = threads
         self.wait = wait
         self.dtypes = dtypes
         self._specialised: dict[Any, Specialisation] = {}
@@ -61,7 +64,7 @@ class Compilation:
     def __reduce__(self) -> tuple[Any, ...]:
         """As a value: what it was made from; code is compiled again where it is needed."""
         made = (self.template, self.pipeline, self.backend, None, self.dtypes)
-        return partial(Compilation, wait=self.wait), made
+        return partial(Compilation, threads=self.threads, wait=self.wait), made
 
     def specialise(self, shapes: Sequence[Shape], dtypes: Sequence[DType]) -> Specialisation:
         """The specialisation for operands of these shapes and dtypes."""
@@ -115,7 +118,8 @@ class Compilation:
             kernels = {}
             keep(self._kernels, magnitudes, kernels)
         dtypes_now = infer_dtypes(rewritten, {})
-        return Specialisation(written, pipeline, rewritten, dtypes_now, sizes, kernels)
+        made = (written, pipeline, rewritten, dtypes_now, sizes, kernels)
+        return Specialisation(*made, self.threads)
 
     def _rewritten(self, cascade: Cascade) -> tuple[Pipeline, Cascade]:
         """The passes that were run, and what they made of a Cascade.

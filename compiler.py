@@ -76,6 +76,7 @@ def compile(
     broadcast: str = "numpy",
     sizes: Mapping[Any, int] | None = None,
     acc: Any = None,
+    threads: int | None = None,
     name: str | None = None,
     wait: bool = True,
 ) -> Executable: ...
@@ -95,6 +96,7 @@ def compile(
     broadcast: str = "numpy",
     sizes: Mapping[Any, int] | None = None,
     acc: Any = None,
+    threads: int | None = None,
     name: str | None = None,
     wait: bool = True,
     **encryption: Unpack[EncryptionOptions],
@@ -113,6 +115,8 @@ def compile(
         notation, semiring, broadcast, acc: for subscripts, as `einsum` takes them.
         sizes: extents: of output-only symbols; of a cascade's ranks that nothing else says, such
             as the parts of a partition, {"M0": 128}.
+        threads: how many threads share the work of native code, at most; None: as
+            `set_num_threads` says. Results are the same, bit for bit.
         name: what the Cascade, and so the function in saved code, is called; None: its own name,
             `einsum` for subscripts.
         wait: whether a call waits until native code is compiled for it. If not, NumPy answers until
@@ -138,6 +142,7 @@ def compile(
     options |= {"dtypes": dtypes, "optimize": optimize, "memory_limit": memory_limit}
     options |= {"notation": notation, "semiring": semiring, "broadcast": broadcast}
     options |= {"sizes": sizes, "acc": acc, "name": name, "wait": wait}
+    options["threads"] = threads
     # A text that uses files is not all that is compiled.
     called = None
     if isinstance(what, str) and not ("{" in what and "use" in what):

@@ -46,6 +46,8 @@ def einsum(subscripts: Any = "", *operands: Any, out: Array | None = None, **opt
             subscripts may then also come last, after the operands).
         repeated_output: whether the output may repeat a symbol ("i->ii" is a diagonal matrix).
         memory_limit: the largest intermediate, in elements, that the order may use.
+        threads: how many threads share the work of native code, at most; None: as
+            `set_num_threads` says. The result is the same, bit for bit.
         wait: whether a call waits until native code is compiled for it (the default). If not, NumPy
             answers until a thread in the background has compiled it.
 

@@ -64,6 +64,7 @@ class Specialisation:
     dtypes: Mapping[str, DType]
     sizes: Mapping[str, int]
     kernels: Kernels  # filled as layouts turn up; shared by all sizes of a class
+    threads: int | None = None  # that share the work of a call; None: as the setting is
 
     def steps(self) -> tuple[Step, ...]:
         """What the Cascade was before the passes, and after each."""
@@ -88,9 +89,12 @@ class Specialisation:
         if backend_form(backend) == "Cascade":
             return self.cascade
         from einloom.passes.loops.lower import lower
+        from einloom.passes.loops.parallel import parallel
 
+        known = {r.name: r.shape for r in self.cascade.ranks if isinstance(r.shape, int)}
+        units = dict(zip(self.names(), layouts, strict=True))
         with shallow(self.cascade.name):
-            return lower(self.cascade, self.dtypes, dict(zip(self.names(), layouts, strict=True)))
+            return parallel(lower(self.cascade, self.dtypes, units), known)
 
     def kernel(self, backend: str, layouts: tuple[int | None, ...]) -> Kernel:
         """The backend's kernel for these layouts."""
@@ -134,7 +138,8 @@ class Specialisation:
                 raise UnsupportedError(f"dtype {host} runs on the NumPy backend only")
             layouts = tuple(unit_axis(array) for array in (*inputs, *outputs))
             kernel = self.kernel(backend, layouts)
-            return kernel.bind(inputs, outputs), kernel.way(inputs, outputs)
+            threads = self.threads
+            return kernel.bind(inputs, outputs, threads), kernel.way(inputs, outputs, threads)
         except UnsupportedError as error:
             call, _ = self._bind("numpy", inputs, outputs)
             return counted(f"{backend}: {error.message}", call), None

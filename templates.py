@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from einloom.arguments import checked_shapes, dtypes_in_order, in_order, sized
+from einloom.arguments import checked_shapes, checked_threads, dtypes_in_order, in_order, sized
 from einloom.compilation import Compilation, Template
 from einloom.frontend.subscripts import Subscripts, parse_subscripts, to_cascade
 from einloom.ir.cascade import Cascade
@@ -45,6 +45,7 @@ def compilation_of(
     dtypes: Any,
     optimize: Optimize,
     memory_limit: int | str | None,
+    threads: int | None,
     wait: bool,
     **options: Any,
 ) -> Compilation:
@@ -60,6 +61,7 @@ def compilation_of(
         backend,
         given_shapes,
         dtypes_in_order(dtypes, names, count),
+        threads=checked_threads(threads),
         wait=wait,
     )
 
@@ -75,6 +77,7 @@ def encrypted_of(
     optimize: Optimize,
     memory_limit: int | str | None,
     acc: Any,
+    threads: int | None,
     wait: bool,
     **options: Any,
 ) -> Encrypted:
@@ -88,6 +91,7 @@ def encrypted_of(
     without({"optimize": optimize}, backend, "auto")
     without({"wait": wait}, backend, True)
     without({"memory_limit": memory_limit, "dtypes": dtypes, "acc": acc}, backend)
+    without({"threads": threads}, backend)
     without({n: encryption[n] for n in encryption if not hasattr(Encryption, n)}, backend)
     pipeline = as_pipeline(passes or Pipeline())
     return Encrypted(template, pipeline, Encryption(**encryption), given_shapes)

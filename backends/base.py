@@ -46,14 +46,20 @@ class Kernel(Protocol):
         """The code that runs: Python source, or LLVM IR."""
         ...
 
-    def bind(self, inputs: Sequence[Array], outputs: Sequence[Array]) -> Call:
+    def bind(
+        self, inputs: Sequence[Array], outputs: Sequence[Array], threads: int | None = None
+    ) -> Call:
         """A call for all arrays with these shapes, strides and dtypes.
+
+        At most so many `threads` share its work, if it can be shared; None: as the setting is.
 
         Raises:
             UnsupportedError: this kernel was not made for such strides.
         """
         ...
 
-    def way(self, inputs: Sequence[Array], outputs: Sequence[Array]) -> Way | None:
+    def way(
+        self, inputs: Sequence[Array], outputs: Sequence[Array], threads: int | None = None
+    ) -> Way | None:
         """A quick way for such arrays, where `bind` gives a call; None if this backend has none."""
         ...

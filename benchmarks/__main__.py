@@ -18,6 +18,7 @@ from . import (
     packing,
     passes,
     permutes,
+    threads,
     workloads,
 )
 from .measure import Table, machine
@@ -34,11 +35,15 @@ BENCHMARKS = {
     "passes": passes,
     "ckks": ckks,
     "packing": packing,
+    "threads": threads,
 }
 
 
 def main() -> None:
-    """Runs the benchmarks that are named, pinned to one core, with one BLAS thread."""
+    """Runs the benchmarks that are named, pinned to one core, with one BLAS thread.
+
+    That of threads takes all cores.
+    """
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"{', '.join(BENCHMARKS)}: all")
     parser.add_argument("--json", metavar="FILE", help="write the figures here as well")

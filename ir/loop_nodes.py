@@ -1,6 +1,7 @@
 """The loop-nest level, page one: loops, statements and values.
 
-    statement   = LoopNest | Collapse | If | Begin | Fold | Assign | Store | Contract | Permute
+    statement   = LoopNest | Special | Past | Collapse | If | Begin | Fold | Assign | Store
+                | Contract | Permute
     value       = Load | Number | Index | Register | Apply | Convert       (every one of one dtype)
 
 Each schedule decision is a value here: loop order, tiles (a loop that steps, and inside it a loop
@@ -159,6 +160,25 @@ class LoopNest:
 
 
 @dataclass(frozen=True, slots=True)
+class Special:
+    """The body; where the ranks have these sizes, by code in which they are constants."""
+
+    sizes: tuple[tuple[str, int], ...]
+    body: tuple[Statement, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Past:
+    """The body; if the buffer is at least so many bytes, what it stores there in whole vectors goes
+    past the caches, where its rows lie so that it can.
+    """
+
+    buffer: str
+    bytes: int
+    body: tuple[Statement, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Collapse:
     """Two ranks become one where all of `steps` (buffer, outer index, inner index) allow it.
 
@@ -310,12 +330,14 @@ class Permute:
         return self.tall + 64 // self.value.dtype.itemsize
 
 
-Statement: TypeAlias = LoopNest | Collapse | Begin | Fold | Assign | Store | If | Contract | Permute
+Statement: TypeAlias = (
+    LoopNest | Special | Past | Collapse | Begin | Fold | Assign | Store | If | Contract | Permute
+)
 
 
 def blocks(statement: Statement) -> tuple[tuple[Statement, ...], ...]:
     """The statement lists directly inside."""
-    if isinstance(statement, LoopNest):
+    if isinstance(statement, LoopNest | Special | Past):
         return (statement.body,)
     if isinstance(statement, If):
         return (statement.then, statement.otherwise)

@@ -25,13 +25,27 @@ from .loop_nodes import (
     LoopNest,
     Number,
     Packed,
+    Past,
     Permute,
     Register,
+    Special,
     Statement,
     Store,
     Value,
 )
-from .loops import ArrayAxis, Buffer, Check, LoopProgram, Nest, Scratch, Size, Sweep
+from .loops import (
+    ArrayAxis,
+    Buffer,
+    Check,
+    LoopProgram,
+    Nest,
+    Parallel,
+    Scratch,
+    Size,
+    Split,
+    Stage,
+    Sweep,
+)
 from .operators import OPERATORS
 from .operators import Number as Scalar
 from .ranks import Quotient, RankExpr, Term
@@ -231,6 +245,13 @@ class _Parser(TokenReader):
             test = self._index()
             then = self._block()
             return If(test, then, self._block() if self._accept("else") else ())
+        if name == "past":
+            return Past(self._name(), self._integer(), self._block())
+        if name == "special":
+            sizes = [(self._name(), self._integer())]
+            while self._accept(","):
+                sizes.append((self._name(), self._integer()))
+            return Special(tuple(sizes), self._block())
         if name == "contract":
             return self._contract()
         if name == "permute":
@@ -377,7 +398,7 @@ class _Parser(TokenReader):
         arrays: dict[str, list[Buffer]] = {"input": [], "output": []}
         scratch: list[Scratch] = []
         checks: list[Check] = []
-        stages: list[Nest | Sweep] = []
+        stages: list[Stage] = []
         while not self._accept("}"):
             word = self._name()
             if word == "size":
@@ -395,10 +416,8 @@ class _Parser(TokenReader):
                 self.expect("<")
                 extent = self._index()
                 checks.append(Check(index, extent, self._names() if self._accept("over") else ()))
-            elif word == "nest":
-                stages.append(self._nest())
-            elif word == "sweep":
-                stages.append(self._sweep())
+            elif word in ("nest", "parallel", "sweep"):
+                stages.append(self._stage(word))
             else:
                 self._fail(f"follows {word}, which begins nothing here")
         if self._peek():
@@ -408,24 +427,48 @@ class _Parser(TokenReader):
             name, tuple(sizes), inputs, outputs, tuple(scratch), tuple(checks), tuple(stages)
         )
 
+    def _stage(self, word: str) -> Stage:
+        if word == "nest":
+            return self._nest()
+        return self._parallel() if word == "parallel" else self._sweep()
+
     def _nest(self) -> Nest:
         name = self._name()
         self.dtypes = {n: d for n, d in self.dtypes.items() if not n.startswith("%")}
         self.expect("width")
         return Nest(name, self._integer(), self._block())
 
+    def _parallel(self) -> Parallel:
+        splits = [self._split()]
+        while self._accept(","):
+            splits.append(self._split())
+        self.expect("work")
+        work = self._index()
+        self.expect("{")
+        scratch: list[Scratch] = []
+        while self._accept("scratch"):
+            scratch.append(self._scratch())
+        self.expect("nest")
+        nest = self._nest()
+        self.expect("}")
+        return Parallel(tuple(splits), work, tuple(scratch), nest)
+
+    def _split(self) -> Split:
+        variable = self._name()
+        self.expect("by")
+        return Split(variable, self._index(), self._accept("each"))
+
     def _sweep(self) -> Sweep:
         coordinate = self._name()
         self.expect("below")
         extent = self._index()
         self.expect("{")
-        stages: list[Nest | Sweep] = []
+        stages: list[Stage] = []
         while not self._accept("}"):
-            if self._accept("sweep"):
-                stages.append(self._sweep())
-                continue
-            self.expect("nest")
-            stages.append(self._nest())
+            word = self._peek()
+            if word not in ("nest", "parallel", "sweep"):
+                self._fail("begins no stage")
+            stages.append(self._stage(self._next()))
         return Sweep(coordinate, extent, tuple(stages))
 
     def _source(self) -> ArrayAxis | RankExpr | Quotient:

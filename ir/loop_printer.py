@@ -18,8 +18,10 @@ from .loop_nodes import (
     LoopNest,
     Number,
     Packed,
+    Past,
     Permute,
     Register,
+    Special,
     Statement,
     Store,
     Value,
@@ -37,6 +39,13 @@ def print_block(body: tuple[Statement, ...], depth: int) -> list[str]:
             head = ", ".join(map(print_loop, statement.loops))
             lines += [f"{margin}for {head} {{", *print_block(statement.body, depth + 1)]
             lines.append(margin + "}")
+        elif isinstance(statement, Special):
+            sizes = ", ".join(f"{rank} {size}" for rank, size in statement.sizes)
+            lines += [f"{margin}special {sizes} {{", *print_block(statement.body, depth + 1)]
+            lines.append(margin + "}")
+        elif isinstance(statement, Past):
+            head = f"{margin}past {statement.buffer} {statement.bytes} {{"
+            lines += [head, *print_block(statement.body, depth + 1), margin + "}"]
         elif isinstance(statement, If):
             lines += [f"{margin}if {statement.test} {{", *print_block(statement.then, depth + 1)]
             if statement.otherwise:

@@ -1,8 +1,9 @@
 """The loop-nest level, page two: what a native kernel is.
 
     LoopProgram = name, sizes, inputs, outputs, scratch buffers, checks, stages
-    stage       = Nest | Sweep
+    stage       = Nest | Parallel | Sweep
     Nest        = the statements that compute one tensor (ir/loop_nodes.py)
+    Parallel    = a Nest whose coordinates are shared out among threads
     Sweep       = stages run one after another at each coordinate of a scan
 
 `str(program)` prints a text that `loop_parser.parse_loops` reads back to an equal program.
@@ -12,11 +13,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TypeAlias
 
 from .dtypes import DType
 from .loop_nodes import Statement
 from .loop_printer import print_block
-from .ranks import Quotient, RankExpr
+from .ranks import Quotient, RankExpr, Term
+
+#: Picoseconds: less work than this is no part of its own, for then starting it does not pay.
+SHORTEST_PART = 40_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,12 +112,82 @@ class Nest:
 
 
 @dataclass(frozen=True, slots=True)
+class Split:
+    """The coordinates of `variable` cut into parts, each but the last a multiple of `unit` long.
+
+    In the nest the variable of rank `I` is `i'p`, which counts from the part's first coordinate,
+    the size `I'0`, and has the part's length, `I'P`, as its extent. If `each` unit is a part,
+    however many threads there are, the part's number is the size `I'N`.
+    """
+
+    variable: str
+    unit: RankExpr
+    each: bool = False
+
+    @property
+    def rank(self) -> str:
+        """The rank whose coordinates are shared out."""
+        return self.variable.upper()
+
+    @property
+    def own(self) -> str:
+        """The variable inside a part."""
+        return self.variable + "'p"
+
+    @property
+    def count(self) -> str:
+        """The size that is a part's length."""
+        return self.rank + "'P"
+
+    @property
+    def first(self) -> str:
+        """The size that is a part's first coordinate."""
+        return self.rank + "'0"
+
+    @property
+    def number(self) -> str:
+        """The size that is a part's number, where each unit is a part."""
+        return self.rank + "'N"
+
+    @property
+    def sizes(self) -> tuple[str, ...]:
+        """The sizes that a part has of its own."""
+        return (self.first, self.count, self.number) if self.each else (self.first, self.count)
+
+    @property
+    def whole(self) -> RankExpr:
+        """The variable's coordinate, said inside a part."""
+        return RankExpr((Term(1, (), self.own), Term(1, (self.first,))))
+
+    def __str__(self) -> str:
+        return f"{self.variable} by {self.unit}" + " each" * self.each
+
+
+@dataclass(frozen=True, slots=True)
+class Parallel:
+    """A nest whose parts, boxes of the coordinates of `splits`, may run at the same time.
+
+    No part reads what another writes, and each element is computed by the same operations in the
+    same order however many threads there are. `work` is about how many picoseconds all of it takes.
+    Each part has buffers `scratch` of its own. A split whose units are parts each is the only one.
+    """
+
+    splits: tuple[Split, ...]
+    work: RankExpr
+    scratch: tuple[Scratch, ...]
+    nest: Nest
+
+
+@dataclass(frozen=True, slots=True)
 class Sweep:
     """For `coordinate` = 0, 1, ... below `extent`: the stages in order, in which it is a size."""
 
     coordinate: str
     extent: RankExpr
-    stages: tuple[Nest | Sweep, ...]
+    stages: tuple[Stage, ...]
+
+
+Stage: TypeAlias = Nest | Parallel | Sweep
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,12 +200,22 @@ class LoopProgram:
     outputs: tuple[Buffer, ...]
     scratch: tuple[Scratch, ...]
     checks: tuple[Check, ...]
-    stages: tuple[Nest | Sweep, ...]
+    stages: tuple[Stage, ...]
 
     @property
     def nests(self) -> tuple[Nest, ...]:
         """Every nest, in order of text."""
-        return tuple(stage for stage in _each(self.stages) if isinstance(stage, Nest))
+        return tuple(s.nest if isinstance(s, Parallel) else s for s in self.leaves)
+
+    @property
+    def parallels(self) -> tuple[Parallel, ...]:
+        """Every nest that is shared out, in order of text."""
+        return tuple(stage for stage in self.leaves if isinstance(stage, Parallel))
+
+    @property
+    def leaves(self) -> tuple[Nest | Parallel, ...]:
+        """Every nest, as it is or shared out, in order of text."""
+        return tuple(stage for stage in _each(self.stages) if not isinstance(stage, Sweep))
 
     @property
     def coordinates(self) -> tuple[str, ...]:
@@ -154,25 +239,31 @@ class LoopProgram:
 
     def buffer(self, name: str) -> Buffer | Scratch:
         """The buffer of that name (a KeyError if there is none)."""
-        buffers: tuple[Buffer | Scratch, ...] = (*self.inputs, *self.outputs, *self.scratch)
+        own = [buffer for parallel in self.parallels for buffer in parallel.scratch]
+        buffers: tuple[Buffer | Scratch, ...] = (*self.inputs, *self.outputs, *self.scratch, *own)
         for buffer in buffers:
             if buffer.name == name:
                 return buffer
         raise KeyError(name)
 
 
-def _each(stages: tuple[Nest | Sweep, ...]) -> Iterator[Nest | Sweep]:
-    """The stages and those inside them, in order of text."""
+def _each(stages: tuple[Stage, ...]) -> Iterator[Stage]:
+    """The stages and those inside sweeps, in order of text."""
     for stage in stages:
         yield stage
         if isinstance(stage, Sweep):
             yield from _each(stage.stages)
 
 
-def _print_stage(stage: Nest | Sweep, depth: int) -> list[str]:
+def _print_stage(stage: Stage, depth: int) -> list[str]:
     margin = "  " * depth
     if isinstance(stage, Nest):
         head = f"{margin}nest {stage.name} width {stage.width} {{"
         return [head, *print_block(stage.body, depth + 1), margin + "}"]
+    if isinstance(stage, Parallel):
+        head = f"parallel {', '.join(map(str, stage.splits))} work {stage.work}"
+        inside = [f"{margin}  scratch {buffer}" for buffer in stage.scratch]
+        inside += _print_stage(stage.nest, depth + 1)
+        return [f"{margin}{head} {{", *inside, margin + "}"]
     inside = [line for each in stage.stages for line in _print_stage(each, depth + 1)]
     return [f"{margin}sweep {stage.coordinate} below {stage.extent} {{", *inside, margin + "}"]

@@ -62,6 +62,11 @@ class RankExpr:
         return None
 
     @property
+    def steps_by(self) -> str | None:
+        """The variable `v` if the expression is `v` plus what no variable is in."""
+        return RankExpr(tuple(term for term in self.terms if term.variable is not None)).variable
+
+    @property
     def is_left(self) -> bool:
         """Whether it may stand on the left: a variable, a number, or a scan's step `v+c`."""
         bare = RankExpr(self.terms).variable

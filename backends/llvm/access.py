@@ -24,6 +24,7 @@ class Accesses(Indices):
         super().__init__(simd, tables, lanes)
         self.floors: dict[str, int] = {}  # of a buffer that is written: see Place
         self.versions: dict[str, int] = {}
+        self.past: str | None = None  # the buffer whose whole vectors go past the caches
 
     # ---- loads and stores
 
@@ -105,7 +106,7 @@ class Accesses(Indices):
             if axis.vector or axis.count < 2 or axis.count & (axis.count - 1):
                 continue
             holders = [number for number, index in indices.items() if name in index.variables()]
-            if holders == [unit] and indices[unit].variable == name:
+            if holders == [unit] and indices[unit].steps_by == name:
                 return name
         return None
 
@@ -136,7 +137,10 @@ class Accesses(Indices):
         value = self.simd.splat(value, self.lanes)
         remaining = self.remaining(at)
         if offset.lane == str(found.dtype.itemsize):
-            self.simd.store(place, value, remaining)
+            if buffer == self.past and remaining is None:
+                self.simd.store_past(place.pointer, value, self.simd.LEAST_PAST)
+            else:
+                self.simd.store(place, value, remaining)
             return
         factor = self.simd.spread("i64", offset.lane, self.lanes)
         offsets = self.b.pure(f"mul {typed('i64', self.lanes)} {self.iota()}, {factor}")

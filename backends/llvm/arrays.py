@@ -54,14 +54,14 @@ class _MethodDef(ctypes.Structure):
 class Bound:
     """A kernel for arrays of one signature: what a call of it needs, and no more.
 
-    `kernel`: `i32 kernel(const i64 *parameters, void **data)`; `parameters`: what it gets first.
-    `dtypes`, `records`: of the inputs, then of the outputs, as the guard reads them. `inputs`: how
-    many are inputs. `release_gil`: whether other Python threads run meanwhile; worth it from 10 us
-    on.
+    `kernel`: `i32 kernel(const i64 *parameters, void **data, void *team)`; `parameters`: what it
+    gets first. `dtypes`, `records`: of the inputs, then of the outputs, as the guard reads them.
+    `inputs`: how many are inputs. `release_gil`: whether other Python threads run meanwhile; worth
+    it from 10 us on. `threads`: how many share its work, at most (threads.py).
     """
 
     # No dataclass: to make one takes a millisecond, and a first call has five.
-    __slots__ = ("dtypes", "inputs", "kernel", "parameters", "records", "release_gil")
+    __slots__ = ("dtypes", "inputs", "kernel", "parameters", "records", "release_gil", "threads")
 
     #: A record: so many words, and the extents, and the strides. The third says how many each.
     HEAD, NDIM = 6, 2
@@ -74,6 +74,7 @@ class Bound:
         records: tuple[int, ...],
         inputs: int,
         release_gil: bool,
+        threads: int | None = 1,
     ) -> None:
         self.kernel = kernel
         self.parameters = parameters
@@ -81,6 +82,7 @@ class Bound:
         self.records = records
         self.inputs = inputs
         self.release_gil = release_gil
+        self.threads = threads
 
     def builtin(self, otherwise: Callable[..., Any], *, bare: int, out: bool) -> Callable[..., Any]:
         """A built-in function that runs the kernel, or passes the call on to `otherwise`.
@@ -92,7 +94,8 @@ class Bound:
         new, as_scalar = array_functions()
         process = (id(np.ndarray), id(_OUT), new, as_scalar)
         head = (
-            *(self.kernel.address, self.inputs, len(self.dtypes), self.release_gil),
+            *(self.kernel.address, _team(self.threads)),
+            *(self.inputs, len(self.dtypes), self.release_gil),
             *(id(otherwise), bare, out, *process),
         )
         at = 8 * (len(head) + 1 + len(self.records))
@@ -126,6 +129,7 @@ def bound(
     inputs: Sequence[Array],
     outputs: Sequence[Array],
     release_gil: bool,
+    threads: int | None = 1,
 ) -> Bound | None:
     """A kernel for arrays with these dtypes, shapes and strides; None where it takes ctypes."""
     arrays = (*inputs, *outputs)
@@ -135,7 +139,8 @@ def bound(
     for number, array in enumerate(arrays):
         records += _record(array, 0 if number < len(inputs) else WRITEABLE)
     dtypes = tuple(array.dtype for array in arrays)
-    return Bound(kernel, tuple(parameters), dtypes, tuple(records), len(inputs), release_gil)
+    made = (kernel, tuple(parameters), dtypes, tuple(records), len(inputs), release_gil, threads)
+    return Bound(*made)
 
 
 def _record(array: Array, flags: int) -> list[int]:
@@ -156,19 +161,29 @@ def call_of(
     outputs: Sequence[Array],
     release_gil: bool,
     failure: Failure,
+    threads: int | None = 1,
 ) -> Call:
     """A function of arrays with the same dtypes, shapes and strides as these that runs a kernel.
 
     It may be called by many threads at once, and keeps the kernel's code in memory.
 
     Args:
-        kernel, parameters, release_gil: as in `Bound`.
+        kernel, parameters, release_gil, threads: as in `Bound`.
         inputs, outputs: examples of what it will be called with, in this order.
         failure: called with a status other than 0, or with a refusal; it raises.
     """
-    slower = _through_ctypes(kernel, parameters, (*inputs, *outputs), len(inputs), failure)
-    native = bound(kernel, parameters, inputs, outputs, release_gil)
+    slower = _through_ctypes(kernel, parameters, (*inputs, *outputs), len(inputs), failure, threads)
+    native = bound(kernel, parameters, inputs, outputs, release_gil, threads)
     return slower if native is None else native.builtin(slower, bare=len(native.dtypes), out=False)
+
+
+def _team(threads: int | None) -> int:
+    """The address of the threads that share a kernel's work; 0: nothing is shared."""
+    if threads == 1:
+        return 0
+    from .threads import team
+
+    return team(threads)
 
 
 @cache
@@ -185,8 +200,10 @@ def _through_ctypes(
     arrays: Sequence[Array],
     inputs: int,
     failure: Failure,
+    threads: int | None,
 ) -> Call:
-    run = ctypes.CFUNCTYPE(ctypes.c_int32, ctypes.c_void_p, ctypes.c_void_p)(kernel.address)
+    team = _team(threads)
+    run = ctypes.CFUNCTYPE(ctypes.c_int32, *[ctypes.c_void_p] * 3)(kernel.address)
     block = (ctypes.c_int64 * max(len(parameters), 1))(*parameters)
     wanted = [_key(array) for array in arrays]
     addresses = ctypes.c_void_p * max(len(wanted), 1)
@@ -198,7 +215,7 @@ def _through_ctypes(
             fits = isinstance(array, np.ndarray) and _key(cast("Array", array)) == want
             if not fits or (number >= inputs and not array.flags.writeable):
                 failure(REFUSED - number)
-        status = run(block, addresses(*(array.ctypes.data for array in given)))
+        status = run(block, addresses(*(array.ctypes.data for array in given)), team)
         if status:
             failure(status)
 

@@ -8,11 +8,21 @@ and nothing is computed twice, without any optimisation pass. Values are the tex
 
 from __future__ import annotations
 
+import operator
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 _VALUE = re.compile(r"%v\d+")
+
+_COMPARED = {
+    "eq": operator.eq,
+    "ne": operator.ne,
+    "slt": operator.lt,
+    "sle": operator.le,
+    "sgt": operator.gt,
+    "sge": operator.ge,
+}
 
 
 @dataclass(slots=True)
@@ -147,12 +157,15 @@ class Builder:
         return self.pure(f"mul i64 {a}, {b}")
 
     def multiple(self, a: str, of: int) -> str:
-        """The least multiple of a power of 2 that is not below `a`."""
+        """The least multiple of a number that is not below `a`, which is not negative."""
         if of == 1:
             return a
         if _constant(a):
             return str(-(-int(a) // of) * of)
-        return self.pure(f"and i64 {self.add(a, str(of - 1))}, {-of}")
+        raised = self.add(a, str(of - 1))
+        if of & (of - 1) == 0:
+            return self.pure(f"and i64 {raised}, {-of}")
+        return self.mul(self.pure(f"udiv i64 {raised}, {of}"), str(of))
 
     def minimum(self, a: str, *others: str) -> str:
         for b in others:
@@ -168,6 +181,8 @@ class Builder:
         return self.pure(f"call i64 @llvm.smax.i64(i64 {a}, i64 {b})")
 
     def compare(self, predicate: str, a: str, b: str) -> str:
+        if _constant(a) and _constant(b) and predicate in _COMPARED:
+            return "true" if _COMPARED[predicate](int(a), int(b)) else "false"
         return self.pure(f"icmp {predicate} i64 {a}, {b}")
 
     def gep(self, pointer: str, offset: str) -> str:

@@ -6,23 +6,26 @@
 each input's axes, then those of each output's. `data` is an array of pointers: inputs, outputs.
 The function returns 0 when done, 1 where an axis that was promised unit stride has another (nothing
 is written), 2 out of memory, 3 where an index is out of range. It keeps no state: any number of
-threads may be in it.
+threads may be in it. Where threads may share the work there is another entry,
+
+    define i32 @packed_einloom_NAME_team(ptr %params, ptr %data, ptr %team)
+
+with the team that does it (pool.py); through the first one the calling thread does all of it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from ...ir.loop_nodes import LANES
-from ...ir.loops import LoopProgram, Nest, Scratch, Sweep
+from ...ir.loops import LoopProgram, Parallel, Stage, Sweep
 from ...ir.ranks import RankExpr
 from .builder import Builder
 from .index import Indices, Tables
 from .isa import Isa
 from .nest import NestWriter, lanes_of
+from .parallel import shared
+from .scratch import allocate
 from .simd import Simd
-
-_ALIGNMENT = 64
 
 
 def entry_name(program: LoopProgram) -> str:
@@ -30,16 +33,24 @@ def entry_name(program: LoopProgram) -> str:
     return f"packed_einloom_{program.name}"
 
 
+def team_entry_name(program: LoopProgram) -> str:
+    """The name of the function that is called with a team, if there is anything to share."""
+    return f"{entry_name(program)}_team"
+
+
 def generate(program: LoopProgram, isa: Isa) -> str:
     """The program's LLVM IR, for vectors of 512, 256 or 128 bits."""
     declared: dict[str, str] = {}
     functions: list[str] = []
     tables = Tables(program)
-    for number, nest in enumerate(program.nests):
+    for number, stage in enumerate(program.leaves):
+        nest = stage.nest if isinstance(stage, Parallel) else stage
         lines = NestWriter(tables, nest, isa, declared).body()
         name = f"{entry_name(program)}.{number}"
         head = f"define internal i32 @{name}(ptr %params, ptr %data, ptr %scratch)"
         functions.append("\n".join([f"; {nest.name}", f"{head} #0 {{", *lines, "}"]))
+        if isinstance(stage, Parallel):
+            functions.append(shared(name, program, stage, tables, isa, declared))
     functions.append(_entry(program, tables, isa, declared))
     attributes = f'nounwind "prefer-vector-width"="{isa.bits}"'
     texts = [*declared.values(), *functions, f"attributes #0 = {{ {attributes} }}"]
@@ -58,19 +69,8 @@ def _entry(program: LoopProgram, tables: Tables, isa: Isa, declared: dict[str, s
     table = "null"
     if program.scratch:
         table = b.pure(f"alloca [{len(program.scratch)} x ptr], align 8")
-    memory: list[str] = []
-    failed = "false"
     lanes = max((lanes_of(nest, isa) for nest in program.nests), default=0)
-    for number, scratch in enumerate(program.scratch):
-        block = simd.call("ptr", "malloc", ("i64", _bytes(b, indices, scratch, lanes)), pure=False)
-        memory.append(block)
-        missing = b.here(f"icmp eq ptr {block}, null")
-        failed = missing if failed == "false" else b.here(f"or i1 {failed}, {missing}")
-        address = b.here(f"ptrtoint ptr {block} to i64")
-        raised = b.here(f"add i64 {address}, {_ALIGNMENT - 1}")
-        aligned = b.here(f"and i64 {raised}, {-_ALIGNMENT}")
-        pointer = b.here(f"inttoptr i64 {aligned} to ptr")
-        b.do(f"store ptr {pointer}, ptr {b.gep(table, str(8 * number))}, align 8")
+    memory, failed = allocate(simd, indices, program.scratch, lanes, table)
     params = _with_coordinates(program, b, indices)
     places = {
         sweep.coordinate: (
@@ -91,7 +91,17 @@ def _entry(program: LoopProgram, tables: Tables, isa: Isa, declared: dict[str, s
         declared["free"] = "declare void @free(ptr)"
     lines += [f"  call void @free(ptr {block})" for block in memory]
     lines += ["  ret i32 %status", "}"]
-    return "\n".join([f"define i32 @{entry_name(program)}(ptr %params, ptr %data) #0 {{", *lines])
+    name, team = entry_name(program), team_entry_name(program)
+    if not program.parallels:
+        return "\n".join([f"define i32 @{name}(ptr %params, ptr %data) #0 {{", *lines])
+    alone = [
+        f"define i32 @{name}(ptr %params, ptr %data) #0 {{",
+        f"  %status = call i32 @{team}(ptr %params, ptr %data, ptr null)",
+        "  ret i32 %status",
+        "}",
+    ]
+    head = f"define i32 @{team}(ptr %params, ptr %data, ptr %team) #0 {{"
+    return "\n".join([head, *lines, "", *alone])
 
 
 def _with_coordinates(program: LoopProgram, b: Builder, indices: Indices) -> str:
@@ -125,21 +135,24 @@ class _Flow:
         self.sources: list[str] = []  # the status with which each block goes to the end
         self._calls = 0
 
-    def stages(self, label: str, stages: Sequence[Nest | Sweep], after: str) -> None:
+    def stages(self, label: str, stages: Sequence[Stage], after: str) -> None:
         """Stages in order, at `label` and a number; then on to `after`."""
         for number, stage in enumerate(stages):
             then = f"{label}{number + 1}" if number + 1 < len(stages) else after
             if isinstance(stage, Sweep):
                 self._sweep(f"{label}{number}", stage, then)
             else:
-                self._nest(f"{label}{number}", then)
+                self._nest(f"{label}{number}", then, isinstance(stage, Parallel))
 
-    def _nest(self, label: str, after: str) -> None:
-        """A call of the next nest."""
+    def _nest(self, label: str, after: str, shared: bool) -> None:
+        """A call of the next nest, by a team if it is shared out."""
         number, self._calls = self._calls, self._calls + 1
         status = f"%status{number}"
+        called = f"@{self.name}.{number}({self.arguments})"
+        if shared:
+            called = f"@{self.name}.{number}.shared({self.arguments}, ptr %team)"
         self.lines.append(f"{label}:")
-        self.lines.append(f"  {status} = call i32 @{self.name}.{number}({self.arguments})")
+        self.lines.append(f"  {status} = call i32 {called}")
         self.sources.append(f"[{status}, %{label}]")
         if after == "end":
             self.lines.append("  br label %end")
@@ -230,28 +243,3 @@ def _check(
         some = b.compare("sgt", indices.size(rank), "0")
         outside = b.pure(f"and i1 {outside}, {some}")
     b.leave(outside, 3)
-
-
-def _bytes(b: Builder, indices: Indices, scratch: Scratch, lanes: int) -> str:
-    """How much memory to ask for; more than there can be if the product overflows."""
-    indices.resize(LANES, str(lanes))
-    found: list[str] = []
-    for elements in scratch.elements:
-        total = "0"
-        for term in (*elements.terms, None):
-            value = str(elements.offset) if term is None else str(term.coefficient)
-            for rank in () if term is None else term.sizes:
-                value = _saturating(b, value, indices.size(rank))
-            total = b.add(total, value)
-        found.append(_saturating(b, total, str(scratch.dtype.itemsize)))
-    return b.add(b.maximum(b.minimum(found[0], *found[1:]), "0"), str(_ALIGNMENT))
-
-
-def _saturating(b: Builder, value: str, size: str) -> str:
-    """value * size, at most 2**62."""
-    if value[0] != "%" and size[0] != "%":
-        return b.mul(value, size)
-    pair = b.pure(f"call {{ i64, i1 }} @llvm.smul.with.overflow.i64(i64 {value}, i64 {size})")
-    product = b.pure(f"extractvalue {{ i64, i1 }} {pair}, 0")
-    over = b.pure(f"extractvalue {{ i64, i1 }} {pair}, 1")
-    return b.minimum(b.pure(f"select i1 {over}, i64 {1 << 62}, i64 {product}"), str(1 << 62))

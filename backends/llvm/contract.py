@@ -19,14 +19,15 @@ stack: at the edges, and where a vector of columns is not consecutive. What is d
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 
 from ...ir.dtypes import I32, DType
 from ...ir.loop_nodes import Apply, Contract, Number, Value
-from .builder import OpenLoop
+from .builder import OpenLoop, Scope
 from .compute import compute
+from .extrema import Harmless, may_be_quick, quick
 from .finish import Finishing
 from .forming import Forming
 from .offsets import OffsetTables
@@ -134,9 +135,15 @@ class Contraction:
         piece = b.begin_loop(self.count_k, deep, once=True)
         k = b.minimum(deep, b.sub(self.count_k, piece.counter))
         columns.write(block.counter, n, piece.counter, k)
+        self.harmless = ""
+        test = Harmless(self.simd, contract) if may_be_quick(contract) else None
+        if test is not None:
+            self.harmless = test.test(columns)
         part = b.begin_loop(self.count_m, tall)
         m = b.minimum(tall, b.sub(self.count_m, part.counter))
         rows.write(part.counter, m, piece.counter, k)
+        if test is not None:
+            self.harmless = b.pure(f"and i1 {self.harmless}, {test.test(rows)}")
         kernel = partial(self._kernel, columns, rows, piece, k)
         down = b.begin_loop(m, str(self.height))
         top = b.add(part.counter, down.counter), b.sub(m, down.counter)
@@ -266,18 +273,21 @@ class Contraction:
             for line, found in zip(places, totals, strict=True)
             for place, total in zip(line, found, strict=True)
         ]
-        otherwise = b.end_arm()
+        arms = then, b.end_arm()
+        later = iter(sums)
+        return self._merged(first, arms, (totals, [[next(later) for _ in line] for line in totals]))
+
+    def _merged(
+        self, test: str, arms: Sequence[Scope], totals: Sequence[list[list[Vec]]]
+    ) -> list[list[Vec]]:
+        """The accumulators of the first of two arms if the test holds, else of the second."""
         type = typed(element(self.dtype), self.lanes)
-        flat = [total for line in totals for total in line]
-        pairs = [
-            p
-            for old, new in zip(flat, sums, strict=True)
-            for p in zip(old.parts, new.parts, strict=True)
-        ]
-        merged = iter(b.branch(first, then, otherwise, [(type, *pair) for pair in pairs]))
+        parts = [[part for line in of for total in line for part in total.parts] for of in totals]
+        pairs = [(type, *pair) for pair in zip(*parts, strict=True)]
+        merged = iter(self.b.branch(test, arms[0], arms[1], pairs))
         return [
             [replace(total, parts=tuple(next(merged) for _ in total.parts)) for total in line]
-            for line in totals
+            for line in totals[0]
         ]
 
     def _read(self, pointer: str, dtype: DType, lanes: int, split: bool = False) -> Vec:
@@ -297,6 +307,8 @@ class Contraction:
         product = self.product
         if product is None:
             totals = [[start] * self.vectors for _ in range(self.height)]
+            if self.harmless:
+                return self._extrema(totals, columns, rows, depth, across, down)
             return self._summed(totals, columns, rows, depth, across, down)
         more = 0 if product.ones is None else 1
         zero = self.simd.constant(0, I32, self.lanes)
@@ -315,6 +327,27 @@ class Contraction:
             for line in totals[: self.height]
         ]
 
+    def _extrema(
+        self,
+        totals: list[list[Vec]],
+        columns: Packing,
+        rows: Packing,
+        depth: str,
+        across: OpenLoop,
+        down: OpenLoop,
+    ) -> list[list[Vec]]:
+        """The accumulators after the loop over the depth, which is quick if no NaN can turn up."""
+        b = self.b
+        found: list[list[list[Vec]]] = []
+        arms: list[Scope] = []
+        for is_quick in (True, False):
+            b.begin_arm()
+            found.append(
+                self._summed(totals, columns, rows, depth, across, down, is_quick=is_quick)
+            )
+            arms.append(b.end_arm())
+        return self._merged(self.harmless, arms, found)
+
     def _summed(
         self,
         totals: list[list[Vec]],
@@ -323,6 +356,7 @@ class Contraction:
         depth: str,
         across: OpenLoop,
         down: OpenLoop,
+        is_quick: bool = False,
     ) -> list[list[Vec]]:
         """The accumulators after the loop over the depth: over its steps, or groups of them."""
         b, contract = self.b, self.contract
@@ -351,7 +385,7 @@ class Contraction:
             for n in range(count):
                 self._fetch(pointers[0], n + _AHEAD)
             for n in range(count):
-                found = self._step(found, pointers, n, columns.operand, rows.operand)
+                found = self._step(found, pointers, n, columns.operand, rows.operand, is_quick)
             flat = [phi for line in phis for value in line for phi in value]
             ends = [part for line in found for value in line for part in value.parts]
             for phi, end in zip(flat, ends, strict=True):
@@ -381,6 +415,7 @@ class Contraction:
         number: int,
         columns: Operand,
         rows: Operand,
+        is_quick: bool,
     ) -> list[list[Vec]]:
         """One step of the depth: a row of the panel by a column of the block."""
         b, lanes = self.b, self.lanes
@@ -402,10 +437,12 @@ class Contraction:
             else:
                 at = str(number * rows.strides[0] + i * rows.strides[1])
                 one = self._read(b.gep(pointers[1], at), dtypes[1], 1)
-            found.append([self._fold(total, v, one) for total, v in zip(line, across, strict=True)])
+            found.append(
+                [self._fold(total, v, one, is_quick) for total, v in zip(line, across, strict=True)]
+            )
         return found
 
-    def _fold(self, total: Vec, column: Vec, row: Vec) -> Vec:
+    def _fold(self, total: Vec, column: Vec, row: Vec, is_quick: bool) -> Vec:
         arithmetic, contract = self.values.arithmetic, self.contract
         if self.product is not None:
             word = self.simd.splat(row, self.lanes).only
@@ -415,6 +452,8 @@ class Contraction:
         if contract.op == "add" and isinstance(value, Apply) and value.op == "mul":
             factors = [self._value(arg, column, row) for arg in value.args]
             found = arithmetic.multiply_add(factors, total)
+        elif is_quick:
+            found = quick(self.simd, contract.op, self._value(value, column, row), total)
         else:
             found = arithmetic.apply(contract.op, (self._value(value, column, row), total))
         return self.simd.splat(found, self.lanes)

@@ -34,6 +34,9 @@ def _field(kind: str, name: str, base: str, offset: int) -> str:
 # The block: `arrays.Bound.builtin` writes its head, then the records, then the parameters. A
 # record: `arrays._record`; `Bound.HEAD` words, the extents, the strides.
 #
+# A kernel that has nothing to share out takes no team: by the calling conventions of all systems
+# that layouts are known on, a function may be given more than it takes.
+#
 # Memory that `out=` shares with an input is looked for by the bounds of both, as NumPy's
 # may_share_memory does. A kernel that fails has not been seen to succeed: its results are dropped
 # and the slower way goes through it all again, which says what is wrong.
@@ -53,11 +56,11 @@ entry:
 {
     _loads(
         "block",
-        *("*kernel", "inputs", "count", "release", "*otherwise", "bare", "out"),
+        *("*kernel", "*team", "inputs", "count", "release", "*otherwise", "bare", "out"),
         *("*ndarray", "*out.name", "*new", "*as.scalar", "params.at"),
     )
 }
-  %records = getelementptr i64, ptr %block, i64 12
+  %records = getelementptr i64, ptr %block, i64 13
   %params = getelementptr i8, ptr %block, i64 %params.at
   %plain = icmp eq ptr %names, null
   %bare.ok = icmp eq i64 %given, %bare
@@ -199,11 +202,11 @@ run:
   %releases = icmp ne i64 %release, 0
   br i1 %releases, label %released, label %held
 held:
-  %status.held = call i32 %kernel(ptr %params, ptr %data)
+  %status.held = call i32 %kernel(ptr %params, ptr %data, ptr %team)
   br label %done
 released:
   %thread = call ptr @PyEval_SaveThread()
-  %status.released = call i32 %kernel(ptr %params, ptr %data)
+  %status.released = call i32 %kernel(ptr %params, ptr %data, ptr %team)
   call void @PyEval_RestoreThread(ptr %thread)
   br label %done
 done:

@@ -82,6 +82,7 @@ class Tables:
             self.first_stride[buffer.name] = at
             at += len(buffer.extents)
         self.given = at  # what the caller gives; then each sweep's coordinate
+        self.own = dict.fromkeys(program.coordinates)  # and what each part has of its own
         for number, name in enumerate(program.coordinates, at):
             self.size_numbers[name] = number
             # An index inside a sweep has the coordinate as a size.
@@ -90,6 +91,16 @@ class Tables:
         for number, scratch in enumerate(program.scratch):
             self.buffers[scratch.name] = scratch
             self.bases[scratch.name] = ("%scratch", number)
+        for parallel in program.parallels:
+            for split in parallel.splits:
+                for name in split.sizes:
+                    self.size_numbers.setdefault(name, self.given + len(self.own))
+                    self.own.setdefault(name)
+                place = {split.variable: split.whole}
+                self.checked |= {index.substitute(place) for index in self.checked}
+            for number, scratch in enumerate(parallel.scratch, len(program.scratch)):
+                self.buffers[scratch.name] = scratch
+                self.bases[scratch.name] = ("%scratch", number)
 
 
 class Indices:

@@ -11,7 +11,7 @@ from ...ir.errors import ArgumentError, InternalError, OutOfMemoryError, RankErr
 from ...ir.loops import ArrayAxis, Buffer, LoopProgram
 from ..base import Array, Call, Way
 from .arrays import REFUSED, WRONG_COUNT, bound, call_of
-from .codegen import entry_name, generate
+from .codegen import entry_name, generate, team_entry_name
 from .image import Code
 from .isa import Isa
 from .runtime import emit, load
@@ -53,8 +53,12 @@ class LlvmKernel:
         """The assembly for this machine."""
         return emit(self.source, host(), "assembly")
 
-    def bind(self, inputs: Sequence[Array], outputs: Sequence[Array]) -> Call:
+    def bind(
+        self, inputs: Sequence[Array], outputs: Sequence[Array], threads: int | None = None
+    ) -> Call:
         """A call for all arrays with these dtypes, shapes and strides.
+
+        So many `threads` share its work; None: as the setting is (threads.py).
 
         Given others it raises an OperandError; if the system has no memory for intermediates, an
         OutOfMemoryError; if an index that is read from an array is out of range, a RankError.
@@ -62,11 +66,18 @@ class LlvmKernel:
         Raises:
             UnsupportedError: an axis that must have unit stride has not.
         """
-        return call_of(*self._arguments(inputs, outputs), self._fail)
+        arguments = self._arguments(inputs, outputs)
+        return call_of(*arguments, self._fail, self._shared_by(threads))
 
-    def way(self, inputs: Sequence[Array], outputs: Sequence[Array]) -> Way | None:
+    def way(
+        self, inputs: Sequence[Array], outputs: Sequence[Array], threads: int | None = None
+    ) -> Way | None:
         """A quick way for such arrays; None where they are passed through ctypes."""
-        return bound(*self._arguments(inputs, outputs))
+        return bound(*self._arguments(inputs, outputs), self._shared_by(threads))
+
+    def _shared_by(self, threads: int | None) -> int | None:
+        """How many threads share the work, if there is anything to share."""
+        return threads if self.program.parallels else 1
 
     def _arguments(
         self, inputs: Sequence[Array], outputs: Sequence[Array]
@@ -85,7 +96,8 @@ class LlvmKernel:
             _check(buffer, arrays[buffer.name], sizes)
         strides = [stride for array in arrays.values() for stride in array.strides]
         points = prod(sizes[size.name] for size in program.sizes)
-        code = load(self.source, entry_name(program))
+        name = team_entry_name(program) if program.parallels else entry_name(program)
+        code = load(self.source, name)
         return code, (*sizes.values(), *strides), inputs, outputs, points >= _RELEASES_FROM
 
     def _fail(self, status: int) -> NoReturn:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from math import prod
 
 from ...ir.loop_nodes import (
     ONE,
@@ -21,12 +22,14 @@ from ...ir.loop_nodes import (
     If,
     Loop,
     LoopNest,
+    Past,
     Permute,
+    Special,
     Statement,
     Store,
     walk,
 )
-from ...ir.loops import Nest
+from ...ir.loops import Buffer, Nest
 from ...ir.ranks import RankExpr
 from .access import Accesses
 from .builder import Builder, OpenLoop, Phi, Scope
@@ -40,6 +43,10 @@ from .values import Values
 
 #: Of more plain loops than twice this, only the innermost so many are loops of their own.
 _NESTED = 5
+
+#: A tile of few vectors that is not full is computed vector by vector; one of up to `_MASKED`, for
+#: which there are registers for masks, as it is; a wider one so many vectors at a time.
+_NARROW, _MASKED, _STRIP = 3, 6, 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +94,10 @@ class NestWriter:
                 for name in self.values.registers.keys() - outside:
                     del self.values.registers[name]
                 self._wrote({s.buffer for s in walk(statement.body) if isinstance(s, Store)})
+            elif isinstance(statement, Special):
+                self._special(statement)
+            elif isinstance(statement, Past):
+                self._past(statement)
             elif isinstance(statement, Begin):
                 self.values.begin(statement, body[number + 1 :])
             elif isinstance(statement, Fold):
@@ -118,7 +129,7 @@ class NestWriter:
         for buffer, a, b in statement.steps:
             reach = self.b.mul(inner, self.accesses.stride(buffer, b))
             even = self.b.compare("eq", self.accesses.stride(buffer, a), reach)
-            fits = even if fits == "true" else self.b.pure(f"and i1 {fits}, {even}")
+            fits = _both(self.b, fits, even)
         both = self.b.mul(outer, inner)
         chosen = [
             self.b.pure(f"select i1 {fits}, i64 {new}, i64 {old}")
@@ -126,6 +137,51 @@ class NestWriter:
         ]
         self.accesses.resize(statement.inner, chosen[0])
         self.accesses.resize(statement.outer, chosen[1])
+
+    def _special(self, statement: Special) -> None:
+        """The body twice: with numbers for sizes, if it is these that they are, and as it is."""
+        b, accesses = self.b, self.accesses
+        given = {rank: accesses.size(rank) for rank, _ in statement.sizes}
+        same = "true"
+        for rank, size in statement.sizes:
+            test = b.compare("eq", given[rank], str(size))
+            same = _both(b, same, test)
+
+        def special() -> None:
+            pointless, self._pointless = self._pointless, {}
+            for rank, size in statement.sizes:
+                accesses.resize(rank, str(size))
+            self._block(statement.body)
+            for rank, register in given.items():
+                accesses.resize(rank, register)
+            self._pointless = pointless
+
+        self._branch(same, [special, lambda: self._block(statement.body)])
+
+    def _past(self, statement: Past) -> None:
+        """The body twice: with stores past the caches, and with others."""
+        b, accesses = self.b, self.accesses
+        buffer = accesses.buffers[statement.buffer]
+        assert isinstance(buffer, Buffer)
+        bytes, lies = (
+            str(buffer.dtype.itemsize),
+            b.pure(f"ptrtoint ptr {accesses.base(buffer.name)} to i64"),
+        )
+        for axis, extent in enumerate(buffer.extents):
+            bytes = b.mul(bytes, accesses.number(extent))
+            if axis != buffer.unit:
+                lies = b.pure(f"or i64 {lies}, {accesses.stride(buffer.name, axis)}")
+        askew = b.pure(f"and i64 {lies}, {self.simd.LEAST_PAST - 1}")
+        large = b.compare("sge", bytes, str(statement.bytes))
+
+        def past() -> None:
+            accesses.past = buffer.name
+            self._block(statement.body)
+            accesses.past = None
+            b.do("fence seq_cst")
+
+        fits = _both(b, large, b.compare("eq", askew, "0"))
+        self._branch(fits, [past, lambda: self._block(statement.body)])
 
     def _if(self, statement: If) -> None:
         test = self.b.compare("ne", self.accesses.number(statement.test), "0")
@@ -180,11 +236,19 @@ class NestWriter:
                 rest = (LoopNest(loops[end:], body),) if end < len(loops) else body
                 self._tile(loops[number:end], rest)
                 break
+            if self._is_single(loop):
+                self.accesses.variables[loop.variable] = TileVariable(loop.start, False, 1, None)
+                continue
             opened.append(self._open(loop.variable, loop.start, self._loop_of(loop), body))
         else:
             self._block(body)
         for handle in reversed(opened):
             self._close(handle)
+
+    def _is_single(self, loop: Loop) -> bool:
+        """Whether it is known that a loop's body runs once."""
+        length, step = self._length(loop), self.accesses.number(loop.step)
+        return length.isdecimal() and step.isdecimal() and 0 < int(length) <= int(step)
 
     def _odometer(self, loops: tuple[Loop, ...], body: tuple[Statement, ...]) -> _Opened:
         """One loop for many."""
@@ -270,35 +334,35 @@ class NestWriter:
                 elements = count * self.lanes if axis.vector else count
                 partial[loop.variable] = replace(axis, room=room)
                 enough = self.b.compare("sge", room, str(elements))
-                fits = enough if fits == "true" else self.b.pure(f"and i1 {fits}, {enough}")
+                fits = _both(self.b, fits, enough)
+        sums = any(isinstance(statement, LoopNest) for statement in body)
         if fits == "true":
             self._inside(full, body)
-        elif self._vector_registers == 32 and self._is_long(loops, body):
+        elif fits == "false":
+            self._partial(partial, body)
+        elif self._vector_registers == 32 and not sums and self._is_long(loops):
             # Where masks cost little, long code is written once: its vectors are always masked.
+            # Not so where sums keep both units for multiply-adds busy, one of which masks need.
             self._inside(partial, body)
         else:
-            writers = [lambda: self._inside(full, body), lambda: self._strips(partial, body)]
+            writers = [lambda: self._inside(full, body), lambda: self._partial(partial, body)]
             self._branch(fits, writers)
 
-    def _is_long(self, loops: tuple[Loop, ...], body: tuple[Statement, ...]) -> bool:
-        """Whether a tile has loops inside, or rows, as blocks that are transposed have."""
-        inner = any(isinstance(statement, LoopNest) for statement in body)
-        return inner or any(loop.kind == "unroll" for loop in loops)
+    def _is_long(self, loops: tuple[Loop, ...]) -> bool:
+        """Whether a tile has rows, as blocks that are transposed have."""
+        return any(loop.kind == "unroll" for loop in loops)
 
     def _room(self, loop: Loop) -> str:
         limits = [self._beyond(bound, loop.start) for bound in loop.bounds]
         return self.b.minimum(limits[0], *limits[1:])
 
     def _fit(self, loops: tuple[Loop, ...], body: tuple[Statement, ...]) -> tuple[Loop, ...]:
-        """Splits an unrolled loop whose accumulators the registers cannot hold."""
-        begun = [s for s in walk(body) if isinstance(s, Begin)]
+        """Splits a tile loop whose accumulators the registers cannot hold."""
         counts = [self.values.count(loop) for loop in loops]
-        total = sum(2 if s.dtype.kind == "complex" else 1 for s in begun)
-        for count in counts:
-            total *= count
-        outer = next((n for n, loop in enumerate(loops) if loop.kind == "unroll"), None)
+        total = _accumulators(body) * prod(counts)
+        outer = next((n for n, loop in enumerate(loops) if loop.kind == "unroll"), 0)
         room = self._vector_registers - 4
-        if outer is None or total <= room or not any(isinstance(s, LoopNest) for s in body):
+        if total <= room or not any(isinstance(s, LoopNest) for s in body):
             return loops
         loop = loops[outer]
         chunk = max(1, counts[outer] * room // total)
@@ -306,9 +370,9 @@ class NestWriter:
             return loops
         name = loop.variable + "'s"
         start = RankExpr.of_variable(name)
-        step = RankExpr((), chunk)
+        step = RankExpr((), chunk * (self.lanes if loop.kind == "vector" else 1))
         serial = replace(loop, variable=name, step=step, kind="serial")
-        stop = RankExpr(start.terms, chunk)
+        stop = RankExpr(start.terms, step.offset)
         inner = replace(loop, start=start, stop=stop, bounds=(*loop.bounds, loop.stop))
         rest = (*loops[:outer], inner, *loops[outer + 1 :])
         return (serial, *rest)
@@ -323,22 +387,49 @@ class NestWriter:
         for name in axes:
             del self.accesses.variables[name]
 
-    def _strips(self, axes: dict[str, TileVariable], body: tuple[Statement, ...]) -> None:
-        """The body for a tile that is not full, one vector at a time."""
-        wide = next((name for name, axis in axes.items() if axis.vector and axis.count > 1), None)
-        if wide is None:
+    def _partial(self, axes: dict[str, TileVariable], body: tuple[Statement, ...]) -> None:
+        """The body for a tile that is not full: with masks, or a few vectors at a time."""
+        wide = next((name for name, axis in axes.items() if axis.vector), None)
+        strip = self._strip(1 if wide is None else axes[wide].count)
+        if wide is None or strip == axes[wide].count:
             self._inside(axes, body)
             return
         axis = axes[wide]
         total = str(axis.count * self.lanes)
         room = axis.room or total
-        loop = self.b.begin_loop(self.b.minimum(total, room), str(self.lanes))
+        loop = self.b.begin_loop(self.b.minimum(total, room), str(strip * self.lanes))
         name = wide + "'v"
         opened = self._open(name, axis.start, loop, body)
         left = self.b.sub(room, loop.counter)
-        strip = TileVariable(RankExpr.of_variable(name), True, 1, left)
-        self._inside({**axes, wide: strip}, body)
+        part = TileVariable(RankExpr.of_variable(name), True, strip, left)
+        self._inside({**axes, wide: part}, body)
         self._close(opened)
+
+    def _strip(self, vectors: int) -> int:
+        """How many vectors at a time, of a tile of so many that is not full."""
+        if self._vector_registers < 32 or vectors <= _NARROW:
+            return 1
+        return vectors if vectors <= _MASKED else _STRIP
+
+
+def _both(b: Builder, one: str, other: str) -> str:
+    """Whether both i1 hold."""
+    if "false" in (one, other):
+        return "false"
+    if "true" in (one, other):
+        return other if one == "true" else one
+    return b.pure(f"and i1 {one}, {other}")
+
+
+def _accumulators(body: tuple[Statement, ...]) -> int:
+    """The most vectors that an innermost loop folds into, for each point of the tile around it."""
+    begun = {s.register: s.dtype for s in walk(body) if isinstance(s, Begin)}
+    most = 0
+    for nest in walk(body):
+        if isinstance(nest, LoopNest) and not any(isinstance(s, LoopNest) for s in walk(nest.body)):
+            names = {s.register for s in walk(nest.body) if isinstance(s, Fold)} & begun.keys()
+            most = max(most, sum(2 if begun[n].kind == "complex" else 1 for n in names))
+    return most
 
 
 def _spaces(nest: Nest) -> dict[str, tuple[str, ...]]:

@@ -113,7 +113,7 @@ class Operand:
         own = tables.add(load.buffer, indices, packed.variables)
         along = tables.add(load.buffer, indices, depth)
         axis = values.accesses.buffers[load.buffer].unit
-        unit = None if axis is None else indices[axis].variable
+        unit = None if axis is None else indices[axis].steps_by
         split = split and packed.value.dtype.kind == "complex"
         made = (packed, tile, split, tables, own, along)
         dtype = packed.value.dtype if words is None else words.element
@@ -172,6 +172,15 @@ class Packing:
         """Where the tile of a loop over tiles begins in a packed block."""
         depth = str(self.operand.lane) if self.operand.mode == "lines" else self.room
         return self.b.gep(self.target, self.b.offset(tiles, self.b.mul(depth, str(self._step))))
+
+    @property
+    def lines(self) -> tuple[str, str, str]:
+        """How many lines a packed block has, how many bytes apart, and how long: for all of it."""
+        b, tile = self.b, self.operand.tile
+        count = b.multiple(self.count, tile)
+        if self.operand.mode == "lines":
+            return count, str(self.operand.lane * self._step), self.depth
+        return "1", "0", b.mul(count, self.depth)
 
     def write(self, first: str, count: str, begin: str, depth: str) -> None:
         """Packs a block; a tile has room for whole groups of steps."""
@@ -397,9 +406,8 @@ class Packing:
     def _join_lines(self, words: Words) -> None:
         """Single bits of elements that lie along the depth."""
         b, tile = self.b, self.operand.tile
-        tiles = b.pure(f"sdiv i64 {b.add(self.count, str(tile - 1))}, {tile}")
         groups = b.pure(f"udiv i64 {self.room}, {words.group}")
-        with self._loop(b.mul(tiles, str(tile))) as row:
+        with self._loop(b.multiple(self.count, tile)) as row:
             line = b.gep(self.target, b.offset(row, str(self.operand.lane * self._step)))
             with self._loop(groups) as number:
                 place = Place(b.gep(line, b.offset(number, str(words.group))), 1, b.depth)
@@ -413,8 +421,7 @@ class Packing:
         """Line after line, in whole vectors where a run is long; beyond the last, that again."""
         b, tile, lanes = self.b, self.operand.tile, str(self.lanes)
         distance = str(self.operand.lane * self._step)
-        tiles = b.pure(f"sdiv i64 {b.add(self.count, str(tile - 1))}, {tile}")
-        with self._loop(b.mul(tiles, str(tile))) as row:
+        with self._loop(b.multiple(self.count, tile)) as row:
             source = self._own(b.minimum(row.counter, b.sub(self.count, "1")))
             line = b.gep(self.target, b.offset(row, distance))
             with self._loop(self.depth) as step:

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 
 from ...ir.dtypes import DTYPES, DType
 from ...ir.loop_nodes import Permute
+from ...ir.ranks import RankExpr
 from .builder import OpenLoop
 from .simd import Place
 from .transpose import Transposition
@@ -59,8 +60,9 @@ class Permutation:
     def write(self) -> None:
         """The statement: past the caches, by way of the buffer, or as it comes."""
         statement, b = self.statement, self.b
-        self.inside = self._strides(statement.value.buffer, statement.value.indices)
-        self.outside = self._strides(statement.buffer, statement.indices)
+        indices = [index for index in statement.value.indices if isinstance(index, RankExpr)]
+        self.source, self.inside = self._laid(statement.value.buffer, indices)
+        self.target, self.outside = self._laid(statement.buffer, statement.indices)
         self.sizes = {name: self.accesses.size(name.upper()) for name in statement.loops}
         self.all = "1"
         for extent in self.sizes.values():
@@ -88,10 +90,16 @@ class Permutation:
         follow = b.compare("eq", size, self.outside[name])
         return b.pure(f"and i1 {follow}, {b.compare('slt', size, str(_SHORT))}")
 
-    def _strides(self, buffer: str, indices: Sequence[object]) -> dict[str, str]:
-        return {
-            str(index): self.accesses.stride(buffer, axis) for axis, index in enumerate(indices)
-        }
+    def _laid(self, buffer: str, indices: Sequence[RankExpr]) -> tuple[str, dict[str, str]]:
+        """Where a buffer's first element of these is, and the strides of their variables."""
+        b, first = self.b, self.accesses.base(buffer)
+        strides: dict[str, str] = {}
+        for axis, index in enumerate(indices):
+            stride = self.accesses.stride(buffer, axis)
+            fixed = RankExpr(tuple(t for t in index.terms if t.variable is None), index.offset)
+            first = b.gep(first, b.mul(self.accesses.number(fixed), stride))
+            strides[str(index.steps_by)] = stride
+        return first, strides
 
     # ---- loops and branches
 
@@ -125,8 +133,7 @@ class Permutation:
         The body gets both sides, where the rows are, and the other loops.
         """
         statement, b = self.statement, self.b
-        source = self.accesses.base(statement.value.buffer)
-        target = self.accesses.base(statement.buffer)
+        source, target = self.source, self.target
         none = b.compare("eq", self.all, "0")
         opened: dict[str, OpenLoop] = {}
         row = first
@@ -229,8 +236,7 @@ class Permutation:
     def _even(self) -> str:
         """Whether every column of the output is as far from the next line as the first is."""
         b, statement = self.b, self.statement
-        target = self.accesses.base(statement.buffer)
-        together = self._askew(target, self.step)  # 0 if elements lie as such do
+        together = self._askew(self.target, self.step)  # 0 if elements lie as such do
         for name in statement.loops:
             if name == statement.rows:
                 continue
@@ -246,7 +252,7 @@ class Permutation:
         b, statement, side = self.b, self.statement, str(self.side)
         count = self.sizes[statement.rows]
         past = b.pure(f"and i1 {even}, {large}")
-        askew = self._askew(self.accesses.base(statement.buffer), _LINE)
+        askew = self._askew(self.target, _LINE)
         before = b.sub(b.pure(f"udiv i64 {askew}, {self.step}"), side)
         shifted = b.pure(f"and i1 {even}, {b.compare('sgt', askew, '0')}")
         first = b.pure(f"select i1 {shifted}, i64 {before}, i64 0")

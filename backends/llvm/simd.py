@@ -76,6 +76,9 @@ class Simd:
     `declared` collects what is called.
     """
 
+    #: What writes past the caches must be aligned to, in bytes: pieces of so many are written.
+    LEAST_PAST = 16
+
     def __init__(self, builder: Builder, isa: Isa, declared: dict[str, str]) -> None:
         self.b = builder
         self.isa = isa
@@ -201,14 +204,14 @@ class Simd:
         self._store(at, of, lanes, low, counts[0])
         self._store(second, of, lanes, high, counts[1])
 
-    def store_past(self, pointer: str, value: Vec) -> None:
-        """Writes a vector, not complex, past the caches, to a multiple of its size.
+    def store_past(self, pointer: str, value: Vec, align: int = 64) -> None:
+        """Writes a vector, not complex, past the caches, to a multiple of its size, or of `align`.
 
         Other threads may see it only after a fence.
         """
         self.declared["nontemporal"] = "!0 = !{i32 1}"
         type = typed(_stored(value.dtype), value.lanes)
-        align = min(64, value.lanes * value.dtype.itemsize)
+        align = min(align, value.lanes * value.dtype.itemsize)
         hint = f"align {align}, !nontemporal !0"
         self.b.do(f"store {type} {self._to_memory(value)}, ptr {pointer}, {hint}")
 

@@ -3,7 +3,7 @@
 The code itself is named by its key in the object cache. Numbers and names of dtypes, nothing else:
 
     key of the kernel
-    inputs, whether the lock is let go of
+    inputs, whether the lock is let go of, how many threads share the work ("-": as is set)
     parameters
     dtype and record of each array
 """
@@ -28,7 +28,7 @@ def written(way: object) -> str | None:
         return None
     lines = [
         way.kernel.key,
-        f"{way.inputs} {int(way.release_gil)}",
+        f"{way.inputs} {int(way.release_gil)} {way.threads or '-'}",
         _numbers(way.parameters),
     ]
     at = 0
@@ -49,7 +49,8 @@ def read(text: str) -> Bound | None:
     kernel = from_disk(key)
     if kernel is None:
         return None
-    inputs, release_gil = map(int, how.split(" "))
+    first, released, shared_by = how.split(" ")
+    inputs, threads = int(first), None if shared_by == "-" else int(shared_by)
     dtypes: list[np.dtype[Any]] = []
     records: list[int] = []
     for line in arrays:
@@ -60,10 +61,11 @@ def read(text: str) -> Bound | None:
             raise ValueError("a record that is cut off")
         dtypes.append(dtype)
         records += record
-    if not 0 <= inputs <= len(dtypes):
+    if not 0 <= inputs <= len(dtypes) or (threads is not None and threads < 1):
         raise ValueError("a record of other arrays")
     given = tuple(map(int, parameters.split()))
-    return Bound(kernel, given, tuple(dtypes), tuple(records), inputs, bool(release_gil))
+    made = (kernel, given, tuple(dtypes), tuple(records), inputs, released == "1", threads)
+    return Bound(*made)
 
 
 def _numbers(values: tuple[int, ...]) -> str:

@@ -34,11 +34,17 @@ class NumpyKernel:
             self._source = emit(self.cascade)
         return self._source
 
-    def way(self, inputs: Sequence[Array], outputs: Sequence[Array]) -> None:
+    def way(
+        self, inputs: Sequence[Array], outputs: Sequence[Array], threads: int | None = None
+    ) -> None:
         """None: no way into NumPy's functions is quicker than `bind`'s."""
 
-    def bind(self, inputs: Sequence[Array], outputs: Sequence[Array]) -> Call:
+    def bind(
+        self, inputs: Sequence[Array], outputs: Sequence[Array], threads: int | None = None
+    ) -> Call:
         """A call for all arrays with these shapes and dtypes; any strides will do.
+
+        How many threads NumPy uses is its own affair.
 
         Raises:
             OperandError, RankError: these arrays do not fit the Cascade.

@@ -23,7 +23,7 @@ from ...ir.loop_nodes import (
     loads_of,
     parts,
 )
-from ...ir.loops import ArrayAxis, LoopProgram, Nest, Sweep
+from ...ir.loops import ArrayAxis, LoopProgram, Nest, Parallel, Stage
 from ...ir.ranks import RankExpr
 
 
@@ -102,15 +102,29 @@ def cost_of(program: LoopProgram, sizes: Mapping[str, int], vector_bytes: int = 
 
 
 def _each(
-    stages: tuple[Nest | Sweep, ...], times: int, sizes: dict[str, int]
+    stages: tuple[Stage, ...], times: int, sizes: dict[str, int]
 ) -> Iterator[tuple[Nest, int]]:
     """The nests, and how often each runs."""
     for stage in stages:
         if isinstance(stage, Nest):
             yield stage, times
+        elif isinstance(stage, Parallel):
+            yield stage.nest, times * _parts(stage, sizes)
         else:
             sizes[stage.coordinate] = 0
             yield from _each(stage.stages, times * stage.extent.value(sizes), sizes)
+
+
+def _parts(stage: Parallel, sizes: dict[str, int]) -> int:
+    """How many parts there are, as if one thread ran them: one, or one for each unit."""
+    count = 1
+    for split in stage.splits:
+        extent = sizes[split.rank]
+        sizes |= dict.fromkeys(split.sizes, 0)
+        sizes[split.count] = min(split.unit.value(sizes), extent) if split.each else extent
+        if split.each and extent:
+            count *= -(-extent // sizes[split.count])
+    return count
 
 
 @dataclass(frozen=True, slots=True)

@@ -67,7 +67,7 @@ def lower(
     units = {buffer.name: buffer.unit for buffer in (*inputs, *outputs)}
     units |= {buffer.name: buffer.unit for buffer in scratch}
     hints = {rank.name: rank.shape for rank in cascade.ranks if isinstance(rank.shape, int)}
-    storage = Storage(types, extents, units, hints)
+    storage = Storage(types, extents, units, hints, frozenset(cascade.outputs))
     lowering = _Lowering(storage, limits, scratch, found)
     made = tuple(lowering.stages(stages(cascade), cascade.outputs))
     checks = [check for einsum in cascade.einsums for check in _checks(einsum, whole)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from math import prod
 
 from ...ir.cascade import fresh_name
 from ...ir.dtypes import DType
@@ -19,7 +20,9 @@ from ...ir.loop_nodes import (
     Loop,
     LoopNest,
     Number,
+    Past,
     Register,
+    Special,
     Statement,
     Store,
     Value,
@@ -53,7 +56,7 @@ from .tile import (
 from .typed import Scope, convert
 
 #: Operators that take many instructions, or a call: a tile of them would be long code for nothing.
-_HEAVY = frozenset(("exp", "exp2", "expm1", "log", "log1p", "tanh", "sigmoid", "erf")) | frozenset(
+HEAVY = frozenset(("exp", "exp2", "expm1", "log", "log1p", "tanh", "sigmoid", "erf")) | frozenset(
     ("sin", "cos", "pow", "logaddexp", "floordiv", "mod")
 )
 
@@ -120,8 +123,8 @@ class NestLowering:
         axis = self.storage.units[einsum.name]
         roots = [einsum.expr] if einsum.where is None else [einsum.expr, einsum.where]
         heavy = any(
-            (isinstance(node, Map) and node.op in _HEAVY)
-            or (isinstance(node, Reduce) and node.op in _HEAVY)
+            (isinstance(node, Map) and node.op in HEAVY)
+            or (isinstance(node, Reduce) and node.op in HEAVY)
             for root in roots
             for node in walk(root)
         )
@@ -169,7 +172,9 @@ class NestLowering:
         elif schedule.block is not None:
             body += self._blocked(schedule.block, scratch)
         else:
-            body += self._plain(schedule, staged)
+            plain = self._plain(schedule, staged)
+            past = self._goes_past(schedule, limits)
+            body += (Past(self.einsum.name, limits.streamed, plain),) if past else plain
         width = self._width(schedule, tuple(body))
         name = self.einsum.name if self.chain is None else self.chain.last.name
         return Lowered(Nest(name, width, tuple(body)), tuple(scratch))
@@ -213,7 +218,22 @@ class NestLowering:
             blocks.reverse()
         tile = [tile for _, tile in pairs]
         loops = [*(full_loop(v) for v in schedule.outer), *blocks, *tile]
-        return around(loops, scope.statements)
+        body = around(loops, scope.statements)
+        return (Special(schedule.special, body),) if schedule.special else body
+
+    def _goes_past(self, schedule: Schedule, limits: Limits) -> bool:
+        """Whether the output is known to be large, and is written in the order of memory."""
+        name, unit = self.einsum.name, self.storage.units[self.einsum.name]
+        output = self._reading(self.einsum.output)
+        if self.reduced or schedule.transposes or unit is None or not output.plain:
+            return False
+        if schedule.vector is None or schedule.vector != output.unit:
+            return False
+        if name not in self.storage.outputs or self.dtype.kind in ("complex", "bool"):
+            return False
+        known = [self.storage.sizes.get(v.upper()) for v in self.einsum.free]
+        sizes = [size for size in known if size is not None]
+        return len(sizes) == len(known) and prod(sizes) * self.dtype.itemsize >= limits.streamed
 
     def _blocked(self, block: Block, scratch: list[Scratch]) -> Iterator[Statement]:
         """A blocked contraction, partial sums kept where the output goes."""

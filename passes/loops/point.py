@@ -26,12 +26,15 @@ from .typed import (
 
 @dataclass(frozen=True, slots=True)
 class Storage:
-    """What is known of the tensors: dtypes, extents, unit axes; and of the ranks: their sizes."""
+    """What is known of the tensors, dtypes, extents, unit axes; of the ranks, their sizes; and
+    which tensors are outputs.
+    """
 
     dtypes: Mapping[str, DType]
     extents: Mapping[str, tuple[RankExpr, ...]]
     units: Mapping[str, int | None]
     sizes: Mapping[str, int]
+    outputs: frozenset[str] = frozenset()
 
 
 class PointWriter:

@@ -10,9 +10,16 @@ from dataclasses import dataclass, replace
 from math import prod
 
 from ...ir.einsum import Access
+from .registers import product_tile
 
 #: A size that is not known counts as this.
 UNKNOWN = 1024
+
+#: Accumulators of a tile without rows: these keep memory busy, and AVX-512's registers hold them.
+_STREAMED = (12, 25)
+
+#: Multiply-adds of a product for whose sizes code is written apart.
+_SMALL = 16**3
 
 #: The most variables that are joined: each is a loop where the tables are written.
 _MOST_JOINED = 8
@@ -119,6 +126,7 @@ class Schedule:
     chunk: tuple[str, int] | None  # the reduced variable that is summed so much at a time
     moved: tuple[Reading, ...] = ()  # copied beforehand with the vector variable consecutive
     block: Block | None = None
+    special: tuple[tuple[str, int], ...] = ()  # ranks, and sizes to write code apart for
 
 
 def block_side(bits: int) -> int:
@@ -131,7 +139,14 @@ def choose(problem: Problem, limits: Limits) -> Schedule:
     vector, moved = _vector(problem)
     lanes = 512 // problem.width
     rows, row_count, transposes = _rows(problem, vector, moved)
-    vectors = 1 if transposes else _vectors(problem, vector, rows, row_count, lanes)
+    if transposes:
+        vectors = 1
+    elif rows is not None and _is_product(problem, vector, rows):
+        needed = -(-problem.size(vector) // lanes)
+        shape = product_tile(problem.size(rows), needed, problem.size(*problem.reduced))
+        row_count, vectors = shape
+    else:
+        vectors = _vectors(problem, vector, rows, row_count, lanes)
     free = tuple(v for v in problem.free if v not in (vector, rows))
     if problem.column_major:
         free = free[::-1]
@@ -152,6 +167,7 @@ def choose(problem: Problem, limits: Limits) -> Schedule:
         rows_inside,
         _chunk(problem, limits, ((vector, lanes * vectors), (rows, row_count)), reduced),
         moved,
+        special=_special(problem, vector, rows),
     )
     return _blocked(problem, limits, schedule)
 
@@ -236,6 +252,26 @@ def _rows(
     return best, _even(problem.sizes.get(best), limit), False
 
 
+def _is_product(problem: Problem, vector: str | None, rows: str) -> bool:
+    """Whether a tile is rows of one operand by columns of another."""
+    if problem.parts > 1 or len(problem.readings) != 2 or vector not in problem.free:
+        return False
+    across = [r for r in problem.readings if vector in r.variables]
+    down = [r for r in problem.readings if rows in r.variables]
+    return len(across) == len(down) == 1 and across != down and rows in problem.free
+
+
+def _special(problem: Problem, vector: str | None, rows: str | None) -> tuple[tuple[str, int], ...]:
+    """The sizes of a product that is over in fewer steps than it takes to find how it lies."""
+    if vector is None or rows is None or not _is_product(problem, vector, rows):
+        return ()
+    names = (rows, vector, *problem.reduced)
+    size = problem.known(*names)
+    if size is None or not 0 < size <= _SMALL:
+        return ()
+    return tuple((name.upper(), problem.sizes[name]) for name in names)
+
+
 def _even(size: int | None, limit: int) -> int:
     """The largest count up to `limit` that cuts `size` with the least left over."""
     if size is None or size < 1:
@@ -255,6 +291,10 @@ def _vectors(
         if problem.parts == 2:
             wide = min(wide, 2)
         return max(1, min(wide, needed))
+    if problem.reduced and vector in problem.free and len(problem.readings) <= 3:
+        # Memory is read in long pieces, of which the last is not much shorter.
+        least, most = (min(count // problem.parts, max(needed, 1)) for count in _STREAMED)
+        return min(range(least, most + 1), key=lambda wide: (-needed % wide, -wide))
     wide = 4 if len(problem.readings) <= 3 else 2 if len(problem.readings) <= 8 else 1
     return max(1, min(wide // problem.parts or 1, needed))
 

@@ -5,21 +5,24 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Any, TypeAlias
 
 import numpy as np
 
-from einloom.backends.llvm.codegen import entry_name, generate
+from einloom.backends.llvm.codegen import entry_name, generate, team_entry_name
 from einloom.backends.llvm.image import Code
 from einloom.backends.llvm.isa import Isa
-from einloom.backends.llvm.runtime import _linked, emit, load
+from einloom.backends.llvm.pool import Team
+from einloom.backends.llvm.runtime import _linkable, _linked, emit, load
 from einloom.backends.llvm.target import Target, host, named
 from einloom.ir.cascade import Cascade
 from einloom.ir.dtypes import of_numpy
 from einloom.ir.infer import infer_dtypes, infer_sizes
 from einloom.ir.loops import ArrayAxis, LoopProgram
 from einloom.passes.loops.lower import LIMITS, lower
+from einloom.passes.loops.parallel import parallel
+from einloom.passes.loops.pieces import Worth
 from einloom.passes.loops.schedule import Limits
 
 Array: TypeAlias = np.ndarray[Any, np.dtype[Any]]
@@ -43,11 +46,14 @@ def restricted(text: str, name: str, target: Target) -> Code:
     """The function of an IR text, without an instruction that the processor lacks."""
     if target is host():
         return load(text, name)
-    return _linked(emit(text, target, "object"), name)
+    return _linked(_linkable(emit(text, target, "object"), name), name)
 
 
 #: Blocks so small that small arrays have several of each kind.
 TINY = Limits(longest=7, shared=64, unpacked=0, few_rows=2, tall=8, deep=16, wide=1, depth=16)
+
+#: Everything that may be shared out is, reductions in pieces of a few points.
+EAGER = Worth(shortest=1, piece=4, together=0)
 
 
 def unit_axis(array: Array) -> int | None:
@@ -82,7 +88,10 @@ def empty_outputs(cascade: Cascade, fill: int = 0x5A) -> dict[str, Array]:
 
 
 class Native:
-    """The code of one Cascade for arrays that lie in memory as these do."""
+    """The code of one Cascade for arrays that lie in memory as these do.
+
+    `threads`: how many share what can be shared; None: nothing is.
+    """
 
     def __init__(
         self,
@@ -90,14 +99,22 @@ class Native:
         arrays: Mapping[str, Array],
         bits: int | Isa = WIDTHS[0],
         limits: Limits = LIMITS,
+        threads: int | None = None,
     ) -> None:
         layouts = {name: unit_axis(array) for name, array in arrays.items()}
         dtypes = {decl.name: of_numpy(arrays[decl.name].dtype) for decl in cascade.inputs}
         self.program: LoopProgram = lower(cascade, dtypes, layouts, limits)
+        shared = False
+        if threads is not None:
+            sizes = {r.name: r.shape for r in cascade.ranks if isinstance(r.shape, int)}
+            self.program = parallel(self.program, sizes, EAGER)
+            shared = bool(self.program.parallels)
+        self.team = team(threads).address if shared and threads else 0
         target = host() if isinstance(bits, Isa) else processor(bits)
         isa = bits if isinstance(bits, Isa) else target.isa
         self.ir = generate(self.program, isa)
-        self.code: Code = restricted(self.ir, entry_name(self.program), target)
+        name = team_entry_name if shared else entry_name
+        self.code: Code = restricted(self.ir, name(self.program), target)
 
     def __call__(self, arrays: Mapping[str, Array]) -> int:
         """Runs on arrays of the program's buffers; gives the status."""
@@ -117,9 +134,16 @@ class Native:
         pointers = np.array(
             [*(array.__array_interface__["data"][0] for array in arrays), 0], np.int64
         )
-        prototype = ctypes.CFUNCTYPE(ctypes.c_int32, ctypes.c_void_p, ctypes.c_void_p)
-        status: int = prototype(self.code.address)(parameters.ctypes.data, pointers.ctypes.data)
+        prototype = ctypes.CFUNCTYPE(ctypes.c_int32, *[ctypes.c_void_p] * 3)
+        given = parameters.ctypes.data, pointers.ctypes.data, self.team
+        status: int = prototype(self.code.address)(*given)
         return status
+
+
+@cache
+def team(threads: int) -> Team:
+    """A team for which no part is too short."""
+    return Team(threads, shortest=1)
 
 
 def run(
@@ -128,9 +152,10 @@ def run(
     bits: int | Isa = WIDTHS[0],
     limits: Limits = LIMITS,
     outputs: Mapping[str, Array] | None = None,
+    threads: int | None = None,
 ) -> tuple[int, dict[str, Array]]:
     """The status and the outputs of a Cascade on these inputs."""
     cascade = sized(cascade, inputs)
     found = dict(outputs) if outputs is not None else empty_outputs(cascade)
     arrays = {**inputs, **found}
-    return Native(cascade, arrays, bits, limits)(arrays), found
+    return Native(cascade, arrays, bits, limits, threads)(arrays), found

@@ -43,6 +43,11 @@ TEXT = """loops f {
       T.copy[i-i',0] = select(bool(true), mul(%r, f32(0.1), f32(1e-07)), bitcast(f32, i32(-1)))
       Y[i] = c64(complex(1.0, -inf))
     }
+    special N' 3, M 16 {
+      past Y 4096 {
+        Y[0] = c64(complex(0.0, 0.0))
+      }
+    }
   }
 }"""
 

@@ -1,0 +1,49 @@
+"""The register tile of a product of rows by columns: how many rows, how many vectors of columns."""
+
+from __future__ import annotations
+
+#: Vector registers, as AVX-512 and AArch64 have them; with fewer a tile is cut into strips of rows.
+_REGISTERS = 32
+
+#: More rows need more pointers than there are general registers.
+_MOST_ROWS, _MOST_VECTORS = 13, 6
+
+#: A tile of at most so many vectors that is not full is computed one vector at a time.
+_NARROW = 3
+
+#: Multiply-adds that must be under way to keep two units busy, each with a latency of 4 cycles.
+_IN_FLIGHT = 8
+
+#: Bytes of a vector; of columns that a level-1 cache holds beside rows.
+_VECTOR, _NEAR = 64, 32 << 10
+
+#: Cycles beside multiply-adds: of a load, of a vector of columns from the level-2 cache, and once
+#: for a tile and for each of its accumulators.
+_LOAD, _FAR, _BEGIN, _STORE = 0.2, 1.0, 20, 1.5
+
+
+def product_tile(rows: int, vectors: int, depth: int) -> tuple[int, int]:
+    """The tile of the least cycles for so many rows and vectors of columns, so deep a sum."""
+    far = _FAR if vectors * depth * _VECTOR > _NEAR else 0.0
+
+    def tile(height: int, width: int) -> float:
+        loads = _LOAD * height + (2 * _LOAD + far) * width
+        step = max(height * width, _IN_FLIGHT, height + 2 * width) / 2 + loads
+        return depth * step + _BEGIN + _STORE * height * width
+
+    def cost(shape: tuple[int, int]) -> float:
+        height, width = shape
+        full, left = divmod(vectors, width)
+        tall, low = divmod(rows, height)
+        whole, single = tile(height, width), tile(height, 1)
+        if width > _NARROW:
+            return (tall + bool(low)) * (full + bool(left)) * whole
+        return tall * (full * whole + left * single) + bool(low) * vectors * single
+
+    shapes = (
+        (height, width)
+        for height in range(1, min(_MOST_ROWS, max(rows, 1)) + 1)
+        for width in range(1, min(_MOST_VECTORS, max(vectors, 1)) + 1)
+        if height * width + width + 1 <= _REGISTERS
+    )
+    return min(shapes, key=cost)

@@ -1,0 +1,146 @@
+"""Work that threads share: as the interpreter has it, and bit for bit whatever their number is."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import einloom as el
+from einloom.ir.interpreter import evaluate
+from einloom.ir.loop_parser import parse_loops
+from einloom.passes.loops.lower import LIMITS
+from einloom.passes.rewrites.plain import Plain
+
+from ..cascades import Sample, assert_close, generals, products
+from ..generated import Case, cases, examples
+from ..scanned import Written, written
+from ..test_properties_einsum import as_cascade, assert_agree
+from .native import TINY, WIDTHS, Native, empty_outputs, run, sized
+from .test_codegen_products import native_order
+
+LIMIT_CHOICES = st.sampled_from((LIMITS, TINY))
+THREADS = st.integers(2, 8)
+
+
+def assert_same(found: dict[str, Any], wanted: dict[str, Any]) -> None:
+    for name, array in wanted.items():
+        assert found[name].tobytes() == array.tobytes()
+
+
+@examples(50)
+@given(cases(), st.sampled_from(WIDTHS), LIMIT_CHOICES, THREADS)
+def test_products_of_any_dtypes_and_strides(
+    case: Case, bits: int, limits: Any, threads: int
+) -> None:
+    cascade = as_cascade(case)
+    inputs = {d.name: a for d, a in zip(cascade.inputs, native_order(case), strict=True)}
+    expected = evaluate(sized(cascade, inputs), inputs)
+    status, found = run(cascade, inputs, bits, limits, threads=threads)
+    assert status == 0
+    for name, wanted in expected.items():
+        assert_agree(case, found[name], wanted)
+    assert_same(found, run(cascade, inputs, bits, limits, threads=1)[1])
+
+
+@examples(30)
+@given(products(), st.sampled_from(WIDTHS), LIMIT_CHOICES, THREADS)
+def test_products_over_any_semiring(sample: Sample, bits: int, limits: Any, threads: int) -> None:
+    dtypes = [decl.dtype for decl in sample.cascade.inputs]
+    dtypes += [einsum.dtype for einsum in sample.cascade.einsums]
+    if any(dtype is not None and dtype.is_host_only for dtype in dtypes):
+        return
+    status, found = run(sample.cascade, sample.arrays, bits, limits, threads=threads)
+    assert status == 0
+    assert_close(sample, found, evaluate(sample.cascade, sample.arrays))
+    assert_same(found, run(sample.cascade, sample.arrays, bits, limits, threads=1)[1])
+
+
+@examples(40)
+@given(generals(), st.sampled_from(WIDTHS), LIMIT_CHOICES, THREADS)
+def test_cascades_of_every_construct(sample: Sample, bits: int, limits: Any, threads: int) -> None:
+    try:
+        expected = evaluate(sample.cascade, sample.arrays)
+    except ValueError:
+        assert run(sample.cascade, sample.arrays, bits, limits, threads=threads)[0] == 3
+        return
+    status, found = run(sample.cascade, sample.arrays, bits, limits, threads=threads)
+    assert status == 0
+    for name, wanted in expected.items():
+        np.testing.assert_array_equal(found[name], wanted)
+
+
+@examples(40)
+@given(written(), THREADS)
+def test_scans_and_partitions(case: Written, threads: int) -> None:
+    """In each step of a scan the nests are shared out."""
+    cascade = Plain()(el.parse(case.text))
+    status, found = run(cascade, case.arrays, threads=threads)
+    assert status == 0
+    if not case.special:
+        for name, wanted in evaluate(cascade, case.arrays).items():
+            np.testing.assert_array_equal(found[name], wanted, err_msg=name)
+    assert_same(found, run(cascade, case.arrays, threads=1)[1])
+
+
+#: Subscripts, and the variables that are cut; those that are reduced, piece by piece.
+CUT = {
+    "ij,jk->ik": "ik",
+    "bij,bjk->bik": "bik",
+    "aij,jbk->aibk": "ik",
+    "ij,ij->ij": "ij",
+    "ij,j->i": "i",
+    "ij,i->j": "i each",
+    "ij->ji": "ji",
+    "ijk->kji": "ki",
+    "l->": "l each",
+    "il->": "i each",
+    "il->i": "i",
+    "la,lb->ab": "l each",
+    "li,li->i": "l each",
+    "lai,lbj->abij": "abi",
+    "lai,lbj->bi": "j each",
+}
+
+
+def operands_of(subscripts: str) -> tuple[Any, ...]:
+    rng = np.random.default_rng(5)
+    sizes = {"a": 5, "b": 3, "i": 83, "j": 67, "k": 131, "l": 341}
+    return tuple(
+        rng.standard_normal([sizes[v] for v in term]).astype("f4")
+        for term in subscripts.split("->")[0].split(",")
+    )
+
+
+def native_of(subscripts: str, threads: int) -> tuple[Native, dict[str, Any]]:
+    """Of so many threads, and its arrays; of larger reductions the sizes are cut down."""
+    operands = operands_of(subscripts)
+    cascade = as_cascade(Case(subscripts, operands))
+    inputs = {d.name: a for d, a in zip(cascade.inputs, operands, strict=True)}
+    known = sized(cascade, inputs)
+    arrays = {**inputs, **empty_outputs(known)}
+    return Native(known, arrays, threads=threads), arrays
+
+
+@pytest.mark.parametrize("threads", range(1, 9))
+@pytest.mark.parametrize("subscripts", CUT)
+def test_every_kind_of_nest(subscripts: str, threads: int) -> None:
+    native, arrays = native_of(subscripts, threads)
+    assert native(arrays) == 0
+    wanted = np.einsum(subscripts, *(a.astype("f8") for a in operands_of(subscripts)))
+    np.testing.assert_allclose(arrays["Y"], wanted, rtol=0, atol=1e-3)
+    alone, others = native_of(subscripts, 1)
+    assert alone(others) == 0
+    assert_same(arrays, others)
+
+
+@pytest.mark.parametrize("subscripts", CUT)
+def test_what_is_cut(subscripts: str) -> None:
+    program = native_of(subscripts, 2)[0].program
+    assert parse_loops(str(program)) == program
+    (found,) = program.parallels
+    each = " each" * found.splits[0].each
+    assert "".join(split.variable for split in found.splits) + each == CUT[subscripts]

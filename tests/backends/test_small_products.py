@@ -1,0 +1,75 @@
+"""Products read as they lie: code for some sizes is right for these and for all others.
+
+Operands and output lie flush against forbidden pages. Tiles of rows and columns are full, cut short
+on either side, or both; sizes are those that code was written apart for, or are not.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from einloom.ir.loop_nodes import Special, walk
+from einloom.ir.loops import Nest
+
+from ..generated import Case
+from ..test_properties_einsum import as_cascade
+from .fences import fences
+from .native import WIDTHS, Native, sized
+
+SUBSCRIPTS = ("ij,jk->ik", "bij,bjk->bik", "bij,bkj->bik", "ji,bjk->bik", "ij,i->j", "ij,ij->j")
+
+#: Sizes i, j, k, b: those that code is made for, those that it is called with.
+SIZES = (
+    ((4, 4, 4, 5), (4, 4, 4, 3), (4, 4, 5, 2), (3, 4, 4, 2), (0, 4, 4, 2), (4, 0, 4, 2)),
+    ((8, 8, 8, 3), (8, 8, 8, 3), (8, 7, 8, 0), (19, 3, 9, 1)),
+    ((13, 11, 16, 2), (13, 11, 16, 2), (14, 11, 16, 2), (29, 17, 33, 2)),
+    ((50, 9, 50, 1), (50, 9, 50, 1), (67, 2, 71, 2), (1, 1, 1, 1)),
+    ((30, 400, 65, 1), (30, 400, 65, 1), (9, 389, 81, 1), (3, 64, 1, 1)),
+)
+
+
+def arrays(subscripts: str, given: tuple[int, ...], dtype: str, at_end: bool) -> list[Any]:
+    """Two operands of small whole numbers and an output full of others, in C order."""
+    sizes = dict(zip("ijkb", given, strict=True))
+    rng = np.random.default_rng(5)
+    found: list[Any] = []
+    for fence, term in zip(fences(), subscripts.replace("->", ",").split(","), strict=True):
+        array = fence.array(tuple(sizes[name] for name in term), dtype, at_end, "C")
+        array[...] = rng.integers(0, 4, array.shape)
+        found.append(array)
+    found[2][...] = 77
+    return found
+
+
+@pytest.mark.parametrize(
+    ("dtype", "bits"), [("f4", bits) for bits in WIDTHS] + [("f8", bits) for bits in WIDTHS[:1]]
+)
+@pytest.mark.parametrize("subscripts", SUBSCRIPTS)
+def test_any_sizes_after_those_it_was_made_for(subscripts: str, dtype: str, bits: int) -> None:
+    for first, *others in SIZES:
+        a, b, out = arrays(subscripts, first, dtype, True)
+        cascade = as_cascade(Case(subscripts, (a, b)))
+        names = [decl.name for decl in cascade.inputs]
+        hinted = sized(cascade, dict(zip(names, (a, b), strict=True)))
+        native = Native(hinted, {names[0]: a, names[1]: b, "Y": out}, bits)
+        for number, given in enumerate((first, *others)):
+            a, b, out = arrays(subscripts, given, dtype, number % 2 == 0)
+            inputs = dict(zip(names, (a, b), strict=True))
+            assert native({**inputs, "Y": out}) == 0
+            wanted = np.einsum(subscripts, a, b)  # exact: the numbers are small and whole
+            np.testing.assert_array_equal(out, wanted, err_msg=f"{given} by code for {first}")
+
+
+def test_code_is_written_apart_for_small_sizes_alone() -> None:
+    for given, wanted in (((8, 8, 8, 3), 1), ((64, 64, 64, 3), 0)):
+        a, b, out = arrays("bij,bjk->bik", given, "f4", True)
+        cascade = as_cascade(Case("bij,bjk->bik", (a, b)))
+        names = [decl.name for decl in cascade.inputs]
+        hinted = sized(cascade, dict(zip(names, (a, b), strict=True)))
+        program = Native(hinted, {names[0]: a, names[1]: b, "Y": out}).program
+        (nest,) = program.stages
+        assert isinstance(nest, Nest)
+        assert sum(isinstance(statement, Special) for statement in walk(nest.body)) == wanted

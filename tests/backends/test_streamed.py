@@ -1,0 +1,82 @@
+"""Outputs that are large go past the caches where their rows lie for it, and are the same anyhow.
+
+Arrays lie flush against forbidden pages: at an end of them, so mostly askew, or at the beginning.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from einloom.ir.loop_nodes import Past, walk
+from einloom.ir.loops import LoopProgram, Nest
+from einloom.passes.loops.lower import LIMITS
+
+from ..generated import Case
+from ..test_properties_einsum import as_cascade
+from .fences import fences
+from .native import WIDTHS, Native, sized
+
+#: What is large, in bytes, in these tests.
+LARGE = replace(LIMITS, streamed=4096)
+
+
+def is_streamed(program: LoopProgram) -> bool:
+    return any(
+        isinstance(statement, Past)
+        for nest in program.stages
+        if isinstance(nest, Nest)
+        for statement in walk(nest.body)
+    )
+
+
+def arrays(subscripts: str, sizes: dict[str, int], dtype: str, at_end: bool) -> list[Any]:
+    """Two operands of small whole numbers, then an output full of others."""
+    rng = np.random.default_rng(6)
+    found: list[Any] = []
+    for fence, term in zip(fences(), subscripts.replace("->", ",").split(","), strict=True):
+        array = fence.array(tuple(sizes[name] for name in term), dtype, at_end, "C")
+        array[...] = rng.integers(0, 4, array.shape)
+        found.append(array)
+    found[2][...] = 77
+    return found
+
+
+@pytest.mark.parametrize("bits", WIDTHS)
+@pytest.mark.parametrize("dtype", ["i1", "f2", "f4", "f8", "i4"])
+@pytest.mark.parametrize("subscripts", ["i,j->ij", "ij,ij->ij", "ij,j->ij", "ij,i->ij"])
+def test_products_past_the_caches(subscripts: str, dtype: str, bits: int) -> None:
+    large = {"i": 64, "j": 160}
+    a, b, out = arrays(subscripts, large, dtype, True)
+    cascade = as_cascade(Case(subscripts, (a, b)))
+    names = [decl.name for decl in cascade.inputs]
+    hinted = sized(cascade, dict(zip(names, (a, b), strict=True)))
+    native = Native(hinted, {names[0]: a, names[1]: b, "Y": out}, bits, LARGE)
+    assert is_streamed(native.program)
+    # Rows that lie askew, that are whole lines, that are shorter than a vector; too few; none.
+    for columns in (160, 161, 172, 200, 3, 0):
+        for rows, at_end in ((64, True), (64, False), (63, True), (2, False), (0, True)):
+            a, b, out = arrays(subscripts, {"i": rows, "j": columns}, dtype, at_end)
+            inputs = dict(zip(names, (a, b), strict=True))
+            assert native({**inputs, "Y": out}) == 0
+            np.testing.assert_array_equal(out, np.einsum(subscripts, a, b))
+
+
+@pytest.mark.parametrize(
+    ("subscripts", "sizes"),
+    [
+        ("ij,jk->ik", {"i": 64, "j": 3, "k": 64}),  # sums are stored tile by tile
+        ("ij,ji->ij", {"i": 64, "j": 64}),  # square blocks
+        ("i,j->ij", {"i": 9, "j": 64}),  # small
+    ],
+)
+def test_what_stays_in_the_caches(subscripts: str, sizes: dict[str, int]) -> None:
+    a, b, out = arrays(subscripts, sizes, "f4", True)
+    cascade = as_cascade(Case(subscripts, (a, b)))
+    names = [decl.name for decl in cascade.inputs]
+    hinted = sized(cascade, dict(zip(names, (a, b), strict=True)))
+    native = Native(hinted, {names[0]: a, names[1]: b, "Y": out}, WIDTHS[0], LARGE)
+    assert not is_streamed(native.program)
