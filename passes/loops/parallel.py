@@ -161,6 +161,8 @@ class _Sharing:
         used = {load.buffer for load in each_in(statement, Load)}
         if isinstance(statement, Contract | Permute):
             used.add(statement.buffer)
+            if isinstance(statement, Contract) and statement.finish is not None:
+                used.add(statement.finish.buffer)
             own = [b for name, b in self.scratch.items() if name not in used]
             named = set(each_in(statement, str))
             scratch = tuple(renamed_sizes(b, splits) for b in own if b.name in named)
@@ -181,9 +183,13 @@ class _Sharing:
 
     def _of_contract(self, found: Contract) -> list[Split]:
         """One variable of the batch, one of the rows, one of the columns: the longest of each."""
-        if reads_what_it_writes(found, {found.buffer}):
+        finish = found.finish
+        written = {found.buffer} | (set() if finish is None else {finish.buffer})
+        if reads_what_it_writes(found, written):
             return []
         stored = {index.steps_by for index in found.indices}
+        if finish is not None:
+            stored &= {index.steps_by for index in finish.indices}
         splits: list[Split] = []
         for variables, tile in (
             (found.batch, number(1)),
