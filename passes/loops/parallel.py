@@ -188,9 +188,10 @@ class _Sharing:
         """One variable of the batch, one of the rows, one of the columns: the longest of each."""
         if reads_what_it_writes(found, _written(found)):
             return []
-        # An epilogue may fold many sums into one element: parts must not share it.
-        last = found if found.finish is None else found.finish
-        stored = {index.steps_by for index in last.indices}
+        stored = {index.steps_by for index in found.indices}
+        if found.finish is not None:
+            # An epilogue may fold many sums into one element: parts must not share it.
+            stored &= {index.steps_by for index in found.finish.indices}
         splits: list[Split] = []
         for variables, tile in (
             (found.batch, number(1)),
