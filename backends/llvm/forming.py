@@ -60,9 +60,7 @@ class Forming(Packing):
             for load, read in self._reads.items()
         }
 
-    def write(self, first: str, count: str, begin: str, depth: str) -> None:
-        """Packs a block."""
-        self.first, self.count, self.begin, self.depth = first, count, begin, depth
+    def _copy(self) -> None:
         if self.operand.mode == "lines":
             self._formed_lines()
         else:

@@ -53,7 +53,7 @@ def _bytes(b: Builder, indices: Indices, scratch: Scratch, lanes: int) -> str:
                 value = saturating(b, value, indices.size(rank))
             total = b.add(total, value)
         found.append(saturating(b, total, str(scratch.dtype.itemsize)))
-    return b.add(b.minimum(found[0], *found[1:]), str(_ALIGNMENT))
+    return b.add(b.maximum(b.minimum(found[0], *found[1:]), "0"), str(_ALIGNMENT))
 
 
 def saturating(b: Builder, value: str, size: str) -> str:

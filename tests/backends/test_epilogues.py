@@ -35,7 +35,7 @@ POINTWISE = (
     "{T}*{T} + {S}",
     "{C} - {T}",
 )
-DTYPES = ("f32", "f64", "i64", "i8", "f16", "c64")
+DTYPES = ("f32", "f64", "i64", "i8", "i16", "f16", "c64")
 REAL = [form for form in POINTWISE if "<" not in form and "max" not in form]
 
 

@@ -68,6 +68,20 @@ def test_workers_help_and_the_result_is_the_same() -> None:
     assert workers() >= 1
 
 
+@pytest.mark.parametrize(
+    "subscripts", ["gi,ij,gj->g", "gi,ij,gj->j", "gi,ij,gj->", "ir,jr,kr->ijk"]
+)
+def test_what_is_done_around_a_contraction_is_shared_out(subscripts: str) -> None:
+    """Sums of many elements of a tile into one: no two parts add to the same one."""
+    rng = np.random.default_rng(5)
+    sizes = {"g": 700, "i": 130, "j": 150, "r": 130, "k": 150}
+    terms = subscripts.split("->")[0].split(",")
+    arrays = [rng.integers(-3, 4, [sizes[v] for v in term]).astype(np.float64) for term in terms]
+    wanted = np.einsum(subscripts, *arrays, optimize=True)
+    for count in (1, 2, 5):
+        np.testing.assert_array_equal(el.einsum(subscripts, *arrays, threads=count), wanted)
+
+
 def test_the_setting_holds_for_what_is_compiled_already() -> None:
     a, b = operands()
     el.set_num_threads(1)
