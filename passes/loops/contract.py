@@ -30,9 +30,6 @@ _SLACK_STEPS, _SLACK = 16, 64
 #: Of integers and bools up to so many steps of the depth may be packed as one word.
 _GROUP = 32
 
-#: Lines lie at most so many elements apart more than they are long.
-_LINE = 64
-
 
 def contraction(
     block: Block,
@@ -70,9 +67,11 @@ def contraction(
     more = 0 if finish is None else 1 + len(loads_of(finish.value))
     more += sum(len(loads_of(value)) for value in formed.values())
     width = times(block.vectors, LANES_EXPR)
+    # Lines lie a cache line more apart than they are long.
+    line = block.deep + 64 // rows.value.dtype.itemsize
     table = plus(*(down, across, depth) * (2 + more), number(_SLACK))
     buffers = (
-        _panel(rows, m, number(block.height), times(block.tall), (number(block.deep + _LINE),)),
+        _panel(rows, m, number(block.height), times(block.tall), (number(line),)),
         _panel(columns, n, width, times(block.wide, width), (number(block.deep), k)),
         _flat(offsets, I64, table),
         _flat(runs, U8, table),

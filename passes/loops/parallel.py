@@ -27,7 +27,9 @@ from ...ir.loop_nodes import (
     Load,
     Loop,
     LoopNest,
+    Past,
     Permute,
+    Special,
     Statement,
     Store,
     walk,
@@ -121,7 +123,7 @@ class _Sharing:
         rest = nest.body[len(before) :]
         if len(rest) > 1 and isinstance(rest[0], Begin):
             return self._in_pieces(nest) or (nest,)
-        if not all(isinstance(s, LoopNest | Contract | Permute) for s in rest):
+        if not all(isinstance(_inside(s), LoopNest | Contract | Permute) for s in rest):
             return (nest,)
         nests = [replace(nest, body=(*before, s)) for s in rest]
         made = [m for one, s in zip(nests, rest, strict=True) for m in self._one(one, s)]
@@ -160,9 +162,7 @@ class _Sharing:
             return nest
         used = {load.buffer for load in each_in(statement, Load)}
         if isinstance(statement, Contract | Permute):
-            used.add(statement.buffer)
-            if isinstance(statement, Contract) and statement.finish is not None:
-                used.add(statement.finish.buffer)
+            used |= _written(statement)
             own = [b for name, b in self.scratch.items() if name not in used]
             named = set(each_in(statement, str))
             scratch = tuple(renamed_sizes(b, splits) for b in own if b.name in named)
@@ -176,20 +176,21 @@ class _Sharing:
             return self._of_contract(statement)
         if isinstance(statement, Permute):
             return self._of_permute(statement)
-        return _of_loops(statement) if isinstance(statement, LoopNest) else []
+        constant = {rank for found in each_in(statement, Special) for rank, _ in found.sizes}
+        inside = _inside(statement)
+        found = _of_loops(inside) if isinstance(inside, LoopNest) else []
+        return [split for split in found if split.rank not in constant]
 
     def _longest(self, variables: Sequence[str]) -> str:
         return max(variables, key=lambda v: self.most.get(v.upper(), _UNKNOWN))
 
     def _of_contract(self, found: Contract) -> list[Split]:
         """One variable of the batch, one of the rows, one of the columns: the longest of each."""
-        finish = found.finish
-        written = {found.buffer} | (set() if finish is None else {finish.buffer})
-        if reads_what_it_writes(found, written):
+        if reads_what_it_writes(found, _written(found)):
             return []
-        stored = {index.steps_by for index in found.indices}
-        if finish is not None:
-            stored &= {index.steps_by for index in finish.indices}
+        # An epilogue may fold many sums into one element: parts must not share it.
+        last = found if found.finish is None else found.finish
+        stored = {index.steps_by for index in last.indices}
         splits: list[Split] = []
         for variables, tile in (
             (found.batch, number(1)),
@@ -212,6 +213,19 @@ class _Sharing:
             splits.append(Split(found.wraps, number(1)))
         order = dict.fromkeys((found.columns, found.rows))
         return splits + [Split(v, number(_COPIED)) for v in order]
+
+
+def _written(statement: Contract | Permute) -> set[str]:
+    """The buffers that are not a part's own: what it writes."""
+    finish = statement.finish if isinstance(statement, Contract) else None
+    return {statement.buffer} | ({finish.buffer} if finish is not None else set[str]())
+
+
+def _inside(statement: Statement) -> Statement:
+    """The loops for which code is written twice; any other statement itself."""
+    while isinstance(statement, Past | Special) and len(statement.body) == 1:
+        statement = statement.body[0]
+    return statement
 
 
 def _of_loops(nest: LoopNest) -> list[Split]:

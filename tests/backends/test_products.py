@@ -68,7 +68,9 @@ def product(case: tuple[str, str, str, str], order: tuple[str, str]) -> Any:
     )
 
 
-@pytest.mark.parametrize("isa", ISAS, ids=lambda isa: "-".join([str(isa.bits), *isa.features]))
+@pytest.mark.parametrize(
+    "isa", ISAS, ids=lambda isa: "-".join([str(isa.bits), *sorted(isa.features)])
+)
 @pytest.mark.parametrize("case", CASES, ids=" ".join)
 def test_products(case: tuple[str, str, str, str], isa: Isa) -> None:
     number = CASES.index(case) + ISAS.index(isa)

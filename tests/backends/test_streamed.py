@@ -25,6 +25,7 @@ LARGE = replace(LIMITS, streamed=4096)
 
 
 def is_streamed(program: LoopProgram) -> bool:
+    """Whether a nest of it stores past the caches."""
     return any(
         isinstance(statement, Past)
         for nest in program.stages
@@ -80,3 +81,33 @@ def test_what_stays_in_the_caches(subscripts: str, sizes: dict[str, int]) -> Non
     hinted = sized(cascade, dict(zip(names, (a, b), strict=True)))
     native = Native(hinted, {names[0]: a, names[1]: b, "Y": out}, WIDTHS[0], LARGE)
     assert not is_streamed(native.program)
+
+
+@pytest.mark.parametrize("threads", [2, 3, 8])
+@pytest.mark.parametrize("dtype", ["f4", "f8", "i1"])
+@pytest.mark.parametrize("subscripts", ["i,j->ij", "ij,ij->ij"])
+def test_threads_share_what_goes_past_the_caches(subscripts: str, dtype: str, threads: int) -> None:
+    for rows, columns, at_end in ((64, 160, False), (61, 173, True), (3, 1600, False)):
+        a, b, out = arrays(subscripts, {"i": rows, "j": columns}, dtype, at_end)
+        cascade = as_cascade(Case(subscripts, (a, b)))
+        inputs = dict(zip([decl.name for decl in cascade.inputs], (a, b), strict=True))
+        known = sized(cascade, inputs)
+        given = {**inputs, "Y": out}
+        native = Native(known, given, WIDTHS[0], replace(LARGE, streamed=1024), threads=threads)
+        assert native.program.parallels
+        assert native(given) == 0
+        np.testing.assert_array_equal(out, np.einsum(subscripts, a, b))
+
+
+@pytest.mark.parametrize("threads", [2, 3])
+def test_threads_share_a_batch_of_small_products(threads: int) -> None:
+    rng = np.random.default_rng(7)
+    a, b = rng.integers(0, 4, (2, 300, 8, 8)).astype("f4")
+    cascade = as_cascade(Case("bij,bjk->bik", (a, b)))
+    inputs = dict(zip([decl.name for decl in cascade.inputs], (a, b), strict=True))
+    given = {**inputs, "Y": np.empty((300, 8, 8), "f4")}
+    native = Native(sized(cascade, inputs), given, threads=threads)
+    (found,) = native.program.parallels
+    assert [split.variable for split in found.splits] == ["b"]
+    assert native(given) == 0
+    np.testing.assert_array_equal(given["Y"], np.matmul(a, b))
