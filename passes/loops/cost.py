@@ -13,13 +13,13 @@ from ...ir.loop_nodes import (
     Assign,
     Contract,
     Fold,
-    If,
     Loop,
     LoopNest,
     Permute,
     Statement,
     Store,
     Value,
+    blocks,
     loads_of,
     parts,
 )
@@ -153,8 +153,8 @@ class _Counting:
             if isinstance(statement, LoopNest):
                 inside = points * prod([self._trips(loop) for loop in statement.loops])
                 self.body(statement.body, inside)
-            elif isinstance(statement, If):
-                self.body(statement.then, points)
+            elif found := blocks(statement):
+                self.body(found[0], points)
             elif isinstance(statement, Contract):
                 self._contract(statement, points)
             elif isinstance(statement, Permute):

@@ -50,6 +50,13 @@ def test_loops(size: int) -> None:
     assert found.packed == 0
 
 
+def test_what_is_written_past_the_caches() -> None:
+    text = "cascade f(A[I,J]: f64, B[I,J]: f64) -> Y { Y[i,j] = A[i,j] * B[i,j] }"
+    found = cost(text, I=1024, J=1024)
+    assert found.operations == 1 << 20
+    assert found.moved == 3 * 8 << 20
+
+
 def test_a_scan() -> None:
     text = "cascade f(A[T,I]: f32) -> X { X[0,i] = 0.0\n X[t+1,i] = X[t,i] + A[t,i] }"
     assert cost(text, T=5, I=64).operations == pytest.approx(5 * 64)
