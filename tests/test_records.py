@@ -226,7 +226,7 @@ def test_what_is_no_record_is_a_miss(text: str, monkeypatch: pytest.MonkeyPatch)
     if text == "cut":
         record = record[:-2]
     elif text == "few":
-        record = record.replace(b"\n2 0 -\n", b"\n9 0 -\n")
+        record = record.replace(b"\n2 0 1\n", b"\n9 0 1\n")
     else:
         record = text.encode()
     cache.current().store(key, record)
