@@ -20,9 +20,6 @@ from .loop_nodes import Statement
 from .loop_printer import print_block
 from .ranks import Quotient, RankExpr, Term
 
-#: Picoseconds: less work than this is no part of its own, for then starting it does not pay.
-SHORTEST_PART = 40_000_000
-
 
 @dataclass(frozen=True, slots=True)
 class ArrayAxis:

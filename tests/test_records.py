@@ -391,6 +391,8 @@ a = numpy.arange(12, dtype="f4").reshape(3, 4)
 print(einloom.einsum("ij,kj->ik", a, a).tolist())
 f = einloom.compile("cascade f(X[I,J]: f32) -> Y { Y[i] = max[j] X[i,j] }")
 assert f(a).tolist() == [3.0, 7.0, 11.0]
+wide = numpy.ones((64, 64), "f4")  # what threads share
+assert (einloom.einsum("ij,jk->ik", wide, wide, threads=2) == 64).all()
 print([name for name in sys.modules if name.startswith(("llvmlite", "einloom.", "dataclasses"))])
 """
 

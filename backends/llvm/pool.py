@@ -21,12 +21,13 @@ from __future__ import annotations
 
 import ctypes
 import os
+import platform
 import sys
 from functools import cache
 from typing import Any
 
 from ...ir.errors import OutOfMemoryError
-from ...ir.loops import SHORTEST_PART
+from ...ir.parts import SHORTEST_PART
 from .helpers import helper
 from .image import Code
 from .pool_ir import (
@@ -42,7 +43,6 @@ from .pool_ir import (
     WORKERS,
     pool_ir,
 )
-from .target import host
 
 #: How often a waiting thread looks before it sleeps: some 50 us. Once where threads are more than
 #: processors.
@@ -78,7 +78,7 @@ class Team:
 
 def can_share() -> bool:
     """Whether this system has what the pool is made of."""
-    return sys.platform == "linux" and host().triple.partition("-")[0] in MACHINES
+    return sys.platform == "linux" and platform.machine() in MACHINES
 
 
 def workers() -> int:
@@ -89,7 +89,7 @@ def workers() -> int:
 @cache
 def _pool() -> tuple[int, int]:
     """The addresses of the function that shares work out, and of the pool's block."""
-    code = helper(pool_ir(host().triple.partition("-")[0]), NAME)
+    code = helper(pool_ir(platform.machine()), NAME)
     _keep(code)
     pool = _lasting(POOL_SIZE)
     if hasattr(os, "register_at_fork"):

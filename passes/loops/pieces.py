@@ -28,7 +28,8 @@ from ...ir.loop_nodes import (
     Store,
     walk,
 )
-from ...ir.loops import SHORTEST_PART, Nest, Parallel, Scratch, Size, Split
+from ...ir.loops import Nest, Parallel, Scratch, Size, Split
+from ...ir.parts import SHORTEST_PART
 from ...ir.ranks import Quotient, RankExpr, Term
 from .parts import each_in, in_part, reads_what_it_writes, renamed_sizes, stem, work_of
 from .tile import (
