@@ -442,8 +442,12 @@ def _spaces(nest: Nest) -> dict[str, tuple[str, ...]]:
         if isinstance(statement, Begin):
             spaces.add(statement.over)
         elif isinstance(statement, Store) and statement.buffer == nest.name:
-            plain = [index.variable for index in statement.indices if index.variable]
-            spaces.add(tuple(dict.fromkeys(name.upper() for name in plain if "'" not in name)))
+            plain = [index.variable or "'" for index in statement.indices]
+            # A part's own variable has the part's length as its rank.
+            own = [index.steps_by or "'" for index in statement.indices]
+            names = [name for name in plain if "'" not in name]
+            names += [name for name in own if name.endswith("'p")]
+            spaces.add(tuple(dict.fromkeys(name.upper() for name in names)))
     found: dict[str, tuple[str, ...]] = {}
     shared: set[str] = set()  # by sums of unlike spaces: the one may have points and the other none
     for space in spaces:

@@ -7,7 +7,17 @@ from dataclasses import fields, is_dataclass, replace
 from typing import Any, TypeVar, cast
 
 from ...ir.dtypes import DType
-from ...ir.loop_nodes import Apply, Collapse, Contract, Load, Loop, LoopNest, Permute, Statement
+from ...ir.loop_nodes import (
+    Apply,
+    Begin,
+    Collapse,
+    Contract,
+    Load,
+    Loop,
+    LoopNest,
+    Permute,
+    Statement,
+)
 from ...ir.loops import Scratch, Split
 from ...ir.ranks import RankExpr
 from .nest import HEAVY
@@ -105,6 +115,8 @@ class _Cut:
             return tuple(self.node(each, name) for each in cast("tuple[Any, ...]", node))
         if isinstance(node, Loop):
             return self._loop(node)
+        if isinstance(node, Begin):
+            return replace(node, over=tuple(self._size(rank) for rank in node.over))
         if isinstance(node, Collapse):
             outer, inner = (self._size(rank) for rank in (node.outer, node.inner))
             return replace(node, outer=outer, inner=inner)
