@@ -42,7 +42,11 @@ def identity(kind: str, text: str, options: Mapping[str, Any]) -> str | None:
     """
     if not all(map(_is_plain, options.values())):
         return None
-    given = sorted((name, value) for name, value in options.items() if name != "wait")
+    given = sorted(
+        (name, value)
+        for name, value in options.items()
+        if name != "wait" or type(value) is not bool
+    )
     return repr((kind, text, given))
 
 
