@@ -1,5 +1,8 @@
 """What tests share."""
 
+import sys
+import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,3 +27,27 @@ class Golden:
             path.write_text(text, "utf-8")
         assert path.is_file(), f"no golden file {name}: read what `--update-golden` writes, keep it"
         assert text == path.read_text("utf-8")
+
+
+def in_threads(count: int, work: Callable[[int], None]) -> None:
+    """Runs `work(0)`, `work(1)`, ... at the same time; raises what one of them raised."""
+    failures: list[BaseException] = []
+
+    def guarded(number: int) -> None:
+        try:
+            work(number)
+        except BaseException as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=guarded, args=(n,)) for n in range(count)]
+    old = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    try:
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        sys.setswitchinterval(old)
+    if failures:
+        raise failures[0]

@@ -1,7 +1,6 @@
 """`el.einsum` gives what `np.einsum` gives: values, dtypes, views, scalars, `out`, layouts."""
 
 import threading
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -9,6 +8,8 @@ import pytest
 
 import einloom as el
 from einloom.backends.registry import backend_names
+
+from .support import in_threads
 
 RNG = np.random.default_rng(7)
 A, B, C = RNG.random((4, 5)), RNG.random((5, 6)), RNG.random((6, 4))
@@ -326,34 +327,20 @@ def test_scalars_and_lists_and_what_has_an_array_method(backend: str) -> None:
 def test_sixteen_threads_at_once(backend: str) -> None:
     """All compile the same new einsum at once, and then many others, and none disturbs another."""
     start = threading.Barrier(16)
-    failures: list[Any] = []
 
     def work(number: int) -> None:
-        try:
-            rng = np.random.default_rng(number % 4)
-            start.wait()
-            for n in (3, 17, 64):
-                a, b = rng.random((n, n + number)), rng.random((n + number, n))
-                for _ in range(5):
-                    found = el.einsum("ab,bc->ca", a, b, backend=backend)
-                    np.testing.assert_allclose(found, (a @ b).T)
-                out = np.empty((n, n))
-                np.testing.assert_allclose(
-                    el.einsum("ab,bc->ac", a, b, out=out, backend=backend), a @ b
-                )
-        except BaseException as error:
-            failures.append(error)
+        rng = np.random.default_rng(number % 4)
+        start.wait()
+        for n in (3, 17, 64):
+            a, b = rng.random((n, n + number)), rng.random((n + number, n))
+            for _ in range(5):
+                found = el.einsum("ab,bc->ca", a, b, backend=backend)
+                np.testing.assert_allclose(found, (a @ b).T)
+            out = np.empty((n, n))
+            found = el.einsum("ab,bc->ac", a, b, out=out, backend=backend)
+            np.testing.assert_allclose(found, a @ b)
 
-    run_all(work, 16)
-    assert not failures
-
-
-def run_all(work: Callable[[int], None], count: int) -> None:
-    threads = [threading.Thread(target=work, args=(number,)) for number in range(count)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    in_threads(16, work)
 
 
 def test_nothing_to_do_is_done_at_once(backend: str) -> None:

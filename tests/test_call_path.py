@@ -23,6 +23,8 @@ from einloom.backends.base import Array
 from einloom.backends.llvm import arrays, objects, vectorcall
 from einloom.ir.errors import ArgumentError, EinloomError, OperandError, RankError
 
+from .support import in_threads
+
 ARGMAX = "cascade best(X[M,P]: f32) -> Y, I {\n  Y[p], I[p] = max[m] X[m,p]\n}"
 GATHER = "cascade take(D[B]: f32, J[N]: i32) -> Y {\n  Y[n] = D[J[n]]\n}"
 
@@ -428,16 +430,7 @@ def test_many_threads_with_many_signatures_at_once() -> None:
             if not all((result == want).all() for result in found):
                 wrong.append((seed, n))
 
-    threads = [threading.Thread(target=work, args=(seed,)) for seed in range(16)]
-    old = sys.getswitchinterval()
-    sys.setswitchinterval(1e-6)
-    try:
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-    finally:
-        sys.setswitchinterval(old)
+    in_threads(16, work)
     assert not wrong
 
 

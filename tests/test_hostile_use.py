@@ -19,6 +19,8 @@ import pytest
 import einloom as el
 from einloom.ir.errors import ArgumentError, EinloomError
 
+from .support import in_threads
+
 Array: TypeAlias = np.ndarray[Any, np.dtype[Any]]
 
 TEXT = "ij,jk->ik"
@@ -51,30 +53,6 @@ def run(script: str, timeout: float = 120) -> str:
 
 
 # ---- threads
-
-
-def in_threads(count: int, work: Callable[[int], None]) -> None:
-    """Runs `work(0)`, `work(1)`, ... at the same time; raises what one of them raised."""
-    failures: list[BaseException] = []
-
-    def guarded(number: int) -> None:
-        try:
-            work(number)
-        except BaseException as error:
-            failures.append(error)
-
-    threads = [threading.Thread(target=guarded, args=(n,)) for n in range(count)]
-    old = sys.getswitchinterval()
-    sys.setswitchinterval(1e-5)
-    try:
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-    finally:
-        sys.setswitchinterval(old)
-    if failures:
-        raise failures[0]
 
 
 def test_a_thousand_threads() -> None:

@@ -22,10 +22,11 @@ from ...ir.ranks import RankExpr
 from .builder import Builder
 from .index import Indices, Tables
 from .isa import Isa
-from .nest import NestWriter, lanes_of
+from .nest import NestWriter
 from .parallel import shared
 from .scratch import allocate
 from .simd import Simd
+from .survey import lanes_of
 
 
 def entry_name(program: LoopProgram) -> str:

@@ -19,28 +19,22 @@ stack: at the edges, and where a vector of columns is not consecutive. What is d
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Callable
 from functools import partial
 
-from ...ir.dtypes import I32, DType
-from ...ir.loop_nodes import Apply, Contract, Number, Value
-from .builder import OpenLoop, Scope
-from .compute import compute
-from .extrema import Harmless, may_be_quick, quick
+from ...ir.dtypes import DType
+from ...ir.loop_nodes import Contract, Number
+from .builder import OpenLoop
+from .extrema import Harmless, may_be_quick
 from .finish import Finishing
 from .forming import Forming
+from .microkernel import MicroKernel, Panels
 from .offsets import OffsetTables
-from .packing import Operand, Packing, is_formed
-from .products import product_of, unit
-from .simd import Place, Vec, element, typed
+from .operand import Operand, is_formed
+from .packing import Packing
+from .products import product_of
+from .simd import Place, Vec, element
 from .values import Values, neutral
-
-#: How many steps of the depth the micro-kernel's loop makes at a time, if each is short.
-_UNROLLED = 2
-
-#: How many steps of the depth ahead the panel of columns is fetched.
-_AHEAD = 8
 
 
 class Contraction:
@@ -54,7 +48,6 @@ class Contraction:
         self.product = product_of(contract, self.simd.isa)
         narrow = 1 if self.product is None else 4 // self.product.columns.element.itemsize
         self.deep = contract.deep * narrow
-        self.summed: DType = self.dtype if self.product is None else I32
         self.lanes = self.accesses.lanes if self.product is None else self.simd.bits // 32
         parts = 2 if self.dtype.kind == "complex" else 1
         room = (32 if self.simd.bits == 512 else 16) - 4
@@ -62,6 +55,9 @@ class Contraction:
         more = 1 if self.product is not None and self.product.ones is not None else 0
         self.height = max(1, min(contract.height, room // (self.vectors * parts) - more))
         self.width = self.vectors * self.lanes
+        self.kernel = MicroKernel(
+            *(values, contract, self.product), self.height, self.vectors, self.lanes
+        )
         self.tables = OffsetTables(self.accesses, contract.offsets, contract.runs)
 
     def write(self) -> None:
@@ -144,12 +140,12 @@ class Contraction:
         rows.write(part.counter, m, piece.counter, k)
         if test is not None:
             self.harmless = b.pure(f"and i1 {self.harmless}, {test.test(rows)}")
-        kernel = partial(self._kernel, columns, rows, piece, k)
+        write_tile = partial(self._tile, columns, rows, piece, k)
         down = b.begin_loop(m, str(self.height))
         top = b.add(part.counter, down.counter), b.sub(m, down.counter)
         across = b.begin_loop(n, str(self.width))
         left = b.add(block.counter, across.counter), b.sub(n, across.counter)
-        kernel(across, down, left, top)
+        write_tile(across, down, left, top)
         for loop in (across, down, part, piece, block):
             b.end_loop(loop)
 
@@ -164,9 +160,9 @@ class Contraction:
         fits = b.pure(f"and i1 {fits}, {b.compare('sgt', distance, '0')}")
         return b.pure(f"select i1 {fits}, i64 {whole}, i64 {length}")
 
-    # ---- the micro-kernel
+    # ---- one tile
 
-    def _kernel(
+    def _tile(
         self,
         columns: Packing,
         rows: Packing,
@@ -198,7 +194,8 @@ class Contraction:
             steps.append(b.here(f"select i1 {whole}, i64 {there}, i64 {here}"))
         places = [[b.gep(start, step) for step in steps] for start in starts]
         start = self._begin()
-        totals = self._totals(start, columns, rows, depth, across, down)
+        panels = Panels(columns, rows, depth, across, down)
+        totals = self.kernel.totals(start, panels, self.harmless)
         aside = b.here(f"or i1 {whole}, {first}")
         self._unless(aside, lambda: self._copy_tile(left, top, out=False))
         totals = self._with_earlier(first, totals, places)
@@ -268,200 +265,16 @@ class Contraction:
         b.begin_arm()
         sums = [
             self.values.arithmetic.apply(
-                contract.op, (self._read(place, self.dtype, self.lanes), total)
+                contract.op, (self.kernel.read(place, self.dtype, self.lanes), total)
             )
             for line, found in zip(places, totals, strict=True)
             for place, total in zip(line, found, strict=True)
         ]
         arms = then, b.end_arm()
         later = iter(sums)
-        return self._merged(first, arms, (totals, [[next(later) for _ in line] for line in totals]))
-
-    def _merged(
-        self, test: str, arms: Sequence[Scope], totals: Sequence[list[list[Vec]]]
-    ) -> list[list[Vec]]:
-        """The accumulators of the first of two arms if the test holds, else of the second."""
-        type = typed(element(self.dtype), self.lanes)
-        parts = [[part for line in of for total in line for part in total.parts] for of in totals]
-        pairs = [(type, *pair) for pair in zip(*parts, strict=True)]
-        merged = iter(self.b.branch(test, arms[0], arms[1], pairs))
-        return [
-            [replace(total, parts=tuple(next(merged) for _ in total.parts)) for total in line]
-            for line in totals[0]
-        ]
-
-    def _read(self, pointer: str, dtype: DType, lanes: int, split: bool = False) -> Vec:
-        """A load that stays in its place."""
-        return self.simd.load(Place(pointer, 1, self.b.depth), dtype, lanes, split=split)
-
-    def _totals(
-        self,
-        start: Vec,
-        columns: Packing,
-        rows: Packing,
-        depth: str,
-        across: OpenLoop,
-        down: OpenLoop,
-    ) -> list[list[Vec]]:
-        """What the tile's sums over a piece of the depth are, in the output's dtype."""
-        product = self.product
-        if product is None:
-            totals = [[start] * self.vectors for _ in range(self.height)]
-            if self.harmless:
-                return self._extrema(totals, columns, rows, depth, across, down)
-            return self._summed(totals, columns, rows, depth, across, down)
-        more = 0 if product.ones is None else 1
-        zero = self.simd.constant(0, I32, self.lanes)
-        totals = [[zero] * self.vectors for _ in range(self.height + more)]
-        groups = self.b.pure(f"udiv i64 {columns.room}, {product.columns.group}")
-        totals = self._summed(totals, columns, rows, groups, across, down)
-        ones = totals[-1]
-        return [
-            [
-                self.values.convert.by_value(
-                    Vec(I32, (product.finish(self.simd, total.only, extra.only),), self.lanes),
-                    self.dtype,
-                )
-                for total, extra in zip(line, ones, strict=True)
-            ]
-            for line in totals[: self.height]
-        ]
-
-    def _extrema(
-        self,
-        totals: list[list[Vec]],
-        columns: Packing,
-        rows: Packing,
-        depth: str,
-        across: OpenLoop,
-        down: OpenLoop,
-    ) -> list[list[Vec]]:
-        """The accumulators after the loop over the depth, which is quick if no NaN can turn up."""
-        b = self.b
-        found: list[list[list[Vec]]] = []
-        arms: list[Scope] = []
-        for is_quick in (True, False):
-            b.begin_arm()
-            found.append(
-                self._summed(totals, columns, rows, depth, across, down, is_quick=is_quick)
-            )
-            arms.append(b.end_arm())
-        return self._merged(self.harmless, arms, found)
-
-    def _summed(
-        self,
-        totals: list[list[Vec]],
-        columns: Packing,
-        rows: Packing,
-        depth: str,
-        across: OpenLoop,
-        down: OpenLoop,
-        is_quick: bool = False,
-    ) -> list[list[Vec]]:
-        """The accumulators after the loop over the depth: over its steps, or groups of them."""
-        b, contract = self.b, self.contract
-        panel = columns.tile(across)
-        block = rows.tile(down)
-        short = isinstance(contract.value, Apply) and len(contract.value.args) == 2
-        unrolled = _UNROLLED if short and self.dtype.kind != "complex" else 1
-        most = b.pure(f"and i64 {depth}, {-unrolled}")
-        stages = [("0", most, unrolled), (most, b.sub(depth, most), 1)]
-        for origin, length, count in stages if unrolled > 1 else stages[:1]:
-            loop = b.begin_loop(length, str(count))
-            type = typed(element(self.summed), self.lanes)
-            phis = [
-                [[b.carry(loop, type, part) for part in value.parts] for value in line]
-                for line in totals
-            ]
-            found = [
-                [Vec(self.summed, tuple(phi.name for phi in value), self.lanes) for value in line]
-                for line in phis
-            ]
-            pointers: list[str] = []
-            for start, operand in ((panel, columns.operand), (block, rows.operand)):
-                step = str(operand.strides[0])
-                start = b.gep(start, b.mul(origin, step))
-                pointers.append(b.gep(start, b.offset(loop, step)))
-            for n in range(count):
-                self._fetch(pointers[0], n + _AHEAD)
-            for n in range(count):
-                found = self._step(found, pointers, n, columns.operand, rows.operand, is_quick)
-            flat = [phi for line in phis for value in line for phi in value]
-            ends = [part for line in found for value in line for part in value.parts]
-            for phi, end in zip(flat, ends, strict=True):
-                phi.next = end
-            results = b.end_loop(loop)
-            totals = [
-                [
-                    Vec(self.summed, tuple(results[phi.name] for phi in value), self.lanes)
-                    for value in line
-                ]
-                for line in phis
-            ]
-        return totals
-
-    def _fetch(self, panel: str, number: int) -> None:
-        """Brings a later step of the panel near: it comes from the level-2 cache."""
-        size = self.contract.columns.value.dtype.itemsize if self.product is None else 4
-        rest = (("i32", "0"), ("i32", "3"), ("i32", "1"))
-        for v in range(self.vectors):
-            place = self.b.gep(panel, str((number * self.width + v * self.lanes) * size))
-            self.simd.effect("llvm.prefetch.p0", ("ptr", place), *rest)
-
-    def _step(
-        self,
-        totals: list[list[Vec]],
-        pointers: list[str],
-        number: int,
-        columns: Operand,
-        rows: Operand,
-        is_quick: bool,
-    ) -> list[list[Vec]]:
-        """One step of the depth: a row of the panel by a column of the block."""
-        b, lanes = self.b, self.lanes
-        dtypes = (columns.dtype, rows.dtype) if self.product is None else (I32, I32)
-        size = dtypes[0].itemsize
-        across = [
-            self._read(
-                b.gep(pointers[0], str(number * columns.strides[0] + v * lanes * size)),
-                dtypes[0],
-                lanes,
-                split=True,
-            )
-            for v in range(self.vectors)
-        ]
-        found: list[list[Vec]] = []
-        for i, line in enumerate(totals):
-            if self.product is not None and i == self.height:
-                one = unit(self.simd, self.product)
-            else:
-                at = str(number * rows.strides[0] + i * rows.strides[1])
-                one = self._read(b.gep(pointers[1], at), dtypes[1], 1)
-            found.append(
-                [self._fold(total, v, one, is_quick) for total, v in zip(line, across, strict=True)]
-            )
-        return found
-
-    def _fold(self, total: Vec, column: Vec, row: Vec, is_quick: bool) -> Vec:
-        arithmetic, contract = self.values.arithmetic, self.contract
-        if self.product is not None:
-            word = self.simd.splat(row, self.lanes).only
-            text = self.product.fold(self.simd, total.only, column.only, word)
-            return Vec(I32, (text,), self.lanes)
-        value = contract.value
-        if contract.op == "add" and isinstance(value, Apply) and value.op == "mul":
-            factors = [self._value(arg, column, row) for arg in value.args]
-            found = arithmetic.multiply_add(factors, total)
-        elif is_quick:
-            found = quick(self.simd, contract.op, self._value(value, column, row), total)
-        else:
-            found = arithmetic.apply(contract.op, (self._value(value, column, row), total))
-        return self.simd.splat(found, self.lanes)
-
-    def _value(self, value: Value, column: Vec, row: Vec) -> Vec:
-        """What is folded, given an element of each operand."""
-        known = {self.contract.columns.value: column, self.contract.rows.value: row}
-        return compute(self.values, value, known)
+        return self.kernel.merged(
+            first, arms, (totals, [[next(later) for _ in line] for line in totals])
+        )
 
     # ---- the tile on the stack
 

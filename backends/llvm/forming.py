@@ -14,7 +14,8 @@ from ...ir.ranks import RankExpr
 from .builder import OpenLoop
 from .compute import compute
 from .offsets import OffsetTables, Table
-from .packing import Operand, Packing
+from .operand import Operand
+from .packing import Packing
 from .simd import Place, Vec
 from .values import Values
 
@@ -71,8 +72,7 @@ class Forming(Packing):
         """Line after line; beyond the last, that again."""
         b, tile = self.b, self.operand.tile
         distance = str(self.operand.lane * self._step)
-        tiles = b.pure(f"sdiv i64 {b.add(self.count, str(tile - 1))}, {tile}")
-        with self._loop(b.mul(tiles, str(tile))) as row:
+        with self._loop(b.multiple(self.count, tile)) as row:
             own = b.add(self.first, b.minimum(row.counter, b.sub(self.count, "1")))
             line = b.gep(self.target, b.offset(row, distance))
             with self._loop(self.depth) as step:

@@ -7,13 +7,11 @@ depend on it is not computed again for: its loads, and all that follows from the
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from math import prod
 
 from ...ir.loop_nodes import (
-    ONE,
     Assign,
     Begin,
     Collapse,
@@ -39,10 +37,8 @@ from .isa import Isa
 from .odometer import Odometer
 from .permute import Permutation
 from .simd import Simd, Vec, element, typed
+from .survey import accumulators, lanes_of, many, spaces
 from .values import Values
-
-#: Of more plain loops than twice this, only the innermost so many are loops of their own.
-_NESTED = 5
 
 #: A tile of few vectors that is not full is computed vector by vector; one of up to `_MASKED`, for
 #: which there are registers for masks, as it is; a wider one so many vectors at a time.
@@ -74,7 +70,7 @@ class NestWriter:
 
     def body(self) -> list[str]:
         """The lines of the function, up to its return."""
-        for rank, space in _spaces(self.nest).items():
+        for rank, space in spaces(self.nest).items():
             tests = [self.b.compare("eq", self.accesses.size(other), "0") for other in space]
             empty = tests[0]
             for test in tests[1:]:
@@ -163,16 +159,14 @@ class NestWriter:
         b, accesses = self.b, self.accesses
         buffer = accesses.buffers[statement.buffer]
         assert isinstance(buffer, Buffer)
-        bytes, lies = (
-            str(buffer.dtype.itemsize),
-            b.pure(f"ptrtoint ptr {accesses.base(buffer.name)} to i64"),
-        )
+        length = str(buffer.dtype.itemsize)
+        lies = b.pure(f"ptrtoint ptr {accesses.base(buffer.name)} to i64")
         for axis, extent in enumerate(buffer.extents):
-            bytes = b.mul(bytes, accesses.number(extent))
+            length = b.mul(length, accesses.number(extent))
             if axis != buffer.unit:
                 lies = b.pure(f"or i64 {lies}, {accesses.stride(buffer.name, axis)}")
         askew = b.pure(f"and i64 {lies}, {self.simd.LEAST_PAST - 1}")
-        large = b.compare("sge", bytes, str(statement.bytes))
+        large = b.compare("sge", length, str(statement.bytes))
 
         def past() -> None:
             accesses.past = buffer.name
@@ -223,7 +217,7 @@ class NestWriter:
     def _loops(self, loops: tuple[Loop, ...], body: tuple[Statement, ...]) -> None:
         """Loops around a body; not by recursion, for they may be hundreds deep."""
         opened: list[_Opened] = []
-        count = _many(loops)
+        count = many(loops)
         if count:
             opened.append(self._odometer(loops[:count], body))
         for number, loop in enumerate(loops):
@@ -359,7 +353,7 @@ class NestWriter:
     def _fit(self, loops: tuple[Loop, ...], body: tuple[Statement, ...]) -> tuple[Loop, ...]:
         """Splits a tile loop whose accumulators the registers cannot hold."""
         counts = [self.values.count(loop) for loop in loops]
-        total = _accumulators(body) * prod(counts)
+        total = accumulators(body) * prod(counts)
         outer = next((n for n, loop in enumerate(loops) if loop.kind == "unroll"), 0)
         room = self._vector_registers - 4
         if total <= room or not any(isinstance(s, LoopNest) for s in body):
@@ -419,58 +413,3 @@ def _both(b: Builder, one: str, other: str) -> str:
     if "true" in (one, other):
         return other if one == "true" else one
     return b.pure(f"and i1 {one}, {other}")
-
-
-def _accumulators(body: tuple[Statement, ...]) -> int:
-    """The most vectors that an innermost loop folds into, for each point of the tile around it."""
-    begun = {s.register: s.dtype for s in walk(body) if isinstance(s, Begin)}
-    most = 0
-    for nest in walk(body):
-        if isinstance(nest, LoopNest) and not any(isinstance(s, LoopNest) for s in walk(nest.body)):
-            names = {s.register for s in walk(nest.body) if isinstance(s, Fold)} & begun.keys()
-            most = max(most, sum(2 if begun[n].kind == "complex" else 1 for n in names))
-    return most
-
-
-def _spaces(nest: Nest) -> dict[str, tuple[str, ...]]:
-    """The ranks of more than one that make up a space together: the output's, a reduction's.
-
-    If one is empty then so is the space, and the others, however long, need not be gone through.
-    """
-    spaces: set[tuple[str, ...]] = set()
-    for statement in walk(nest.body):
-        if isinstance(statement, Begin):
-            spaces.add(statement.over)
-        elif isinstance(statement, Store) and statement.buffer == nest.name:
-            plain = [index.variable or "'" for index in statement.indices]
-            # A part's own variable has the part's length as its rank.
-            own = [index.steps_by or "'" for index in statement.indices]
-            names = [name for name in plain if "'" not in name]
-            names += [name for name in own if name.endswith("'p")]
-            spaces.add(tuple(dict.fromkeys(name.upper() for name in names)))
-    found: dict[str, tuple[str, ...]] = {}
-    shared: set[str] = set()  # by sums of unlike spaces: the one may have points and the other none
-    for space in spaces:
-        shared |= found.keys() & set(space)
-        found |= dict.fromkeys(space, space)
-    return {r: s for r, s in sorted(found.items()) if len(s) > 1 and r not in shared}
-
-
-def _many(loops: tuple[Loop, ...]) -> int:
-    """How many loops, from the outside, are too many to nest; 0 if they are few."""
-    plain = itertools.takewhile(
-        lambda loop: (
-            loop.kind == "serial"
-            and loop.start == RankExpr()
-            and loop.step == ONE
-            and not (loop.bounds or loop.once)
-        ),
-        loops,
-    )
-    count = sum(1 for _ in plain)
-    return max(0, count - _NESTED) if count > 2 * _NESTED else 0
-
-
-def lanes_of(nest: Nest, isa: Isa) -> int:
-    """What Lanes is in a nest, for vectors as wide as an instruction set has."""
-    return max(2, isa.bits // nest.width)

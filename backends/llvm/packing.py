@@ -22,122 +22,19 @@ is copied as that word's elements and these are joined to words in their place.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 
-from ...ir.dtypes import C64, I32, I64, DType
-from ...ir.loop_nodes import Convert, Load, Packed, Value, loads_of
-from ...ir.ranks import RankExpr
+from ...ir.dtypes import C64, I32, I64
+from ...ir.loop_nodes import Convert, Value
 from .builder import OpenLoop
-from .offsets import OffsetTables, Table
+from .operand import Operand, load_of
 from .products import Words, flip, joined, word_of_bits
 from .simd import Place, Vec, component
 from .values import Values
 
 #: So many elements are transposed at a time where their columns lie apart.
 _APART = 8
-
-
-def load_of(packed: Packed) -> Load:
-    """What is packed, before it is converted; the first of what it is computed from."""
-    return loads_of(packed.value)[0]
-
-
-def is_formed(packed: Packed) -> bool:
-    """Whether an operand is computed as it is packed (forming.py)."""
-    value = packed.value
-    while isinstance(value, Convert):
-        value = value.arg
-    return not isinstance(value, Load)
-
-
-@dataclass(frozen=True, slots=True)
-class Operand:
-    """A packed operand: its tables, and how its blocks are copied.
-
-    `mode` says what it is consecutive along: "rows", the last of the own variables; "across",
-    another of them; "depth", one of the depth; "lines", the last of the depth, and it is not
-    transposed. Its coordinates are `distance` apart among the joined ones. `step` and `lane` are
-    how many elements apart a tile has two steps of the depth, and two of the own coordinates.
-    """
-
-    packed: Packed
-    tile: int  # own coordinates
-    split: bool  # complex vectors hold their real parts, then the imaginary ones
-    tables: OffsetTables
-    own: Table
-    along: Table
-    mode: str
-    distance: str
-    runs: Table
-    step: int
-    lane: int = 1
-    words: Words | None = None
-
-    @property
-    def dtype(self) -> DType:
-        """What it is packed as, before words are made of it."""
-        return self.packed.value.dtype if self.words is None else self.words.element
-
-    @property
-    def group(self) -> int:
-        """How many steps of the depth the micro-kernel takes at a time."""
-        return 1 if self.words is None else self.words.group
-
-    @property
-    def strides(self) -> tuple[int, int]:
-        """How many bytes apart two steps (or groups of them) are read, and two rows."""
-        step, lane = self.step * self.dtype.itemsize, self.lane * self.dtype.itemsize
-        if self.words is None:
-            return step, lane
-        return (4, lane) if self.mode == "lines" else (4 * self.tile, 4)
-
-    @staticmethod
-    def of(
-        values: Values,
-        packed: Packed,
-        tile: int,
-        tables: OffsetTables,
-        depth: Sequence[str],
-        split: bool = False,
-        line: int = 0,
-        words: Words | None = None,
-    ) -> Operand:
-        """The operand, its tables written; as lines, if those serve, of so many elements at most.
-
-        Lines lie a cache line more than that apart: those of a tile then fall into different sets.
-        """
-        load = load_of(packed)
-        indices = [index for index in load.indices if isinstance(index, RankExpr)]
-        own = tables.add(load.buffer, indices, packed.variables)
-        along = tables.add(load.buffer, indices, depth)
-        axis = values.accesses.buffers[load.buffer].unit
-        unit = None if axis is None else indices[axis].steps_by
-        split = split and packed.value.dtype.kind == "complex"
-        made = (packed, tile, split, tables, own, along)
-        dtype = packed.value.dtype if words is None else words.element
-        lane = line + 64 // dtype.itemsize
-        if is_formed(packed) and line and unit in depth:
-            return Operand(*made, "lines", "1", along, 1, lane)
-        if is_formed(packed):
-            return Operand(*made, "rows", "1", own, tile)
-        if unit in depth:
-            apart = tables.count(depth[depth.index(unit) + 1 :])
-            runs = tables.runs(along, apart)
-            if line and apart == "1" and load.dtype.kind != "complex":
-                return Operand(*made, "lines", apart, runs, 1, lane, words)
-            return Operand(*made, "depth", apart, runs, tile, words=words)
-        if unit in packed.variables[:-1]:
-            apart = tables.count(packed.variables[packed.variables.index(unit) + 1 :])
-            return Operand(*made, "across", apart, tables.runs(own, apart), tile, words=words)
-        return Operand(*made, "rows", "1", tables.runs(own, "1"), tile, words=words)
-
-    def first(self, around: Mapping[str, OpenLoop]) -> str:
-        """The address of the operand's first element at the coordinates of these loops."""
-        load = load_of(self.packed)
-        indices = [index for index in load.indices if isinstance(index, RankExpr)]
-        return self.tables.first(load.buffer, indices, around)
 
 
 def powers(count: int, most: int) -> list[tuple[int, int]]:

@@ -15,9 +15,9 @@ from ...ir.loops import LoopProgram, Parallel, Split
 from .builder import Builder
 from .index import Indices, Tables
 from .isa import Isa
-from .nest import lanes_of
 from .scratch import allocate, saturating
 from .simd import Simd
+from .survey import lanes_of
 
 #: Packing an element for a part takes as long as so many steps of the contraction with it.
 _PACKING = 16

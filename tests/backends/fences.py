@@ -43,3 +43,15 @@ class Fenced:
 def fences() -> tuple[Fenced, Fenced, Fenced]:
     """One for each of two operands and an output."""
     return Fenced(), Fenced(), Fenced()
+
+
+def fenced(subscripts: str, sizes: dict[str, int], dtype: str, at_end: bool) -> list[Any]:
+    """Two operands of small whole numbers, then an output full of others."""
+    rng = np.random.default_rng(6)
+    found: list[Any] = []
+    for fence, term in zip(fences(), subscripts.replace("->", ",").split(","), strict=True):
+        array = fence.array(tuple(sizes[name] for name in term), dtype, at_end, "C")
+        array[...] = rng.integers(0, 4, array.shape)
+        found.append(array)
+    found[2][...] = 77
+    return found

@@ -6,8 +6,6 @@ on either side, or both; sizes are those that code was written apart for, or are
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import pytest
 
@@ -16,7 +14,7 @@ from einloom.ir.loops import Nest
 
 from ..generated import Case
 from ..test_properties_einsum import as_cascade
-from .fences import fences
+from .fences import fenced
 from .native import WIDTHS, Native, sized
 
 SUBSCRIPTS = ("ij,jk->ik", "bij,bjk->bik", "bij,bkj->bik", "ji,bjk->bik", "ij,i->j", "ij,ij->j")
@@ -31,17 +29,8 @@ SIZES = (
 )
 
 
-def arrays(subscripts: str, given: tuple[int, ...], dtype: str, at_end: bool) -> list[Any]:
-    """Two operands of small whole numbers and an output full of others, in C order."""
-    sizes = dict(zip("ijkb", given, strict=True))
-    rng = np.random.default_rng(5)
-    found: list[Any] = []
-    for fence, term in zip(fences(), subscripts.replace("->", ",").split(","), strict=True):
-        array = fence.array(tuple(sizes[name] for name in term), dtype, at_end, "C")
-        array[...] = rng.integers(0, 4, array.shape)
-        found.append(array)
-    found[2][...] = 77
-    return found
+def named(sizes: tuple[int, ...]) -> dict[str, int]:
+    return dict(zip("ijkb", sizes, strict=True))
 
 
 @pytest.mark.parametrize(
@@ -50,13 +39,13 @@ def arrays(subscripts: str, given: tuple[int, ...], dtype: str, at_end: bool) ->
 @pytest.mark.parametrize("subscripts", SUBSCRIPTS)
 def test_any_sizes_after_those_it_was_made_for(subscripts: str, dtype: str, bits: int) -> None:
     for first, *others in SIZES:
-        a, b, out = arrays(subscripts, first, dtype, True)
+        a, b, out = fenced(subscripts, named(first), dtype, True)
         cascade = as_cascade(Case(subscripts, (a, b)))
         names = [decl.name for decl in cascade.inputs]
         hinted = sized(cascade, dict(zip(names, (a, b), strict=True)))
         native = Native(hinted, {names[0]: a, names[1]: b, "Y": out}, bits)
         for number, given in enumerate((first, *others)):
-            a, b, out = arrays(subscripts, given, dtype, number % 2 == 0)
+            a, b, out = fenced(subscripts, named(given), dtype, number % 2 == 0)
             inputs = dict(zip(names, (a, b), strict=True))
             assert native({**inputs, "Y": out}) == 0
             wanted = np.einsum(subscripts, a, b)  # exact: the numbers are small and whole
@@ -65,7 +54,7 @@ def test_any_sizes_after_those_it_was_made_for(subscripts: str, dtype: str, bits
 
 def test_code_is_written_apart_for_small_sizes_alone() -> None:
     for given, wanted in (((8, 8, 8, 3), 1), ((64, 64, 64, 3), 0)):
-        a, b, out = arrays("bij,bjk->bik", given, "f4", True)
+        a, b, out = fenced("bij,bjk->bik", named(given), "f4", True)
         cascade = as_cascade(Case("bij,bjk->bik", (a, b)))
         names = [decl.name for decl in cascade.inputs]
         hinted = sized(cascade, dict(zip(names, (a, b), strict=True)))

@@ -6,7 +6,6 @@ Arrays lie flush against forbidden pages: at an end of them, so mostly askew, or
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import pytest
@@ -17,7 +16,7 @@ from einloom.passes.loops.lower import LIMITS
 
 from ..generated import Case
 from ..test_properties_einsum import as_cascade
-from .fences import fences
+from .fences import fenced
 from .native import WIDTHS, Native, sized
 
 #: What is large, in bytes, in these tests.
@@ -34,24 +33,12 @@ def is_streamed(program: LoopProgram) -> bool:
     )
 
 
-def arrays(subscripts: str, sizes: dict[str, int], dtype: str, at_end: bool) -> list[Any]:
-    """Two operands of small whole numbers, then an output full of others."""
-    rng = np.random.default_rng(6)
-    found: list[Any] = []
-    for fence, term in zip(fences(), subscripts.replace("->", ",").split(","), strict=True):
-        array = fence.array(tuple(sizes[name] for name in term), dtype, at_end, "C")
-        array[...] = rng.integers(0, 4, array.shape)
-        found.append(array)
-    found[2][...] = 77
-    return found
-
-
 @pytest.mark.parametrize("bits", WIDTHS)
 @pytest.mark.parametrize("dtype", ["i1", "f2", "f4", "f8", "i4"])
 @pytest.mark.parametrize("subscripts", ["i,j->ij", "ij,ij->ij", "ij,j->ij", "ij,i->ij"])
 def test_products_past_the_caches(subscripts: str, dtype: str, bits: int) -> None:
     large = {"i": 64, "j": 160}
-    a, b, out = arrays(subscripts, large, dtype, True)
+    a, b, out = fenced(subscripts, large, dtype, True)
     cascade = as_cascade(Case(subscripts, (a, b)))
     names = [decl.name for decl in cascade.inputs]
     hinted = sized(cascade, dict(zip(names, (a, b), strict=True)))
@@ -60,7 +47,7 @@ def test_products_past_the_caches(subscripts: str, dtype: str, bits: int) -> Non
     # Rows that lie askew, that are whole lines, that are shorter than a vector; too few; none.
     for columns in (160, 161, 172, 200, 3, 0):
         for rows, at_end in ((64, True), (64, False), (63, True), (2, False), (0, True)):
-            a, b, out = arrays(subscripts, {"i": rows, "j": columns}, dtype, at_end)
+            a, b, out = fenced(subscripts, {"i": rows, "j": columns}, dtype, at_end)
             inputs = dict(zip(names, (a, b), strict=True))
             assert native({**inputs, "Y": out}) == 0
             np.testing.assert_array_equal(out, np.einsum(subscripts, a, b))
@@ -75,7 +62,7 @@ def test_products_past_the_caches(subscripts: str, dtype: str, bits: int) -> Non
     ],
 )
 def test_what_stays_in_the_caches(subscripts: str, sizes: dict[str, int]) -> None:
-    a, b, out = arrays(subscripts, sizes, "f4", True)
+    a, b, out = fenced(subscripts, sizes, "f4", True)
     cascade = as_cascade(Case(subscripts, (a, b)))
     names = [decl.name for decl in cascade.inputs]
     hinted = sized(cascade, dict(zip(names, (a, b), strict=True)))
@@ -88,7 +75,7 @@ def test_what_stays_in_the_caches(subscripts: str, sizes: dict[str, int]) -> Non
 @pytest.mark.parametrize("subscripts", ["i,j->ij", "ij,ij->ij"])
 def test_threads_share_what_goes_past_the_caches(subscripts: str, dtype: str, threads: int) -> None:
     for rows, columns, at_end in ((64, 160, False), (61, 173, True), (3, 1600, False)):
-        a, b, out = arrays(subscripts, {"i": rows, "j": columns}, dtype, at_end)
+        a, b, out = fenced(subscripts, {"i": rows, "j": columns}, dtype, at_end)
         cascade = as_cascade(Case(subscripts, (a, b)))
         inputs = dict(zip([decl.name for decl in cascade.inputs], (a, b), strict=True))
         known = sized(cascade, inputs)

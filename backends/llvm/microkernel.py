@@ -1,0 +1,227 @@
+"""The micro-kernel: a register tile of a contraction, summed over a piece of the depth."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from ...ir.dtypes import I32, DType
+from ...ir.loop_nodes import Apply, Contract, Value
+from .builder import OpenLoop, Scope
+from .compute import compute
+from .extrema import quick
+from .operand import Operand
+from .packing import Packing
+from .products import Product, unit
+from .simd import Place, Vec, element, typed
+from .values import Values
+
+#: How many steps of the depth the micro-kernel's loop makes at a time, if each is short.
+_UNROLLED = 2
+
+#: How many steps of the depth ahead the panel of columns is fetched.
+_AHEAD = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Panels:
+    """The packed blocks that a tile is computed from: of so many steps of the depth.
+
+    `across` and `down` are the loops over their tiles.
+    """
+
+    columns: Packing
+    rows: Packing
+    depth: str
+    across: OpenLoop
+    down: OpenLoop
+
+
+class MicroKernel:
+    """Writes tiles of `height` rows by `vectors` vectors of so many `lanes`."""
+
+    def __init__(
+        self,
+        values: Values,
+        contract: Contract,
+        product: Product | None,
+        height: int,
+        vectors: int,
+        lanes: int,
+    ) -> None:
+        self.values, self.contract, self.product = values, contract, product
+        self.simd, self.b = values.simd, values.b
+        self.height, self.vectors, self.lanes = height, vectors, lanes
+        self.width = vectors * lanes
+        self.dtype: DType = contract.value.dtype
+        self.summed: DType = self.dtype if product is None else I32
+
+    def totals(self, start: Vec, panels: Panels, harmless: str) -> list[list[Vec]]:
+        """What the tile's sums over a piece of the depth are, in the output's dtype."""
+        product = self.product
+        if product is None:
+            totals = [[start] * self.vectors for _ in range(self.height)]
+            if harmless:
+                return self._extrema(totals, panels, harmless)
+            return self._summed(totals, panels, panels.depth)
+        more = 0 if product.ones is None else 1
+        zero = self.simd.constant(0, I32, self.lanes)
+        totals = [[zero] * self.vectors for _ in range(self.height + more)]
+        groups = self.b.pure(f"udiv i64 {panels.columns.room}, {product.columns.group}")
+        totals = self._summed(totals, panels, groups)
+        ones = totals[-1]
+        return [
+            [
+                self.values.convert.by_value(
+                    Vec(I32, (product.finish(self.simd, total.only, extra.only),), self.lanes),
+                    self.dtype,
+                )
+                for total, extra in zip(line, ones, strict=True)
+            ]
+            for line in totals[: self.height]
+        ]
+
+    def _extrema(
+        self,
+        totals: list[list[Vec]],
+        panels: Panels,
+        harmless: str,
+    ) -> list[list[Vec]]:
+        """The accumulators after the loop over the depth, which is quick if no NaN can turn up."""
+        b = self.b
+        found: list[list[list[Vec]]] = []
+        arms: list[Scope] = []
+        for is_quick in (True, False):
+            b.begin_arm()
+            found.append(self._summed(totals, panels, panels.depth, is_quick))
+            arms.append(b.end_arm())
+        return self.merged(harmless, arms, found)
+
+    def _summed(
+        self,
+        totals: list[list[Vec]],
+        panels: Panels,
+        depth: str,
+        is_quick: bool = False,
+    ) -> list[list[Vec]]:
+        """The accumulators after the loop over the depth: over its steps, or groups of them."""
+        b, contract = self.b, self.contract
+        columns, rows = panels.columns, panels.rows
+        panel, block = columns.tile(panels.across), rows.tile(panels.down)
+        short = isinstance(contract.value, Apply) and len(contract.value.args) == 2
+        unrolled = _UNROLLED if short and self.dtype.kind != "complex" else 1
+        most = b.pure(f"and i64 {depth}, {-unrolled}")
+        stages = [("0", most, unrolled), (most, b.sub(depth, most), 1)]
+        for origin, length, count in stages if unrolled > 1 else stages[:1]:
+            loop = b.begin_loop(length, str(count))
+            type = typed(element(self.summed), self.lanes)
+            phis = [
+                [[b.carry(loop, type, part) for part in value.parts] for value in line]
+                for line in totals
+            ]
+            found = [
+                [Vec(self.summed, tuple(phi.name for phi in value), self.lanes) for value in line]
+                for line in phis
+            ]
+            pointers: list[str] = []
+            for start, operand in ((panel, columns.operand), (block, rows.operand)):
+                step = str(operand.strides[0])
+                start = b.gep(start, b.mul(origin, step))
+                pointers.append(b.gep(start, b.offset(loop, step)))
+            for n in range(count):
+                self._fetch(pointers[0], n + _AHEAD)
+            for n in range(count):
+                found = self._step(found, pointers, n, columns.operand, rows.operand, is_quick)
+            flat = [phi for line in phis for value in line for phi in value]
+            ends = [part for line in found for value in line for part in value.parts]
+            for phi, end in zip(flat, ends, strict=True):
+                phi.next = end
+            results = b.end_loop(loop)
+            totals = [
+                [
+                    Vec(self.summed, tuple(results[phi.name] for phi in value), self.lanes)
+                    for value in line
+                ]
+                for line in phis
+            ]
+        return totals
+
+    def _fetch(self, panel: str, number: int) -> None:
+        """Brings a later step of the panel near: it comes from the level-2 cache."""
+        size = self.contract.columns.value.dtype.itemsize if self.product is None else 4
+        rest = (("i32", "0"), ("i32", "3"), ("i32", "1"))
+        for v in range(self.vectors):
+            place = self.b.gep(panel, str((number * self.width + v * self.lanes) * size))
+            self.simd.effect("llvm.prefetch.p0", ("ptr", place), *rest)
+
+    def _step(
+        self,
+        totals: list[list[Vec]],
+        pointers: list[str],
+        number: int,
+        columns: Operand,
+        rows: Operand,
+        is_quick: bool,
+    ) -> list[list[Vec]]:
+        """One step of the depth: a row of the panel by a column of the block."""
+        b, lanes = self.b, self.lanes
+        dtypes = (columns.dtype, rows.dtype) if self.product is None else (I32, I32)
+        size = dtypes[0].itemsize
+        across = [
+            self.read(
+                b.gep(pointers[0], str(number * columns.strides[0] + v * lanes * size)),
+                dtypes[0],
+                lanes,
+                split=True,
+            )
+            for v in range(self.vectors)
+        ]
+        found: list[list[Vec]] = []
+        for i, line in enumerate(totals):
+            if self.product is not None and i == self.height:
+                one = unit(self.simd, self.product)
+            else:
+                at = str(number * rows.strides[0] + i * rows.strides[1])
+                one = self.read(b.gep(pointers[1], at), dtypes[1], 1)
+            found.append(
+                [self._fold(total, v, one, is_quick) for total, v in zip(line, across, strict=True)]
+            )
+        return found
+
+    def _fold(self, total: Vec, column: Vec, row: Vec, is_quick: bool) -> Vec:
+        arithmetic, contract = self.values.arithmetic, self.contract
+        if self.product is not None:
+            word = self.simd.splat(row, self.lanes).only
+            text = self.product.fold(self.simd, total.only, column.only, word)
+            return Vec(I32, (text,), self.lanes)
+        value = contract.value
+        if contract.op == "add" and isinstance(value, Apply) and value.op == "mul":
+            factors = [self._value(arg, column, row) for arg in value.args]
+            found = arithmetic.multiply_add(factors, total)
+        elif is_quick:
+            found = quick(self.simd, contract.op, self._value(value, column, row), total)
+        else:
+            found = arithmetic.apply(contract.op, (self._value(value, column, row), total))
+        return self.simd.splat(found, self.lanes)
+
+    def _value(self, value: Value, column: Vec, row: Vec) -> Vec:
+        """What is folded, given an element of each operand."""
+        known = {self.contract.columns.value: column, self.contract.rows.value: row}
+        return compute(self.values, value, known)
+
+    def merged(
+        self, test: str, arms: Sequence[Scope], totals: Sequence[list[list[Vec]]]
+    ) -> list[list[Vec]]:
+        """The accumulators of the first of two arms if the test holds, else of the second."""
+        type = typed(element(self.dtype), self.lanes)
+        parts = [[part for line in of for total in line for part in total.parts] for of in totals]
+        pairs = [(type, *pair) for pair in zip(*parts, strict=True)]
+        merged = iter(self.b.branch(test, arms[0], arms[1], pairs))
+        return [
+            [replace(total, parts=tuple(next(merged) for _ in total.parts)) for total in line]
+            for line in totals[0]
+        ]
+
+    def read(self, pointer: str, dtype: DType, lanes: int, split: bool = False) -> Vec:
+        """A load that stays in its place."""
+        return self.simd.load(Place(pointer, 1, self.b.depth), dtype, lanes, split=split)
