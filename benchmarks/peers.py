@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from importlib import import_module
 from importlib.util import find_spec
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -72,10 +73,15 @@ def limit(subscripts: str, *operands: Any) -> float | None:
     info = contract_path(subscripts, *shapes, shapes=True, optimize="optimal")[1]
     for indices, _, pair, *_ in info.contraction_list:
         points = {*pair} & {*info.size_dict}
-        steps.append(int(np.prod([info.size_dict[i] for i in points])) if len(indices) > 1 else 0)
+        steps.append(prod(info.size_dict[i] for i in points) if len(indices) > 1 else 0)
     operations, of = _OPERATIONS[kind]
-    result = int(np.prod([info.size_dict[i] for i in subscripts.partition("->")[2]]))
-    read = sum(operand.nbytes for operand in operands)
+    result = prod(info.size_dict[i] for i in subscripts.partition("->")[2])
+    terms = subscripts.partition("->")[0].split(",")
+    # Of an operand whose index is repeated a diagonal is read.
+    read = sum(
+        operand.itemsize * prod(info.size_dict[i] for i in {*term})
+        for term, operand in zip(terms, operands, strict=True)
+    )
     written = result * np.dtype(kind).itemsize
     return shortest(operations * float(sum(steps)), read, written, of)
 

@@ -94,9 +94,10 @@ def test_the_limit_of_an_einsum() -> None:
         "print(limit('ij,jk->ik', a, b) == 2 * 100 * 200 * 50 / 4e9)\n"
         "print(limit('ij,jk->ik', a + 0j, b) == 8 * 100 * 200 * 50 / 4e9)\n"
         "print(round(limit('ij,jk,k->i', a, b, c) * 1e9) == 4 * (100 * 200 + 200 * 50 + 150))\n"
+        "print(round(limit('ii->i', np.ones((100, 100), 'f4')) * 1e9) == 4 * (100 + 100))\n"
         "print(limit('ij,jk->ik', a.astype('i4'), b.astype('i4')))\n"
     )
-    assert printed(script) == "True\nTrue\nTrue\nNone\n"
+    assert printed(script) == "True\n" * 4 + "None\n"
 
 
 def test_operands_of_the_workloads() -> None:
