@@ -335,10 +335,12 @@ def test_reference_counts_and_memory_stay_as_they_are() -> None:
     gc.collect()
     counts = [sys.getrefcount(x) for x in watched]
     calls(100_000)
-    faults(50)
+    faults(1000)
     gc.collect()
     after = [sys.getrefcount(x) for x in watched]
-    assert max(abs(new - old) for new, old in zip(after, counts, strict=True)) < 20
+    # One reference lost a call, or a fault, is a thousand; what else runs in this process (the
+    # caches of modules, the test runner's own threads) moves the count of None by tens.
+    assert max(abs(new - old) for new, old in zip(after, counts, strict=True)) < 500
     tracemalloc.start()
     try:
         calls(10)
