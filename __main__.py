@@ -1,4 +1,4 @@
-"""The command line: `einloom {compile, run, show, passes, rewrite, pack, cache}`."""
+"""The command line: `einloom {compile, run, show, passes, rewrite, pack, cache, prebuild}`."""
 
 from __future__ import annotations
 
@@ -181,8 +181,21 @@ def _parser() -> argparse.ArgumentParser:
     command.set_defaults(command=commands.pack)
 
     command = subparsers.add_parser("cache", help="the compiled objects that are kept on disk")
-    command.add_argument("action", choices=("info", "clear"))
+    command.add_argument("action", choices=("info", "clear"), help="show, or remove, what is there")
     command.set_defaults(command=commands.cache)
+
+    command = subparsers.add_parser(
+        "prebuild",
+        help="compile ahead of the first call",
+        description="Compile into the object cache what later processes call: what is most common, "
+        "or one einsum, for some shapes.",
+    )
+    command.add_argument(
+        "what", nargs="?", metavar="EINSUM", help="subscripts, cascade text, FILE.ein, or -"
+    )
+    command.add_argument("--shapes", metavar="8x64,64", help="of the operands; A=8x64,B=64 by name")
+    command.add_argument("--dtypes", metavar="f32", help="for all operands, or f32,f64 for each")
+    command.set_defaults(command=commands.prebuild)
     return parser
 
 

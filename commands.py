@@ -188,6 +188,27 @@ def cache(options: argparse.Namespace) -> None:
         print(current().info())
 
 
+def prebuild(options: argparse.Namespace) -> None:
+    """Fills the object cache; prints what is in it then."""
+    from einloom import prebuilt
+    from einloom.backends.llvm.cache import current
+
+    if options.what is not None:
+        if options.shapes is None:
+            raise ArgumentError(
+                "what is compiled ahead needs shapes=", hint='give shapes="8x64,64"'
+            )
+        prebuilt.fill(_what(options.what), _shapes(options.shapes), _listed(options.dtypes))
+    elif options.shapes is not None or options.dtypes is not None:
+        raise ArgumentError("--shapes and --dtypes are those of an EINSUM")
+    else:
+        prebuilt.fill_commonest()
+    kept = current().info()
+    print(kept)
+    if kept.failures and not kept.files:
+        raise ArgumentError("nothing can be kept in the object cache")
+
+
 # ---- what the user gives
 
 
