@@ -88,13 +88,16 @@ class Specialisation:
         """The form of the IR that a backend consumes, for arrays with these unit-stride axes."""
         if backend_form(backend) == "Cascade":
             return self.cascade
+        from einloom.backends.llvm.machine import caches
         from einloom.passes.loops.lower import lower
         from einloom.passes.loops.parallel import parallel
+        from einloom.passes.loops.schedule import Limits
 
         known = {r.name: r.shape for r in self.cascade.ranks if isinstance(r.shape, int)}
         units = dict(zip(self.names(), layouts, strict=True))
         with shallow(self.cascade.name):
-            return parallel(lower(self.cascade, self.dtypes, units), known)
+            lowered = lower(self.cascade, self.dtypes, units, Limits.of(*caches()))
+            return parallel(lowered, known)
 
     def kernel(self, backend: str, layouts: tuple[int | None, ...]) -> Kernel:
         """The backend's kernel for these layouts."""

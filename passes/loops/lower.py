@@ -25,7 +25,7 @@ from .point import Storage
 from .schedule import Limits
 from .tile import size
 
-#: Fits the caches of today's processors.
+#: What is told of no machine fits this: the caches of servers.
 LIMITS = Limits()
 
 

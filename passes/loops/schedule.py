@@ -25,6 +25,13 @@ _SMALL = 16**3
 _MOST_JOINED = 8
 
 
+#: The level-1 data cache and the level-2 cache that `Limits` fits as it is.
+_CACHES = (48 << 10, 2 << 20)
+
+#: Bytes of the columns that a register tile reads at each step: two vectors of AVX-512.
+_STEP = 128
+
+
 @dataclass(frozen=True, slots=True)
 class Limits:
     """What decides how large blocks are; sizes of memory in bytes.
@@ -45,6 +52,30 @@ class Limits:
     staged: int = 256  # rows of a block that is transposed by way of a buffer,
     spread: int = 2048  # and bytes of each of its columns: together part of a level-2 cache
     streamed: int = 4 << 20  # bytes of an output that is not kept in caches
+
+    @classmethod
+    def of(cls, first: int, second: int) -> Limits:
+        """What fits caches of these sizes in bytes, of level 1 (for data) and of level 2.
+
+        Each limit keeps its share: the columns of a tile, `deep` steps of them, fill the level-1
+        cache, as in Low et al., "Analytical modeling is enough for high-performance BLIS" (ACM
+        TOMS 2016); a block of columns takes 9/16 of the level-2 cache and a block of rows, of four
+        bytes an element, 3/32. No more is taken of larger caches than was found to pay.
+        """
+        like = cls()
+        nearer, farther = (
+            min(given, known) for given, known in zip((first, second), _CACHES, strict=True)
+        )
+        deep = max(like.depth, nearer // _STEP // like.depth * like.depth)
+        share = farther / _CACHES[1]
+        return cls(
+            shared=int(like.shared * share),
+            unpacked=like.unpacked * nearer // _CACHES[0],
+            tall=max(1, int(like.tall * share * like.deep / deep)),
+            deep=deep,
+            wide=max(1, int(like.wide * share * like.deep / deep)),
+            staged=max(1, int(like.staged * share)),
+        )
 
 
 @dataclass(frozen=True, slots=True)
