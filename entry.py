@@ -7,6 +7,7 @@ the language nor the compiler.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -17,8 +18,8 @@ if TYPE_CHECKING:
     from einloom.backends.base import Array
 
 _calls: dict[Any, Bound] = {}
-#: By the subscripts alone, where there are no options: what tells operands apart is native.
-_inline: dict[str, InlineCache] = {}
+#: By the subscripts and the options: what tells operands apart is native.
+_inline: dict[Any, InlineCache] = {}
 
 
 def einsum(subscripts: Any = "", *operands: Any, out: Array | None = None, **options: Any) -> Any:
@@ -62,49 +63,102 @@ def einsum(subscripts: Any = "", *operands: Any, out: Array | None = None, **opt
     >>> einsum("ij,jk->ik", [[1, 2], [3, 4]], [[1, 0], [0, 2]]).tolist()
     [[1, 4], [3, 8]]
     """
-    if not options and type(subscripts) is str:
-        known = _inline.get(subscripts)
-        if known is None:
-            known = InlineCache(partial(_einsum, subscripts))
-            keep(_inline, subscripts, known)
-        return known.head(*operands) if out is None else known.head(*operands, out=out)
-    return _einsum(subscripts, *operands, out=out, **options)
+    key: Any = subscripts
+    arrays: Sequence[Any] = operands
+    if options or type(subscripts) is not str:
+        key, arrays = _key(subscripts, operands, options)
+    known = _inline.get(key)
+    if known is None:
+        if key is None:
+            return _einsum(None, subscripts, operands, out, options)
+        known = InlineCache(partial(_again, key, *_own(subscripts, operands, options)))
+        keep(_inline, key, known)
+    return known.head(*arrays) if out is None else known.head(*arrays, out=out)
 
 
-def _einsum(subscripts: Any, *operands: Any, out: Any = None, **options: Any) -> Any:
-    """A call that native code did not serve, at least not yet."""
-    given = operands if out is None else (*operands, out)
-    key: Any
+def _key(
+    subscripts: Any, operands: Sequence[Any], options: Mapping[str, Any]
+) -> tuple[Any, Sequence[Any]]:
+    """What is called, as a key, and the arrays; no key (None) if it has none."""
+    what: Any = subscripts
+    arrays = operands
+    if type(subscripts) is not str:
+        lists, arrays = _apart(subscripts, operands)
+        if any(type(labels) is not list and type(labels) is not tuple for labels in lists):
+            return None, operands
+        labels = [label for labels in lists for label in labels]
+        what = (len(arrays), *map(len, lists), *labels, *map(type, labels))
+    key = (what, *option_key(options))
     try:
-        key = (subscripts, *signature(given), *(() if out is None else ("out",)))
-        key += option_key(options)
-        found = _calls.get(key)
+        hash(key)
+    except TypeError:
+        return None, operands
+    return key, arrays
+
+
+def _apart(first: Any, rest: Sequence[Any]) -> tuple[list[Any], list[Any]]:
+    """The lists of labels of the interleaved form, the output's last; and the arrays."""
+    given = (first, *rest)
+    pairs = len(given) // 2
+    return [*given[1 : 2 * pairs : 2], *given[2 * pairs :]], [*given[: 2 * pairs : 2]]
+
+
+def _own(
+    subscripts: Any, operands: Sequence[Any], options: Mapping[str, Any]
+) -> tuple[Any, dict[str, Any]]:
+    """What is called, and how, without the arrays; whatever becomes of the lists and dicts."""
+    changing: Any = (list, dict)
+    own = {n: deepcopy(v) if isinstance(v, changing) else v for n, v in options.items()}
+    if type(subscripts) is str:
+        return subscripts, own
+    return [list(labels) for labels in _apart(subscripts, operands)[0]], own
+
+
+def _again(key: Any, what: Any, options: Mapping[str, Any], *arrays: Any, out: Any = None) -> Any:
+    """A call that no native code serves, at least not yet: of what `_own` gave."""
+    if type(what) is str:
+        return _einsum(key, what, arrays, out, options)
+    given: list[Any] = [x for pair in zip(arrays, what, strict=False) for x in pair]
+    given += what[len(arrays) :]
+    first, *operands = given
+    return _einsum(key, first, operands, out, options)
+
+
+def _einsum(
+    key: Any, subscripts: Any, operands: Sequence[Any], out: Any, options: Mapping[str, Any]
+) -> Any:
+    """A call that native code did not serve; `key`: what finds its native code later on."""
+    given = operands if out is None else (*operands, out)
+    entry: Any
+    try:
+        entry = (subscripts, *signature(given), *(() if out is None else ("out",)))
+        entry += option_key(options)
+        found = _calls.get(entry)
     except (AttributeError, TypeError):
-        key, found = None, None  # it cannot be made or hashed: lists, numbers, interleaved
+        entry, found = None, None  # it cannot be made or hashed: lists, numbers, interleaved
     if found is None:
-        if key is not None and type(subscripts) is str:
-            found = _recorded(subscripts, operands, out, options)
+        if entry is not None and type(subscripts) is str:
+            found = _recorded(key, subscripts, operands, out, options)
         if found is None:
-            return _prepared(subscripts, operands, out, options)
-        keep(_calls, key, found)
+            return _prepared(key, subscripts, operands, out, options)
+        keep(_calls, entry, found)
     elif found.later is not None:
         found = found.later
-        keep(_calls, key, found)
+        keep(_calls, entry, found)
         if type(subscripts) is str:
             records.keep(records.identity("einsum", subscripts, options), operands, out, found)
-    return _run(found, subscripts, operands, out, options)
+    return _run(key, found, operands, out)
 
 
-def _run(
-    found: Bound, subscripts: Any, operands: Sequence[Any], out: Any, options: Mapping[str, Any]
-) -> Any:
-    if not options and type(subscripts) is str and subscripts in _inline:
-        _inline[subscripts].learn(found)
+def _run(key: Any, found: Bound, operands: Sequence[Any], out: Any) -> Any:
+    known = _inline.get(key)
+    if known is not None:
+        known.learn(found)
     return found.call(*operands) if out is None else found.call(*operands, out)
 
 
 def _prepared(
-    subscripts: Any, operands: Sequence[Any], out: Any, options: Mapping[str, Any]
+    key: Any, subscripts: Any, operands: Sequence[Any], out: Any, options: Mapping[str, Any]
 ) -> Any:
     """A call not seen before, nor by an earlier process, or one that a record does not serve."""
     from einloom.api import prepare
@@ -112,15 +166,15 @@ def _prepared(
     found, arrays = prepare(_calls, subscripts, operands, out, options)
     if type(subscripts) is str:
         records.keep(records.identity("einsum", subscripts, options), arrays, out, found)
-    return _run(found, subscripts, arrays, out, options)
+    return _run(key, found, arrays, out)
 
 
 def _recorded(
-    subscripts: str, operands: Sequence[Any], out: Any, options: Mapping[str, Any]
+    key: Any, subscripts: str, operands: Sequence[Any], out: Any, options: Mapping[str, Any]
 ) -> Bound | None:
     """What serves such calls, if an earlier process left a record of it."""
 
     def otherwise(*arrays: Any, out: Any = None) -> Any:
-        return _prepared(subscripts, arrays, out, options)
+        return _prepared(key, subscripts, arrays, out, options)
 
     return records.find(records.identity("einsum", subscripts, options), operands, out, otherwise)
