@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from einloom.api import einsum_path
+    from einloom.backends.llvm.buffers import get_buffer_pool_limit, set_buffer_pool_limit
     from einloom.backends.llvm.threads import get_num_threads, set_num_threads
     from einloom.compiler import (
         compile,
@@ -54,6 +55,8 @@ _HOMES = {
     "Encrypted": "einloom.encrypted",
     "Executable": "einloom.executable",
     "fallbacks": "einloom.specialisation",
+    "get_buffer_pool_limit": "einloom.backends.llvm.buffers",
+    "set_buffer_pool_limit": "einloom.backends.llvm.buffers",
     "get_num_threads": "einloom.backends.llvm.threads",
     "set_num_threads": "einloom.backends.llvm.threads",
     "Tensor": "einloom.frontend.handles",
@@ -95,6 +98,7 @@ __all__ = [
     "einsum_path",
     "evaluate",
     "fallbacks",
+    "get_buffer_pool_limit",
     "get_num_threads",
     "grad",
     "operator",
@@ -105,6 +109,7 @@ __all__ = [
     "ranks",
     "rewrite",
     "semiring",
+    "set_buffer_pool_limit",
     "set_num_threads",
     "sizes",
     "tensors",

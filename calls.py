@@ -11,6 +11,7 @@ import numpy as np
 from numpy import may_share_memory
 
 from einloom.backends.base import Array, Call
+from einloom.backends.llvm.buffers import empty
 from einloom.dispatch import Bound
 from einloom.ir.errors import ArgumentError, OperandError, OutOfMemoryError
 from einloom.specialisation import Shape, Specialisation
@@ -52,12 +53,12 @@ def allocating(
 def _maker(shape: Shape, dtype: np.dtype[Any], axes: Sequence[int] | None) -> Callable[[], Array]:
     """A function that makes an array whose axes lie in memory in that order, outermost first."""
     if axes is None or list(axes) == sorted(axes):
-        return partial(np.empty, shape, dtype)
+        return partial(empty, shape, dtype)
     if list(axes) == sorted(axes, reverse=True):
-        return partial(np.empty, shape, dtype, "F")
+        return partial(empty, shape, dtype, "F")
     stored = tuple(shape[axis] for axis in axes)
     back = tuple(axes.index(axis) for axis in range(len(shape)))
-    return lambda: np.empty(stored, dtype).transpose(back)
+    return lambda: empty(stored, dtype).transpose(back)
 
 
 def writing(

@@ -15,6 +15,7 @@ import struct
 import sys
 from collections.abc import Callable, Sequence
 from functools import cache
+from math import prod
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -22,7 +23,7 @@ import numpy as np
 from .guard import GUARD, NAME
 from .helpers import helper
 from .image import Code
-from .objects import WRITEABLE, array_functions, layouts_known
+from .objects import LARGE, WRITEABLE, array_functions, layouts_known
 
 if TYPE_CHECKING:
     from ..base import Array, Call
@@ -92,7 +93,7 @@ class Bound:
         inputs and the output as `out=`, which it returns.
         """
         new, as_scalar = array_functions()
-        process = (id(np.ndarray), id(_OUT), new, as_scalar)
+        process = (id(np.ndarray), id(_OUT), *self._maker(new), as_scalar)
         head = (
             *(self.kernel.address, _team(self.threads)),
             *(self.inputs, len(self.dtypes), self.release_gil),
@@ -108,6 +109,19 @@ class Bound:
         held = (definition, entry, self.kernel, otherwise, self.dtypes)
         made: Callable[..., Any] = _new_builtin()(ctypes.addressof(definition), block, held)
         return made
+
+    def _maker(self, new: int) -> tuple[int, int]:
+        """What makes results, `new` or a function as it, and what that takes last."""
+        at = 0
+        for number, dtype in enumerate(self.dtypes):
+            begin, rank = at + self.HEAD, self.records[at + self.NDIM]
+            size = dtype.itemsize * prod(self.records[begin : begin + rank])
+            if number >= self.inputs and size >= LARGE:
+                from .buffers import maker
+
+                return maker()
+            at = begin + 2 * rank
+        return new, 0
 
     def making(self, otherwise: Callable[..., Any]) -> Callable[..., Any]:
         """A function of the inputs, or of them and `out=`, that returns the outputs."""

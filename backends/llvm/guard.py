@@ -34,8 +34,9 @@ def _field(kind: str, name: str, base: str, offset: int) -> str:
 # The block: `arrays.Bound.builtin` writes its head, then the records, then the parameters. A
 # record: `arrays._record`; `Bound.HEAD` words, the extents, the strides.
 #
-# A kernel that has nothing to share out takes no team: by the calling conventions of all systems
-# that layouts are known on, a function may be given more than it takes.
+# A kernel that has nothing to share out takes no team, and NumPy's own function that makes arrays
+# no pool: by the calling conventions of all systems that layouts are known on, a function may be
+# given more than it takes.
 #
 # Memory that `out=` shares with an input is looked for by the bounds of both, as NumPy's
 # may_share_memory does. A kernel that fails has not been seen to succeed: its results are dropped
@@ -57,10 +58,10 @@ entry:
     _loads(
         "block",
         *("*kernel", "*team", "inputs", "count", "release", "*otherwise", "bare", "out"),
-        *("*ndarray", "*out.name", "*new", "*as.scalar", "params.at"),
+        *("*ndarray", "*out.name", "*new", "*pool", "*as.scalar", "params.at"),
     )
 }
-  %records = getelementptr i64, ptr %block, i64 13
+  %records = getelementptr i64, ptr %block, i64 14
   %params = getelementptr i8, ptr %block, i64 %params.at
   %plain = icmp eq ptr %names, null
   %bare.ok = icmp eq i64 %given, %bare
@@ -185,7 +186,7 @@ make:
   %make.rank = trunc i64 %make.ndim to i32
   call void @Py_IncRef(ptr %make.dtype)
   %result.is = call ptr %new(ptr %ndarray, ptr %make.dtype, i32 %make.rank, ptr %make.shape,
-                             ptr %make.given, ptr null, i32 0, ptr null)
+                             ptr %make.given, ptr null, i32 0, ptr null, ptr %pool)
   %result.no = icmp eq ptr %result.is, null
   br i1 %result.no, label %drop, label %result.keep
 result.keep:

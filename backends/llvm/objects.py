@@ -28,9 +28,12 @@ DATA, NDIM, SHAPE, STRIDES, DTYPE, FLAGS = (HEAD + n for n in (0, 8, 16, 24, 40,
 
 WRITEABLE = 0x400  # NPY_ARRAY_WRITEABLE
 
+#: Arrays of so many bytes are large: what glibc gives back to the system as soon as it is freed.
+LARGE = 32 << 20
+
 _ABI = 0x02000000  # NumPy 2's
 #: Where NumPy's C interface has what is needed here (`numpy/__multiarray_api.h`).
-_VERSION, _NDARRAY, _RETURN, _NEW_FROM_DESCR = 0, 2, 76, 94
+_VERSION, _NDARRAY, _RETURN, _NEW_FROM_DESCR, _SET_HANDLER = 0, 2, 76, 94, 304
 
 
 @cache
@@ -38,6 +41,12 @@ def array_functions() -> tuple[int, int]:
     """The addresses of NumPy's `PyArray_NewFromDescr` and `PyArray_Return`."""
     table = _array_api()
     return table[_NEW_FROM_DESCR], table[_RETURN]
+
+
+def data_handler_setter() -> int:
+    """The address of NumPy's `PyDataMem_SetHandler`."""
+    found: int = _array_api()[_SET_HANDLER]
+    return found
 
 
 def _array_api() -> Any:
