@@ -46,19 +46,29 @@ class Contraction:
         self.accesses, self.simd, self.b = values.accesses, values.simd, values.b
         self.dtype: DType = contract.value.dtype
         self.product = product_of(contract, self.simd.isa)
-        narrow = 1 if self.product is None else 4 // self.product.columns.element.itemsize
+        narrow, self.lanes = 1, self.accesses.lanes
+        if self.product is not None:
+            narrow = max(1, 4 // self.product.columns.element.itemsize)
+            self.lanes = self.simd.bits // self.product.word.bits
         self.deep = contract.deep * narrow
-        self.lanes = self.accesses.lanes if self.product is None else self.simd.bits // 32
-        parts = 2 if self.dtype.kind == "complex" else 1
-        room = (32 if self.simd.bits == 512 else 16) - 4
         self.vectors = contract.vectors
-        more = 1 if self.product is not None and self.product.ones is not None else 0
-        self.height = max(1, min(contract.height, room // (self.vectors * parts) - more))
+        self.height = max(1, min(contract.height, self._most_rows()))
         self.width = self.vectors * self.lanes
         self.kernel = MicroKernel(
             *(values, contract, self.product), self.height, self.vectors, self.lanes
         )
         self.tables = OffsetTables(self.accesses, contract.offsets, contract.runs)
+
+    def _most_rows(self) -> int:
+        """How many rows of accumulators registers hold, beside a step's columns and two rows."""
+        registers = 32 if self.simd.bits == 512 else 16
+        product = self.product
+        if product is None:
+            parts = 2 if self.dtype.kind == "complex" else 1
+            return (registers - 4) // (self.vectors * parts)
+        ones = 0 if product.ones is None else 1
+        room = registers - self.vectors * product.columns.count - 2 - ones
+        return room // (self.vectors * product.sums) - ones
 
     def write(self) -> None:
         """The statement: tables, then the blocks of each coordinate of the batch."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from ...ir.dtypes import I32, DType
+from ...ir.dtypes import DType
 from ...ir.loop_nodes import Apply, Contract, Value
 from .builder import OpenLoop, Scope
 from .compute import compute
@@ -54,7 +54,7 @@ class MicroKernel:
         self.height, self.vectors, self.lanes = height, vectors, lanes
         self.width = vectors * lanes
         self.dtype: DType = contract.value.dtype
-        self.summed: DType = self.dtype if product is None else I32
+        self.summed: DType = self.dtype if product is None else product.word
 
     def totals(self, start: Vec, panels: Panels, harmless: str) -> list[list[Vec]]:
         """What the tile's sums over a piece of the depth are, in the output's dtype."""
@@ -65,15 +65,16 @@ class MicroKernel:
                 return self._extrema(totals, panels, harmless)
             return self._summed(totals, panels, panels.depth)
         more = 0 if product.ones is None else 1
-        zero = self.simd.constant(0, I32, self.lanes)
-        totals = [[zero] * self.vectors for _ in range(self.height + more)]
+        zero = self.simd.constant(0, product.word, self.lanes).only
+        zeros = Vec(product.word, (zero,) * product.sums, self.lanes)
+        totals = [[zeros] * self.vectors for _ in range(self.height + more)]
         groups = self.b.pure(f"udiv i64 {panels.columns.room}, {product.columns.group}")
         totals = self._summed(totals, panels, groups)
         ones = totals[-1]
         return [
             [
                 self.values.convert.by_value(
-                    Vec(I32, (product.finish(self.simd, total.only, extra.only),), self.lanes),
+                    replace(total, parts=(product.finish(self.simd, total.parts, extra.parts),)),
                     self.dtype,
                 )
                 for total, extra in zip(line, ones, strict=True)
@@ -129,7 +130,7 @@ class MicroKernel:
                 start = b.gep(start, b.mul(origin, step))
                 pointers.append(b.gep(start, b.offset(loop, step)))
             for n in range(count):
-                self._fetch(pointers[0], n + _AHEAD)
+                self._fetch(b.gep(pointers[0], str((n + _AHEAD) * columns.operand.strides[0])))
             for n in range(count):
                 found = self._step(found, pointers, n, columns.operand, rows.operand, is_quick)
             flat = [phi for line in phis for value in line for phi in value]
@@ -146,12 +147,15 @@ class MicroKernel:
             ]
         return totals
 
-    def _fetch(self, panel: str, number: int) -> None:
+    def _fetch(self, line: str) -> None:
         """Brings a later step of the panel near: it comes from the level-2 cache."""
-        size = self.contract.columns.value.dtype.itemsize if self.product is None else 4
+        size = self.contract.columns.value.dtype.itemsize
+        count = self.vectors
+        if self.product is not None:
+            size, count = self.product.word.itemsize, self.vectors * self.product.columns.count
         rest = (("i32", "0"), ("i32", "3"), ("i32", "1"))
-        for v in range(self.vectors):
-            place = self.b.gep(panel, str((number * self.width + v * self.lanes) * size))
+        for v in range(count):
+            place = self.b.gep(line, str(v * self.lanes * size))
             self.simd.effect("llvm.prefetch.p0", ("ptr", place), *rest)
 
     def _step(
@@ -165,15 +169,10 @@ class MicroKernel:
     ) -> list[list[Vec]]:
         """One step of the depth: a row of the panel by a column of the block."""
         b, lanes = self.b, self.lanes
-        dtypes = (columns.dtype, rows.dtype) if self.product is None else (I32, I32)
-        size = dtypes[0].itemsize
+        panel = b.gep(pointers[0], str(number * columns.strides[0]))
+        size = (columns.dtype if self.product is None else self.product.word).itemsize
         across = [
-            self.read(
-                b.gep(pointers[0], str(number * columns.strides[0] + v * lanes * size)),
-                dtypes[0],
-                lanes,
-                split=True,
-            )
+            self._element(b.gep(panel, str(v * lanes * size)), columns, lanes)
             for v in range(self.vectors)
         ]
         found: list[list[Vec]] = []
@@ -182,18 +181,29 @@ class MicroKernel:
                 one = unit(self.simd, self.product)
             else:
                 at = str(number * rows.strides[0] + i * rows.strides[1])
-                one = self.read(b.gep(pointers[1], at), dtypes[1], 1)
+                one = self._element(b.gep(pointers[1], at), rows, 1)
             found.append(
                 [self._fold(total, v, one, is_quick) for total, v in zip(line, across, strict=True)]
             )
         return found
 
+    def _element(self, pointer: str, operand: Operand, lanes: int) -> Vec:
+        """Elements of one step of the depth, or the words of a group of steps."""
+        if operand.words is None:
+            return self.read(pointer, operand.dtype, lanes, split=True)
+        places = [
+            self.b.gep(pointer, str(n * operand.plane)) if n else pointer
+            for n in range(operand.words.count)
+        ]
+        word = operand.words.word
+        return Vec(word, tuple(self.read(place, word, lanes).only for place in places), lanes)
+
     def _fold(self, total: Vec, column: Vec, row: Vec, is_quick: bool) -> Vec:
         arithmetic, contract = self.values.arithmetic, self.contract
         if self.product is not None:
-            word = self.simd.splat(row, self.lanes).only
-            text = self.product.fold(self.simd, total.only, column.only, word)
-            return Vec(I32, (text,), self.lanes)
+            words = self.simd.splat(row, self.lanes).parts
+            sums = self.product.fold(self.simd, total.parts, column.parts, words)
+            return replace(total, parts=sums)
         value = contract.value
         if contract.op == "add" and isinstance(value, Apply) and value.op == "mul":
             factors = [self._value(arg, column, row) for arg in value.args]

@@ -66,7 +66,18 @@ class Operand:
         step, lane = self.step * self.dtype.itemsize, self.lane * self.dtype.itemsize
         if self.words is None:
             return step, lane
-        return (4, lane) if self.mode == "lines" else (4 * self.tile, 4)
+        size = self.words.word.itemsize
+        return (size, lane) if self.mode == "lines" else (self.words.count * self.plane, size)
+
+    @property
+    def plane(self) -> int:
+        """How many bytes apart two words of a group are, or else two steps; not of lines."""
+        return self.tile * (self.dtype if self.words is None else self.words.word).itemsize
+
+    @property
+    def room(self) -> int:
+        """How many bytes a step of the depth of one coordinate needs; not of lines."""
+        return self.dtype.itemsize if self.words is None else self.words.room
 
     @staticmethod
     def of(
@@ -100,7 +111,8 @@ class Operand:
         if unit in depth:
             apart = tables.count(depth[depth.index(unit) + 1 :])
             runs = tables.runs(along, apart)
-            if line and apart == "1" and load.dtype.kind != "complex":
+            lined = words is None or words.count == 1
+            if line and lined and apart == "1" and load.dtype.kind != "complex":
                 return Operand(*made, "lines", apart, runs, 1, lane, words)
             return Operand(*made, "depth", apart, runs, tile, words=words)
         if unit in packed.variables[:-1]:

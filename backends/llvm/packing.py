@@ -29,7 +29,7 @@ from ...ir.dtypes import C64, I32, I64
 from ...ir.loop_nodes import Convert, Value
 from .builder import OpenLoop
 from .operand import Operand, load_of
-from .products import Words, flip, joined, word_of_bits
+from .products import Lanes, Words, flip, word_of_bits
 from .simd import Place, Vec, component
 from .values import Values
 
@@ -67,8 +67,10 @@ class Packing:
 
     def tile(self, tiles: OpenLoop) -> str:
         """Where the tile of a loop over tiles begins in a packed block."""
-        depth = str(self.operand.lane) if self.operand.mode == "lines" else self.room
-        return self.b.gep(self.target, self.b.offset(tiles, self.b.mul(depth, str(self._step))))
+        distance = str(self.operand.lane * self._step)
+        if self.operand.mode != "lines":
+            distance = self.b.mul(self.room, str(self.operand.room))
+        return self.b.gep(self.target, self.b.offset(tiles, distance))
 
     @property
     def lines(self) -> tuple[str, str, str]:
@@ -125,7 +127,7 @@ class Packing:
         """Where an element goes: a coordinate of the block, and a step of the depth."""
         b, tile = self.b, str(self.operand.tile)
         lane = b.pure(f"urem i64 {own}, {tile}")
-        whole = b.mul(b.mul(b.sub(own, lane), self.room), str(self._step))
+        whole = b.mul(b.mul(b.sub(own, lane), self.room), str(self.operand.room))
         place = b.gep(b.gep(self.target, whole), b.mul(step, str(self._row)))
         if not self.operand.split:
             return b.gep(place, b.mul(lane, str(self._step)))
@@ -271,7 +273,7 @@ class Packing:
     def _join(self, words: Words) -> None:
         """The words of whole groups, in their elements' place; beyond the depth those are 0."""
         b, tile = self.b, self.operand.tile
-        most = self.simd.bits // 32
+        most = self.simd.bits // words.word.bits
         chunks = powers(tile, most)
         groups = b.pure(f"udiv i64 {self.room}, {words.group}")
         with self._loop(self.count, str(tile)) as tiles:
@@ -281,24 +283,27 @@ class Packing:
             self.simd.effect(
                 "llvm.memset.p0.i64", ("ptr", end), ("i8", "0"), ("i64", rest), ("i1", "false")
             )
-            with self._loop(groups) as number:
-                source = b.gep(target, b.offset(number, str(words.group * self._row)))
-                place = b.gep(target, b.offset(number, str(4 * tile)))
+            with self._loop(groups) as loop:
+                number = loop.counter
+                if words.room > self._step:  # from the last on, not to write over the next
+                    number = b.sub(b.sub(groups, "1"), number)
+                source = b.gep(target, b.mul(number, str(words.group * self._row)))
+                place = b.gep(target, b.mul(number, str(self.operand.strides[0])))
                 found = [self._joined(words, source, at, wide) for at, wide in chunks]
-                for (at, wide), word in zip(chunks, found, strict=True):
-                    self.simd.store(Place(b.gep(place, str(4 * at)), 1), Vec(I32, (word,), wide))
+                for (at, wide), made in zip(chunks, found, strict=True):
+                    for which, word in enumerate(made):
+                        to = which * self.operand.plane + words.word.itemsize * at
+                        value = Vec(words.word, (word,), wide)
+                        self.simd.store(Place(b.gep(place, str(to)), 1), value)
 
-    def _joined(self, words: Words, source: str, at: int, lanes: int) -> str:
+    def _joined(self, words: Words, source: str, at: int, lanes: int) -> Lanes:
         places = [
             self.b.gep(source, str(number * self._row + at * self._step))
             for number in range(words.group)
         ]
         here = self.b.depth
-        return joined(
-            self.simd,
-            words,
-            [self.simd.load(Place(p, 1, here), words.element, lanes) for p in places],
-        )
+        elements = [self.simd.load(Place(p, 1, here), words.element, lanes) for p in places]
+        return words.join(self.simd, words, elements)
 
     def _join_lines(self, words: Words) -> None:
         """Single bits of elements that lie along the depth."""

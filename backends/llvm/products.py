@@ -1,13 +1,25 @@
 """Products of integers and bits that one instruction makes of several steps of the depth.
 
-An operand is packed as *words* of 32 bits, each several steps of the depth of one coordinate; an
-accumulator's lane is 32 bits too. The table, its first row that fits being taken:
+An operand is packed as *words* of so many bits, of several steps of the depth of one coordinate;
+an accumulator's lane is as wide. The table, its first row that fits being taken:
 
-    bits     32 bools     or, exclusive or of and             everywhere
-    bytes     4 i8, u8    vpdpbusd: u8 by i8, summed          vnni
-    pairs     2 i16       vpmaddwd and vpaddd, or vpdpwssd    pmadd
+    bits    32    32 bools     or, exclusive or of and                   everywhere
+    bytes   32     4 i8, u8    vpdpbusd: u8 by i8, summed                vnni
+    pairs   32     2 i16       vpmaddwd and vpaddd, or vpdpwssd          pmadd
+    digits  32     2 i32       the same, of pairs of digits              digits
+    parts   64     2 i64       vpmadd52luq, vpmadd52huq, and the same    ifma
 
-All of it is exact modulo 2**32, so sums of 32 bits and less are what they are by one at a time.
+All of it is exact modulo 2**32, or 2**64, so sums of so many bits and less are what they are by one
+at a time.
+
+An i32 is two digits of 16 bits, the lower one signed: x = low + 2**16 high. Of two steps there are
+two words, the pair of low digits and that of high ones, and two sums, of low by low and of low by
+high, which counts 2**16: three instructions for what takes six by vpmulld and vpaddd.
+
+An i64 is two parts, of its lower 52 bits and its upper 12: x = low + 2**52 high. Of two steps there
+are three words, the numbers themselves and what of them makes low by high, of which only 12 bits
+matter; and three sums: the lower 52 bits of low by low, the rest of it, and low by high, both of
+which count 2**52. They are five instructions for what takes eight by vpmullq and vpaddq.
 
 Where both operands' bytes are signed, or neither's are, the rows' top bits are flipped: those bytes
 are 128 more, or less, of the other kind. What that adds to a sum is 128 times the columns' sum,
@@ -17,43 +29,64 @@ which one more row of ones gives.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import TypeAlias
 
-from ...ir.dtypes import BOOL, I8, I16, I32, U8, DType
+from ...ir.dtypes import BOOL, I8, I16, I32, I64, U8, DType
 from ...ir.loop_nodes import Apply, Contract, Convert, Load, Packed
 from .isa import Feature, Isa
 from .simd import Simd, Vec, typed
 
+#: The values of words, or of accumulators, one after another.
+Lanes: TypeAlias = tuple[str, ...]
+
 
 @dataclass(frozen=True, slots=True)
 class Words:
-    """Words of so many steps of the depth, made of elements of that dtype.
+    """The words of so many steps of the depth, made of elements of that dtype.
 
-    `flipped`: the top bit of each element is turned over. `ones`: elements are single bits.
+    `join` makes them of the elements of these steps, each a vector along the operand's own
+    coordinates. `flipped`: the top bit of each element is turned over. There are `count` words,
+    each held as a `word`.
     """
 
     group: int
     element: DType
+    join: Callable[[Simd, Words, Sequence[Vec]], Lanes]
     flipped: bool = False
+    count: int = 1
+    word: DType = I32
 
     @property
     def bits(self) -> int:
-        """How many bits of a word an element takes."""
-        return 32 // self.group
+        """How many bits an element takes."""
+        return self.word.bits * self.count // self.group
+
+    @property
+    def room(self) -> int:
+        """How many bytes a step of the depth needs, as an element or its part of the words."""
+        return max(self.element.itemsize, self.bits // 8)
 
 
 @dataclass(frozen=True, slots=True)
 class Product:
     """What the micro-kernel computes with: the operands' words, and how they are combined.
 
-    `ones`: what a word of ones is, if the sum of the columns is needed.
+    `ones`: what a word of ones is, if the sum of the columns is needed. `sums`: how many
+    accumulators an element of the output has.
     """
 
     columns: Words
     rows: Words
-    fold: Callable[[Simd, str, str, str], str]
-    finish: Callable[[Simd, str, str], str]
+    fold: Callable[[Simd, Lanes, Lanes, Lanes], Lanes]
+    finish: Callable[[Simd, Lanes, Lanes], str]
     ones: int | None = None
+    sums: int = 1
+
+    @property
+    def word(self) -> DType:
+        """What words and accumulators are held as."""
+        return self.columns.word
 
 
 def product_of(contract: Contract, isa: Isa) -> Product | None:
@@ -62,13 +95,14 @@ def product_of(contract: Contract, isa: Isa) -> Product | None:
     operands = {contract.columns.value, contract.rows.value}
     if not isinstance(value, Apply) or len(value.args) != 2 or set(value.args) != operands:
         return None
-    if value.dtype.is_inexact or value.dtype.bits > 32 or contract.empty.value != 0:
+    if value.dtype.is_inexact or contract.empty.value != 0:
         return None
     columns, rows = (_source(packed) for packed in (contract.columns, contract.rows))
-    if columns is None or rows is None:
+    if columns is None or rows is None or columns.is_inexact or rows.is_inexact:
         return None
-    for feature, op, make in _TABLE:
-        if (contract.op, value.op) in op and (feature is None or feature in isa.features):
+    for feature, bits, op, make in _TABLE:
+        has = feature is None or feature in isa.features
+        if has and (contract.op, value.op) in op and value.dtype.bits <= bits:
             found = make(contract.op, columns, rows, value.dtype)
             if found is not None:
                 return found
@@ -89,7 +123,7 @@ def _source(packed: Packed) -> DType | None:
 def _bits(op: str, columns: DType, rows: DType, _: DType) -> Product | None:
     if not columns.kind == rows.kind == "bool":
         return None
-    words = Words(32, U8)
+    words = Words(32, U8, _join_fields)
     return Product(words, words, _fold_or if op == "or" else _fold_xor, _finish_bits(op))
 
 
@@ -99,10 +133,10 @@ def _bytes(_: str, columns: DType, rows: DType, __: DType) -> Product | None:
     flipped = columns == rows
     # The instruction's first operand is u8; a flipped row is of the kind that its column is not.
     fold = _fold_bytes_by_columns if columns == U8 else _fold_bytes_by_rows
+    across, down = Words(4, columns, _join_fields), Words(4, rows, _join_fields, flipped)
     if not flipped:
-        return Product(Words(4, columns), Words(4, rows), fold, _finish_plain)
-    finish = _finish_more if columns == U8 else _finish_less
-    return Product(Words(4, columns), Words(4, rows, True), fold, finish, 0x01010101)
+        return Product(across, down, fold, _finish_plain)
+    return Product(across, down, fold, _finish_more if columns == U8 else _finish_less, 0x01010101)
 
 
 def _pairs(_: str, columns: DType, rows: DType, total: DType) -> Product | None:
@@ -112,20 +146,34 @@ def _pairs(_: str, columns: DType, rows: DType, total: DType) -> Product | None:
 
     if not (fits(columns) and fits(rows)):
         return None
-    return Product(Words(2, I16), Words(2, I16), _fold_pairs, _finish_plain)
+    words = Words(2, I16, _join_fields)
+    return Product(words, words, _fold_pairs, _finish_plain)
+
+
+def _digits(_: str, __: DType, ___: DType, ____: DType) -> Product:
+    words = Words(2, I32, _join_digits, count=2)
+    return Product(words, words, _fold_digits, _finish_digits, sums=2)
+
+
+def _parts(_: str, __: DType, ___: DType, ____: DType) -> Product:
+    across = Words(2, I64, _join_low_high, count=3, word=I64)
+    return Product(across, replace(across, join=_join_high_low), _fold_parts, _finish_parts, sums=3)
 
 
 _SUM = frozenset({("add", "mul")})
 _TABLE: Sequence[
     tuple[
         Feature | None,
+        int,
         frozenset[tuple[str, str]],
         Callable[[str, DType, DType, DType], Product | None],
     ]
 ] = (
-    (None, frozenset({("or", "and"), ("xor", "and")}), _bits),
-    ("vnni", _SUM, _bytes),
-    ("pmadd", _SUM, _pairs),
+    (None, 32, frozenset({("or", "and"), ("xor", "and")}), _bits),
+    ("vnni", 32, _SUM, _bytes),
+    ("pmadd", 32, _SUM, _pairs),
+    ("digits", 32, _SUM, _digits),
+    ("ifma", 64, _SUM, _parts),
 )
 
 
@@ -140,25 +188,48 @@ def _line(simd: Simd, op: str, a: str, b: str) -> str:
     return simd.b.pure(f"{op} {typed('i32', _lanes(simd))} {a}, {b}")
 
 
-def _fold_or(simd: Simd, total: str, column: str, row: str) -> str:
-    return _line(simd, "or", total, _line(simd, "and", column, row))
+def _fold_or(simd: Simd, total: Lanes, column: Lanes, row: Lanes) -> Lanes:
+    return (_line(simd, "or", total[0], _line(simd, "and", column[0], row[0])),)
 
 
-def _fold_xor(simd: Simd, total: str, column: str, row: str) -> str:
-    return _line(simd, "xor", total, _line(simd, "and", column, row))
+def _fold_xor(simd: Simd, total: Lanes, column: Lanes, row: Lanes) -> Lanes:
+    return (_line(simd, "xor", total[0], _line(simd, "and", column[0], row[0])),)
 
 
-def _fold_bytes_by_columns(simd: Simd, total: str, column: str, row: str) -> str:
+def _fold_bytes_by_columns(simd: Simd, total: Lanes, column: Lanes, row: Lanes) -> Lanes:
     type = typed("i32", _lanes(simd))
     name = f"llvm.x86.avx512.vpdpbusd.{simd.bits}"
-    return simd.call(type, name, (type, total), (type, column), (type, row))
+    return (simd.call(type, name, (type, total[0]), (type, column[0]), (type, row[0])),)
 
 
-def _fold_bytes_by_rows(simd: Simd, total: str, column: str, row: str) -> str:
+def _fold_bytes_by_rows(simd: Simd, total: Lanes, column: Lanes, row: Lanes) -> Lanes:
     return _fold_bytes_by_columns(simd, total, row, column)
 
 
-def _fold_pairs(simd: Simd, total: str, column: str, row: str) -> str:
+def _fold_pairs(simd: Simd, total: Lanes, column: Lanes, row: Lanes) -> Lanes:
+    return (_add_pairs(simd, total[0], column[0], row[0]),)
+
+
+def _fold_digits(simd: Simd, total: Lanes, column: Lanes, row: Lanes) -> Lanes:
+    low = _add_pairs(simd, total[0], column[0], row[0])
+    cross = _add_pairs(simd, total[1], column[1], row[0])
+    return low, _add_pairs(simd, cross, column[0], row[1])
+
+
+def _fold_parts(simd: Simd, total: Lanes, column: Lanes, row: Lanes) -> Lanes:
+    lanes = simd.bits // 64
+    type, pairs = typed("i64", lanes), typed("i32", 2 * lanes)
+    sums = list(total[:2])
+    for x, y in zip(column[:2], row[:2], strict=True):
+        for number, half in enumerate("lh"):
+            name = f"llvm.x86.avx512.vpmadd52{half}.uq.{simd.bits}"
+            sums[number] = simd.call(type, name, (type, sums[number]), (type, x), (type, y))
+    cross = [simd.b.pure(f"bitcast {type} {x} to {pairs}") for x in (total[2], column[2], row[2])]
+    crossed = simd.b.pure(f"bitcast {pairs} {_add_pairs(simd, *cross)} to {type}")
+    return sums[0], sums[1], crossed
+
+
+def _add_pairs(simd: Simd, total: str, column: str, row: str) -> str:
     lanes = _lanes(simd)
     wide, narrow = typed("i32", lanes), typed("i16", 2 * lanes)
     halves = [simd.b.pure(f"bitcast {wide} {word} to {narrow}") for word in (column, row)]
@@ -168,25 +239,40 @@ def _fold_pairs(simd: Simd, total: str, column: str, row: str) -> str:
     return _line(simd, "add", total, both)
 
 
-# ---- what is stored: accumulator, sum of the columns
+# ---- what is stored: accumulators, sum of the columns
 
 
-def _finish_plain(_: Simd, total: str, __: str) -> str:
-    return total
+def _finish_plain(_: Simd, total: Lanes, __: Lanes) -> str:
+    return total[0]
 
 
-def _finish_less(simd: Simd, total: str, columns: str) -> str:
-    return _line(simd, "sub", total, _line(simd, "shl", columns, "splat (i32 7)"))
+def _finish_less(simd: Simd, total: Lanes, columns: Lanes) -> str:
+    return _line(simd, "sub", total[0], _line(simd, "shl", columns[0], "splat (i32 7)"))
 
 
-def _finish_more(simd: Simd, total: str, columns: str) -> str:
-    return _line(simd, "add", total, _line(simd, "shl", columns, "splat (i32 7)"))
+def _finish_more(simd: Simd, total: Lanes, columns: Lanes) -> str:
+    return _line(simd, "add", total[0], _line(simd, "shl", columns[0], "splat (i32 7)"))
 
 
-def _finish_bits(op: str) -> Callable[[Simd, str, str], str]:
+def _finish_digits(simd: Simd, total: Lanes, _: Lanes) -> str:
+    return _line(simd, "add", total[0], _line(simd, "shl", total[1], "splat (i32 16)"))
+
+
+def _finish_parts(simd: Simd, total: Lanes, _: Lanes) -> str:
+    def line(op: str, a: str, b: str) -> str:
+        return simd.b.pure(f"{op} {typed('i64', simd.bits // 64)} {a}, {b}")
+
+    # A lane has two sums of low by high, of 32 bits each.
+    crossed = line("add", total[2], line("lshr", total[2], "splat (i64 32)"))
+    above = line("add", total[1], crossed)
+    return line("add", total[0], line("shl", above, "splat (i64 52)"))
+
+
+def _finish_bits(op: str) -> Callable[[Simd, Lanes, Lanes], str]:
     """1 if any bit of an accumulator is set, or an odd number of them."""
 
-    def finish(simd: Simd, total: str, _: str) -> str:
+    def finish(simd: Simd, totals: Lanes, _: Lanes) -> str:
+        total = totals[0]
         if op == "or":
             lanes = _lanes(simd)
             some = simd.b.pure(f"icmp ne {typed('i32', lanes)} {total}, zeroinitializer")
@@ -202,8 +288,8 @@ def _finish_bits(op: str) -> Callable[[Simd, str, str], str]:
 # ---- words
 
 
-def joined(simd: Simd, words: Words, elements: Sequence[Vec]) -> str:
-    """The words of a group's elements, each a vector along the operand's own coordinates."""
+def _join_fields(simd: Simd, words: Words, elements: Sequence[Vec]) -> Lanes:
+    """One word of all elements, the first lowest."""
     b, lanes = simd.b, elements[0].lanes
     wide, narrow = typed("i32", lanes), typed(f"i{words.element.bits}", lanes)
     total = ""
@@ -213,7 +299,49 @@ def joined(simd: Simd, words: Words, elements: Sequence[Vec]) -> str:
             amount = simd.spread("i32", str(number * words.bits), lanes)
             word = b.pure(f"or {wide} {total}, {b.pure(f'shl {wide} {word}, {amount}')}")
         total = word
-    return total
+    return (total,)
+
+
+def _join_digits(simd: Simd, _: Words, elements: Sequence[Vec]) -> Lanes:
+    """The pair of low digits and the pair of high ones."""
+    line, number = _on(simd, elements[0])
+    # A lower digit from 2**15 on counts 2**16 less, and the higher one is 1 more.
+    carries = [line("and", line("shl", x.only, number(1)), number(1 << 16)) for x in elements]
+    first, second = (line("add", x.only, c) for x, c in zip(elements, carries, strict=True))
+    low = line("or", line("and", first, number(0xFFFF)), line("shl", second, number(16)))
+    high = line("or", line("lshr", first, number(16)), line("and", second, number(-1 << 16)))
+    return low, high
+
+
+def _join_low_high(simd: Simd, _: Words, elements: Sequence[Vec]) -> Lanes:
+    """The elements; and of each its lowest and its highest 12 bits, each as 16."""
+    return _with_ends(simd, elements, 0)
+
+
+def _join_high_low(simd: Simd, _: Words, elements: Sequence[Vec]) -> Lanes:
+    """The elements; and of each its highest and its lowest 12 bits, each as 16."""
+    return _with_ends(simd, elements, 16)
+
+
+def _with_ends(simd: Simd, elements: Sequence[Vec], low: int) -> Lanes:
+    """The elements, and a word of their ends, an element's lower end `low` bits up in its half."""
+    line, number = _on(simd, elements[0])
+    ends: list[str] = []
+    for place, x in zip((0, 32), elements, strict=True):
+        lower = line("shl", line("and", x.only, number(0xFFF)), number(place + low))
+        upper = line("shl", line("lshr", x.only, number(52)), number(place + 16 - low))
+        ends.append(line("or", lower, upper))
+    return (*(x.only for x in elements), line("or", *ends))
+
+
+def _on(simd: Simd, element: Vec) -> tuple[Callable[[str, str, str], str], Callable[[int], str]]:
+    """Operators on vectors like this one, and numbers as such vectors."""
+    of = f"i{element.dtype.bits}"
+    type = typed(of, element.lanes)
+    return (
+        lambda op, a, b: simd.b.pure(f"{op} {type} {a}, {b}"),
+        lambda value: simd.spread(of, str(value), element.lanes),
+    )
 
 
 def word_of_bits(simd: Simd, elements: Vec) -> str:

@@ -81,7 +81,7 @@ def host() -> Target:
     """This machine."""
     with LOCK:  # also held while llvmlite is imported, which a child could not go on with
         identity = identity_here()
-        key = key_of("host", *identity) if identity else None
+        key = key_of("host", *_FEATURES, *identity) if identity else None
         if key is not None:
             record = current().load(key)
             fields = record.decode().split("\n") if record is not None else []
@@ -156,6 +156,8 @@ def _load_generator(triple: str) -> None:
 
 def _probed(triple: str, cpu: str, features: str) -> Target:
     """A Target whose instruction set is read off the code that LLVM makes for it."""
+    if triple.startswith("x86_64"):
+        features = f"{features},{_TUNING}" if features else _TUNING
     target = Target(triple, cpu, features, Isa(128), _versions())
     assembly = _assembly(_PROBE, target)
     bits = 512 if "%zmm" in assembly else 256 if "%ymm" in assembly else 128
@@ -164,9 +166,15 @@ def _probed(triple: str, cpu: str, features: str) -> Target:
         offers.add("pmadd")
         lanes = bits // 32
         name = {128: "sse2.pmadd.wd", 256: "avx2.pmadd.wd", 512: "avx512.pmaddw.d.512"}[bits]
-        assembly = _assembly(_PROBE_FEATURES.format(name=name, n=lanes, m=2 * lanes), target)
+        text = _PROBE_FEATURES.format(name=name, n=lanes, m=2 * lanes, h=lanes // 2)
+        assembly = _assembly(text, target)
         if "vpdpwssd" in assembly:
             offers.add("vnni")
+        if "vnni" in offers or bits == 128:
+            offers.add("digits")
+        # With AVX-512, AMD's processors multiply i64 in one step, Intel's in three.
+        if "vpmadd52luq" in assembly and not (bits == 512 and cpu.startswith("znver")):
+            offers.add("ifma")
     return replace(target, isa=Isa(bits, frozenset(offers)))
 
 
@@ -188,7 +196,18 @@ define <{n} x i32> @dot(<{m} x i16> %a, <{m} x i16> %b, <{n} x i32> %c) {{
   %p = call <{n} x i32> @llvm.x86.{name}(<{m} x i16> %a, <{m} x i16> %b)
   %s = add <{n} x i32> %p, %c
   ret <{n} x i32> %s
+}}
+
+define <{h} x i64> @wide(<{h} x i64> %a, <{h} x i64> %b, <{h} x i64> %c) {{
+  %x = lshr <{h} x i64> %a, splat (i64 40)
+  %y = lshr <{h} x i64> %b, splat (i64 40)
+  %p = mul <{h} x i64> %x, %y
+  %s = add <{h} x i64> %p, %c
+  ret <{h} x i64> %s
 }}"""
+
+#: LLVM would rather make two instructions of vpdpwssd, to shorten chains of sums; there are none.
+_TUNING = "+fast-dpwssd"
 
 _FEATURES: tuple[Feature, ...] = get_args(Feature)
 

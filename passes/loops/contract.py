@@ -135,8 +135,8 @@ def _panel(
             for deep in steps
         ),
     )
-    # Integers may be packed four bytes deep, whatever they are computed in.
-    deeper = 1 if dtype.is_inexact else max(1, 4 // dtype.itemsize)
+    # Integers may be packed four bytes deep, whatever they are computed in; those of eight, twelve.
+    deeper = 1 if dtype.is_inexact else {1: 4, 2: 2, 4: 1, 8: 2}[dtype.itemsize]
     most_elements = tuple(scaled(e, deeper) for e in elements)
     return Scratch(packed.buffer, dtype, (number(1),), most_elements)
 

@@ -235,14 +235,17 @@ def test_targets() -> None:
     assert widths == {"x86-64": 128, "x86-64-v3": 256, "x86-64-v4": 512}
     features = {
         name: sorted(target.named(name).isa.features)
-        for name in ("x86-64", "haswell", "alderlake", "skylake-avx512", "znver4")
+        for name in (
+            *("x86-64", "haswell", "alderlake", "skylake-avx512", "icelake-server", "znver4"),
+        )
     }
     assert features == {
-        "x86-64": ["pmadd"],
+        "x86-64": ["digits", "pmadd"],
         "haswell": ["pmadd"],
-        "alderlake": ["pmadd", "vnni"],
+        "alderlake": ["digits", "pmadd", "vnni"],
         "skylake-avx512": ["pmadd"],
-        "znver4": ["pmadd", "vnni"],
+        "icelake-server": ["digits", "ifma", "pmadd", "vnni"],
+        "znver4": ["digits", "pmadd", "vnni"],
     }
     with pytest.raises(ArgumentError, match=r"pentium5.*\n.*\n.*x86-64-v3"):
         target.named("pentium5")

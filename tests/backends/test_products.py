@@ -6,6 +6,8 @@ packed from in a way of its own; the least numbers, whose products are the large
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -36,26 +38,37 @@ CASES = [
     ("bool", "bool", "bool", "boolean"),
     ("bool", "bool", "bool", "xor_and"),
     ("bool", "bool", "i32", "sum_product"),
+    ("i32", "i32", "i32", "sum_product"),
+    ("u32", "u32", "u32", "sum_product"),
+    ("i32", "u16", "i32", "sum_product"),
+    ("i64", "i64", "i64", "sum_product"),
+    ("u64", "u64", "u64", "sum_product"),
+    ("i32", "i64", "i64", "sum_product"),
 ]
 ORDERS = [("ij", "jk"), ("ji", "jk"), ("ij", "kj"), ("ji", "kj")]
 SIZES = [(37, 45, 70), (5, 1, 33), (20, 33, 64), (3, 0, 4)]
-_FEATURES: tuple[Feature, ...] = ("pmadd", "vnni")
 
-#: The width of vectors, and whether bytes are multiplied in one instruction, where they can be.
+_ALL: tuple[Feature, ...] = ("pmadd", "vnni", "digits", "ifma")
+_SOME: tuple[Feature, ...] = ("pmadd", "digits")
+
+#: The width of vectors, and the features chosen by, where this machine has them.
 ISAS = [
-    Isa(bits, frozenset(_FEATURES[: 1 + vnni]) & host().isa.features)
-    for bits, vnni in ((512, True), (512, False), (256, True), (128, False))
+    Isa(bits, frozenset(features) & host().isa.features)
+    for bits, features in ((512, _ALL), (512, _SOME[:1]), (256, _ALL), (128, _SOME), (128, ()))
     if bits in WIDTHS
 ]
 
 
 def operand(rng: np.random.Generator, dtype: str, shape: tuple[int, ...]) -> Any:
-    """Any numbers of the dtype, the least one more often."""
+    """Any numbers of the dtype, the least one and what ends in many zeros or ones more often."""
     if dtype == "bool":
         return rng.random(shape) < 0.3
     info = np.iinfo(as_dtype(dtype).numpy)
     found = rng.integers(info.min, info.max, shape, as_dtype(dtype).numpy, endpoint=True)
     found[rng.random(shape) < 0.2] = info.min
+    zeros, ones = (rng.random(shape) < 0.1 for _ in range(2))
+    found[zeros] &= found.dtype.type(-1 << info.bits // 2 & info.max)
+    found[ones] |= found.dtype.type((1 << info.bits // 2) - 1)
     return found
 
 
@@ -90,17 +103,31 @@ def test_products(case: tuple[str, str, str, str], isa: Isa) -> None:
         np.testing.assert_array_equal(found["Y"], want)
 
 
-def test_only_instructions_that_a_processor_has(tmp_path: Any) -> None:
-    if not host().triple.startswith("x86_64"):
-        pytest.skip("names of x86-64 processors")
-    arrays = {name: np.ones((64, 64), "i1") for name in ("A", "B", "Y")}
-    arrays["Y"] = arrays["Y"].astype("i4")
-    cascade = sized(product(CASES[1], ORDERS[0]), {"A": arrays["A"], "B": arrays["B"]})
+def assembly(
+    case: tuple[str, str, str, str], folder: Path, processors: Sequence[str]
+) -> dict[str, str]:
+    """What a product of square matrices is for some processors."""
+    arrays = {
+        name: np.ones((64, 64), as_dtype(dtype).numpy)
+        for name, dtype in zip("ABY", case, strict=False)
+    }
+    cascade = sized(product(case, ORDERS[0]), {"A": arrays["A"], "B": arrays["B"]})
     kernel = LlvmKernel(Native(cascade, arrays, WIDTHS[0], SMALL).program)
     texts: dict[str, str] = {}
-    for cpu in ("x86-64", "haswell", "skylake-avx512", "znver4"):
-        save(kernel, tmp_path / "kernel.s", cpu=cpu)
-        texts[cpu] = (tmp_path / "kernel.s").read_text()
+    for cpu in processors:
+        save(kernel, folder / "kernel.s", cpu=cpu)
+        texts[cpu] = (folder / "kernel.s").read_text()
+    return texts
+
+
+needs_x86 = pytest.mark.skipif(
+    not host().triple.startswith("x86_64"), reason="names of x86-64 processors"
+)
+
+
+@needs_x86
+def test_only_instructions_that_a_processor_has(tmp_path: Path) -> None:
+    texts = assembly(CASES[1], tmp_path, ("x86-64", "haswell", "skylake-avx512", "znver4"))
     assert {cpu: "vpdpbusd" in text for cpu, text in texts.items()} == {
         "x86-64": False,
         "haswell": False,
@@ -110,3 +137,15 @@ def test_only_instructions_that_a_processor_has(tmp_path: Any) -> None:
     assert all("pmaddwd" in texts[cpu] for cpu in ("x86-64", "haswell", "skylake-avx512"))
     assert "%ymm" not in texts["x86-64"]
     assert "%zmm" not in texts["haswell"]
+
+
+@needs_x86
+def test_wide_integers_by_what_is_quick(tmp_path: Path) -> None:
+    """Pairs of digits where one instruction sums them; parts where products of i64 are slow."""
+    processors = ("haswell", "skylake-avx512", "icelake-server", "znver4")
+    texts = assembly(("i32", "i32", "i32", "sum_product"), tmp_path, processors)
+    found = [(text.count("vpdpwssd") > 9, "vpmaddwd" in text) for text in texts.values()]
+    assert found == [(False, False), (False, False), (True, False), (True, False)]
+    texts = assembly(("i64", "i64", "i64", "sum_product"), tmp_path, processors)
+    found = [("vpmadd52luq" in text, "vpmullq" in text) for text in texts.values()]
+    assert found == [(False, False), (False, True), (True, False), (False, True)]
