@@ -180,8 +180,15 @@ class NestLowering:
         return Lowered(Nest(name, width, tuple(body)), tuple(scratch))
 
     def _schedule(self, collapses: Collapses, limits: Limits) -> Schedule:
+        most = [limits.unpacked]
         if self.chain is not None:
-            limits = replace(limits, unpacked=min(limits.unpacked, limits.followed))
+            most.append(limits.followed)
+        expr = self.einsum.expr
+        sums = isinstance(expr, Reduce) and expr.op in ("add", "or", "xor")
+        if sums and not self.carrier.is_inexact:
+            bits = [self.storage.dtypes[access.tensor].bits for access in accesses(expr)]
+            most.append(limits.narrow if max(bits, default=0) <= 16 else limits.whole)
+        limits = replace(limits, unpacked=min(most))
         schedule = choose(self._problem({}), limits)
         return choose(self._problem(dict(likely(collapses.pairs(schedule)))), limits)
 

@@ -43,7 +43,9 @@ class Limits:
     longest: int = 1024
     shared: int = 256 << 10  # what every block of rows may read all of: part of a level-2 cache
     unpacked: int = 96 << 10  # the largest columns' operand that is read as it lies
-    followed: int = 8 << 10  # the same, if what follows from the sums would be a pass of its own
+    followed: int = 8 << 10  # the same, if what follows from the sums would be a pass of its own,
+    whole: int = 12 << 10  # of integers, which several at a time are multiplied once packed,
+    narrow: int = 2 << 10  # and of those of 16 bits and less, and bools
     few_rows: int = 24  # below this many rows packing the columns' operand does not pay
     tall: int = 126  # rows of a block,
     deep: int = 384  # steps of its depth,
