@@ -115,6 +115,7 @@ class Indices:
         self.tables = tables
         self.buffers = tables.buffers
         self._sizes: dict[str, str] = {LANES: str(lanes)}
+        self._uncollapsed: dict[str, str] = {}  # of the ranks that are collapsed
 
     # ---- sizes, strides and bases: numbers that no loop changes
 
@@ -133,12 +134,30 @@ class Indices:
         """From here on the rank has this size."""
         self._sizes[name] = value
 
+    def collapse(self, name: str, value: str) -> None:
+        """From here on the nest goes through so many coordinates of the rank.
+
+        Buffers lie as they did: others of their ranks are collapsed for a part alone, or not at all.
+        """
+        self._uncollapsed.setdefault(name, self.size(name))
+        self.resize(name, value)
+
+    def extent(self, extent: RankExpr) -> str:
+        """An extent of a buffer, or a stride in elements, whatever is collapsed."""
+        total = str(extent.offset)
+        for term in extent.terms:
+            value = str(term.coefficient)
+            for rank in term.sizes:
+                value = self.b.mul(value, self._uncollapsed.get(rank) or self.size(rank))
+            total = self.b.add(total, value)
+        return total
+
     def stride(self, buffer: str, axis: int) -> str:
         """The stride of an axis in bytes."""
         found = self.buffers[buffer]
         itemsize = str(found.dtype.itemsize)
         if isinstance(found, Scratch):
-            return self.b.mul(self.number(found.strides[axis]), itemsize)
+            return self.b.mul(self.extent(found.strides[axis]), itemsize)
         if found.unit == axis:
             return itemsize
         return self.parameter(self.tables.first_stride[buffer] + axis)

@@ -131,8 +131,8 @@ class NestWriter:
             self.b.pure(f"select i1 {fits}, i64 {new}, i64 {old}")
             for new, old in ((both, inner), ("1", outer))
         ]
-        self.accesses.resize(statement.inner, chosen[0])
-        self.accesses.resize(statement.outer, chosen[1])
+        self.accesses.collapse(statement.inner, chosen[0])
+        self.accesses.collapse(statement.outer, chosen[1])
 
     def _special(self, statement: Special) -> None:
         """The body twice: with numbers for sizes, if it is these that they are, and as it is."""
@@ -162,7 +162,7 @@ class NestWriter:
         length = str(buffer.dtype.itemsize)
         lies = b.pure(f"ptrtoint ptr {accesses.base(buffer.name)} to i64")
         for axis, extent in enumerate(buffer.extents):
-            length = b.mul(length, accesses.number(extent))
+            length = b.mul(length, accesses.extent(extent))
             if axis != buffer.unit:
                 lies = b.pure(f"or i64 {lies}, {accesses.stride(buffer.name, axis)}")
         askew = b.pure(f"and i64 {lies}, {self.simd.LEAST_PAST - 1}")

@@ -144,3 +144,17 @@ def test_what_is_cut(subscripts: str) -> None:
     (found,) = program.parallels
     each = " each" * found.splits[0].each
     assert "".join(split.variable for split in found.splits) + each == CUT[subscripts]
+
+
+def test_scratch_lies_as_it_did_where_a_part_collapses_ranks() -> None:
+    """Of four ranks three are cut; a part's of c and all of d are one, but c's strides stay."""
+    cascade = el.parse("""cascade f(X[A,E,C,D,B]: f64) -> Y {
+      T[a,e,c,d] = X[a,e,c,d,b]
+      Y[a,e,c] = T[a,e,c,d] * T[a,e,c,d]
+    }""")
+    given = np.arange(9 * 5 * 2 * 7 * 3.0).reshape(9, 5, 2, 7, 3)
+    inputs = {"X": np.moveaxis(given, 0, -1)}  # d has unit stride, the others go on from it
+    for threads in range(1, 5):
+        status, found = run(sized(cascade, inputs), inputs, threads=threads)
+        assert status == 0
+        np.testing.assert_array_equal(found["Y"], (given.sum(0) ** 2).sum(-1))
