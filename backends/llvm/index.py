@@ -137,7 +137,7 @@ class Indices:
     def collapse(self, name: str, value: str) -> None:
         """From here on the nest goes through so many coordinates of the rank.
 
-        Buffers lie as they did: others of their ranks are collapsed for a part alone, or not at all.
+        Buffers lie as they did, for every nest and every part alike.
         """
         self._uncollapsed.setdefault(name, self.size(name))
         self.resize(name, value)

@@ -86,6 +86,25 @@ class Collapses:
         return tuple(found)
 
 
+def adjacent(variables: Sequence[str], pairs: Sequence[Pair]) -> list[str]:
+    """The variables in an order of memory in which each pair's can be one rank."""
+    groups = {variable: [variable] for variable in variables}
+    for outer, inner, _ in pairs:
+        if outer in groups and inner in groups:
+            groups[inner] = groups.pop(outer) + groups[inner]
+    return [variable for group in groups.values() for variable in group]
+
+
+def beside(pairs: Sequence[Pair], name: str, variables: Sequence[str]) -> list[Pair]:
+    """The pairs, tried in a buffer too that has these variables for indices."""
+    found: list[Pair] = []
+    for outer, inner, steps in pairs:
+        both = outer in variables and inner in variables
+        own = ((name, variables.index(outer), variables.index(inner)),) if both else ()
+        found.append((outer, inner, steps + own))
+    return found
+
+
 def likely(pairs: Sequence[Pair]) -> Iterator[tuple[str, str]]:
     """The pairs that are one if every array is in C order."""
     for outer, inner, steps in pairs:

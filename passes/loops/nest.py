@@ -31,7 +31,7 @@ from ...ir.loop_nodes import (
 from ...ir.loop_nodes import walk as walk_statements
 from ...ir.loops import Nest, Scratch
 from ...ir.ranks import RankExpr
-from .collapse import Collapses, likely
+from .collapse import Collapses, adjacent, beside, likely
 from .contract import contraction
 from .finish import aligned, finishing, fitted, formed_values, in_place, sums_of_pieces
 from .fuse import Chain
@@ -154,17 +154,21 @@ class NestLowering:
         pairs = collapses.pairs(schedule) if schedule.block is None else []
         scratch: list[Scratch] = []
         staged: dict[Access, Load] = {}
-        body: list[Statement] = [Collapse(o.upper(), i.upper(), s) for o, i, s in pairs]
+        body: list[Statement] = []
         if not _constants_aside(self.einsum.output):
             body += self._zeros()
         for reading in schedule.moved:
             assert schedule.vector is not None
             name = self._name(reading.access.tensor + ".copy", scratch)
+            names = [v for v in reading.access.variables() if v != schedule.vector]
+            order = adjacent((*names, schedule.vector), pairs)
             types = self.point.staged_dtype(reading.access), self._source(reading)
-            copy = moved(name, reading, schedule.vector, *types)
+            copy = moved(name, reading, order, *types)
+            pairs = beside(pairs, name, order)
             scratch.append(copy.scratch)
             staged[reading.access] = copy.load
             body += copy.loops
+        body[:0] = [Collapse(o.upper(), i.upper(), s) for o, i, s in pairs]
         found = permuted(self.einsum, self.storage, limits, self._name("block", scratch))
         if found is not None:
             body.append(found[0])

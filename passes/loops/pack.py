@@ -29,9 +29,9 @@ def source_of(reading: Reading, source: DType, dtype: DType) -> Value:
     return convert(Load(reading.access.tensor, indices, source), dtype)
 
 
-def moved(name: str, reading: Reading, vector: str, dtype: DType, source: DType) -> Copy:
-    """A copy of a whole operand in which the vector variable is consecutive."""
-    names = [v for v in reading.access.variables() if v != vector] + [vector]
+def moved(name: str, reading: Reading, names: Sequence[str], dtype: DType, source: DType) -> Copy:
+    """A copy of a whole operand, its variables in this order: the vector variable is the last."""
+    vector = names[-1]
     extents = [size(v) for v in names]
     scratch = Scratch(name, dtype, in_order(extents), (times(*extents),))
     indices = tuple(variable(v) for v in names)

@@ -158,3 +158,16 @@ def test_scratch_lies_as_it_did_where_a_part_collapses_ranks() -> None:
         status, found = run(sized(cascade, inputs), inputs, threads=threads)
         assert status == 0
         np.testing.assert_array_equal(found["Y"], (given.sum(0) ** 2).sum(-1))
+
+
+def test_parts_find_a_copy_where_it_was_made() -> None:
+    """The copy is made of b and c as one rank; a part of some b goes through c as it is."""
+    cascade = el.parse(
+        "cascade f(X[A,D]: f64, Z[B,C,A]: f64) -> Y { Y[d,b,c] = X[a,d] * Z[b,c,a] }"
+    )
+    rng = np.random.default_rng(0)
+    inputs = {"X": rng.integers(0, 9, (5, 6)) * 1.0, "Z": rng.integers(0, 9, (4, 7, 5)) * 1.0}
+    for threads in range(1, 5):
+        status, found = run(sized(cascade, inputs), inputs, threads=threads)
+        assert status == 0
+        np.testing.assert_array_equal(found["Y"], np.einsum("ad,bca->dbc", *inputs.values()))
