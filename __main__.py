@@ -181,7 +181,13 @@ def _parser() -> argparse.ArgumentParser:
     command.set_defaults(command=commands.pack)
 
     command = subparsers.add_parser("cache", help="the compiled objects that are kept on disk")
-    command.add_argument("action", choices=("info", "clear"), help="show, or remove, what is there")
+    command.add_argument(
+        "action",
+        nargs="?",
+        choices=("info", "clear"),
+        default="info",
+        help="show, or remove, what is there (default: info)",
+    )
     command.set_defaults(command=commands.cache)
 
     command = subparsers.add_parser(
