@@ -61,8 +61,7 @@ class Contraction:
 
     def _most_rows(self) -> int:
         """How many rows of accumulators registers hold, beside a step's columns and two rows."""
-        registers = 32 if self.simd.bits == 512 else 16
-        product = self.product
+        registers, product = self.simd.isa.registers, self.product
         if product is None:
             parts = 2 if self.dtype.kind == "complex" else 1
             return (registers - 4) // (self.vectors * parts)

@@ -8,8 +8,10 @@ from typing import Literal, TypeAlias
 #: `pmadd`: pairs of i16 are multiplied and added to an i32, in one instruction (every x86-64);
 #: `vnni`: so are four u8 by i8, and either sum goes to an accumulator in the same instruction;
 #: `digits`: products of i32 are slower than those of three pairs of i16 for two of them;
-#: `ifma`: products of 52 bits are added in one instruction, products of i64 take several.
-Feature: TypeAlias = Literal["pmadd", "vnni", "digits", "ifma"]
+#: `ifma`: products of 52 bits are added in one instruction, products of i64 take several;
+#: `dot`: four products of i8, or of u8, are added to an i32 in one instruction (AArch64);
+#: `many`: there are 32 vector registers, and not 16.
+Feature: TypeAlias = Literal["pmadd", "vnni", "digits", "ifma", "dot", "many"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,3 +23,8 @@ class Isa:
 
     bits: int
     features: frozenset[Feature] = frozenset()
+
+    @property
+    def registers(self) -> int:
+        """How many vector registers there are."""
+        return 32 if "many" in self.features else 16

@@ -5,6 +5,7 @@ an accumulator's lane is as wide. The table, its first row that fits being taken
 
     bits    32    32 bools     or, exclusive or of and                   everywhere
     bytes   32     4 i8, u8    vpdpbusd: u8 by i8, summed                vnni
+    dots    32     4 i8, u8    sdot or udot, of equal kinds              dot
     pairs   32     2 i16       vpmaddwd and vpaddd, or vpdpwssd          pmadd
     digits  32     2 i32       the same, of pairs of digits              digits
     parts   64     2 i64       vpmadd52luq, vpmadd52huq, and the same    ifma
@@ -21,9 +22,9 @@ are three words, the numbers themselves and what of them makes low by high, of w
 matter; and three sums: the lower 52 bits of low by low, the rest of it, and low by high, both of
 which count 2**52. They are five instructions for what takes eight by vpmullq and vpaddq.
 
-Where both operands' bytes are signed, or neither's are, the rows' top bits are flipped: those bytes
-are 128 more, or less, of the other kind. What that adds to a sum is 128 times the columns' sum,
-which one more row of ones gives.
+Where both operands' bytes are signed, or neither's are, vpdpbusd has the rows' top bits flipped:
+those bytes are 128 more, or less, of the other kind. What that adds to a sum is 128 times the
+columns' sum, which one more row of ones gives. Where one operand's are signed, sdot and udot do.
 """
 
 from __future__ import annotations
@@ -133,10 +134,32 @@ def _bytes(_: str, columns: DType, rows: DType, __: DType) -> Product | None:
     flipped = columns == rows
     # The instruction's first operand is u8; a flipped row is of the kind that its column is not.
     fold = _fold_bytes_by_columns if columns == U8 else _fold_bytes_by_rows
+    finish = _finish_plain
+    if flipped:
+        finish = _finish_more if columns == U8 else _finish_less
+    return _of_bytes(columns, rows, flipped, fold, finish)
+
+
+def _dots(_: str, columns: DType, rows: DType, __: DType) -> Product | None:
+    if not {columns, rows} <= {I8, U8}:
+        return None
+    flipped = columns != rows
+    fold = _fold_unsigned_dots if columns == U8 else _fold_signed_dots
+    finish = _finish_plain
+    if flipped:
+        finish = _finish_less if columns == U8 else _finish_more
+    return _of_bytes(columns, rows, flipped, fold, finish)
+
+
+def _of_bytes(
+    columns: DType,
+    rows: DType,
+    flipped: bool,
+    fold: Callable[[Simd, Lanes, Lanes, Lanes], Lanes],
+    finish: Callable[[Simd, Lanes, Lanes], str],
+) -> Product:
     across, down = Words(4, columns, _join_fields), Words(4, rows, _join_fields, flipped)
-    if not flipped:
-        return Product(across, down, fold, _finish_plain)
-    return Product(across, down, fold, _finish_more if columns == U8 else _finish_less, 0x01010101)
+    return Product(across, down, fold, finish, 0x01010101 if flipped else None)
 
 
 def _pairs(_: str, columns: DType, rows: DType, total: DType) -> Product | None:
@@ -171,6 +194,7 @@ _TABLE: Sequence[
 ] = (
     (None, 32, frozenset({("or", "and"), ("xor", "and")}), _bits),
     ("vnni", 32, _SUM, _bytes),
+    ("dot", 32, _SUM, _dots),
     ("pmadd", 32, _SUM, _pairs),
     ("digits", 32, _SUM, _digits),
     ("ifma", 64, _SUM, _parts),
@@ -204,6 +228,21 @@ def _fold_bytes_by_columns(simd: Simd, total: Lanes, column: Lanes, row: Lanes) 
 
 def _fold_bytes_by_rows(simd: Simd, total: Lanes, column: Lanes, row: Lanes) -> Lanes:
     return _fold_bytes_by_columns(simd, total, row, column)
+
+
+def _fold_signed_dots(simd: Simd, total: Lanes, column: Lanes, row: Lanes) -> Lanes:
+    return (_add_dots(simd, "sdot", total[0], column[0], row[0]),)
+
+
+def _fold_unsigned_dots(simd: Simd, total: Lanes, column: Lanes, row: Lanes) -> Lanes:
+    return (_add_dots(simd, "udot", total[0], column[0], row[0]),)
+
+
+def _add_dots(simd: Simd, name: str, total: str, column: str, row: str) -> str:
+    wide, narrow = typed("i32", 4), typed("i8", 16)
+    bytes = [simd.b.pure(f"bitcast {wide} {word} to {narrow}") for word in (column, row)]
+    given = ((wide, total), (narrow, bytes[0]), (narrow, bytes[1]))
+    return simd.call(wide, f"llvm.aarch64.neon.{name}.v4i32.v16i8", *given)
 
 
 def _fold_pairs(simd: Simd, total: Lanes, column: Lanes, row: Lanes) -> Lanes:

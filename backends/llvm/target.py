@@ -162,6 +162,10 @@ def _probed(triple: str, cpu: str, features: str) -> Target:
     assembly = _assembly(_PROBE, target)
     bits = 512 if "%zmm" in assembly else 256 if "%ymm" in assembly else 128
     offers: set[Feature] = set()
+    if bits == 512 or triple.startswith("aarch64"):
+        offers.add("many")
+    if triple.startswith("aarch64") and "sdot" in _assembly(_PROBE_DOT, target):
+        offers.add("dot")
     if triple.startswith("x86_64"):
         offers.add("pmadd")
         lanes = bits // 32
@@ -205,6 +209,17 @@ define <{h} x i64> @wide(<{h} x i64> %a, <{h} x i64> %b, <{h} x i64> %c) {{
   %s = add <{h} x i64> %p, %c
   ret <{h} x i64> %s
 }}"""
+
+_PROBE_DOT = """
+declare i32 @llvm.vector.reduce.add.v16i32(<16 x i32>)
+
+define i32 @dot(<16 x i8> %a, <16 x i8> %b) {
+  %x = sext <16 x i8> %a to <16 x i32>
+  %y = sext <16 x i8> %b to <16 x i32>
+  %p = mul <16 x i32> %x, %y
+  %s = call i32 @llvm.vector.reduce.add.v16i32(<16 x i32> %p)
+  ret i32 %s
+}"""
 
 #: LLVM would rather make two instructions of vpdpwssd, to shorten chains of sums; there are none.
 _TUNING = "+fast-dpwssd"

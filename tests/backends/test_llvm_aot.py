@@ -97,8 +97,10 @@ def run_program(
     language: str,
     suffix: str,
     flags: Sequence[str] = (),
+    compiler: Sequence[str] = (),
+    runner: Sequence[str] = (),
 ) -> Array:
-    """The same where both are there."""
+    """The same where both are there; by another compiler, and what runs its programs, if given."""
     name = kernel.program.name
     sizes: dict[str, int] = {}
     arrays = dict(zip((b.name for b in kernel.program.inputs), inputs, strict=True))
@@ -109,10 +111,11 @@ def run_program(
             sizes[size.name] = size.source.value(sizes)
     source = folder / ("main.c" if language == "C99" else "main.cc")
     source.write_text(program_text(kernel, sizes, language))
-    command = [*LANGUAGES[language], source.name, f"./{name}{suffix}", "-lm", "-o", "main", *flags]
+    command = [*(compiler or LANGUAGES[language]), source.name, f"./{name}{suffix}"]
+    command += ["-lm", "-o", "main", *flags]
     subprocess.run(command, cwd=folder, check=True, capture_output=True, text=True)
     done = subprocess.run(
-        ["./main"],
+        [*runner, "./main"],
         cwd=folder,
         input=b"".join(np.ascontiguousarray(array).tobytes() for array in inputs),
         capture_output=True,

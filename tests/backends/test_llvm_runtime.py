@@ -237,15 +237,18 @@ def test_targets() -> None:
         name: sorted(target.named(name).isa.features)
         for name in (
             *("x86-64", "haswell", "alderlake", "skylake-avx512", "icelake-server", "znver4"),
+            *("aarch64", "neoverse-n1"),
         )
     }
     assert features == {
         "x86-64": ["digits", "pmadd"],
         "haswell": ["pmadd"],
         "alderlake": ["digits", "pmadd", "vnni"],
-        "skylake-avx512": ["pmadd"],
-        "icelake-server": ["digits", "ifma", "pmadd", "vnni"],
-        "znver4": ["digits", "pmadd", "vnni"],
+        "skylake-avx512": ["many", "pmadd"],
+        "icelake-server": ["digits", "ifma", "many", "pmadd", "vnni"],
+        "znver4": ["digits", "many", "pmadd", "vnni"],
+        "aarch64": ["many"],
+        "neoverse-n1": ["dot", "many"],
     }
     with pytest.raises(ArgumentError, match=r"pentium5.*\n.*\n.*x86-64-v3"):
         target.named("pentium5")

@@ -18,7 +18,7 @@ import pytest
 import einloom as el
 from einloom.backends.llvm import aot, runtime, target, variants
 from einloom.ir.dtypes import as_dtype
-from einloom.ir.errors import ArgumentError, OperandError, UnsupportedError
+from einloom.ir.errors import ArgumentError, OperandError
 
 from .kernels import kernel_of
 from .test_llvm_aot import needs_gcc, run_program, run_saved, sample
@@ -258,54 +258,3 @@ def test_what_is_no_name_is_refused(cpu: Any, tmp_path: Path) -> None:
     f = el.compile("i->", shapes=[(3,)])
     with pytest.raises(OperandError, match="cpu= is the name of a processor"):
         f.save(tmp_path / "x.o", cpu=cpu)
-
-
-# ---- another architecture
-
-CROSS = [
-    ("ij,jk->ik", "f32"),
-    ("ij,jk->ik", "f64"),
-    ("ij,jk->ik", "c64"),
-    ("ij,jk->ik", "f16"),
-    ("ij,jk->ik", "bf16"),
-    ("ij,jk->ik", "i8"),
-    ("ij,jk->ik", "bool"),
-    ("ijk->kji", "f32"),
-    ("ij->j", "f64"),
-]
-
-
-@pytest.mark.parametrize(("subscripts", "dtype"), CROSS)
-@pytest.mark.parametrize("cpu", ["aarch64", "neoverse-n1"])
-def test_objects_for_aarch64(subscripts: str, dtype: str, cpu: str, tmp_path: Path) -> None:
-    kernel = kernel_of(subscripts, [dtype] * len(subscripts.split("->")[0].split(",")))
-    aot.save(kernel, tmp_path / "x.o", cpu=cpu)
-    image = (tmp_path / "x.o").read_bytes()
-    assert image[:4] == b"\x7fELF"
-    assert image[16:20] == bytes([1, 0, 183, 0])  # ET_REL, EM_AARCH64
-    assert b"packed_einloom_einsum\0" in image
-    aot.save(kernel, tmp_path / "x.s", cpu=cpu)
-    text = (tmp_path / "x.s").read_text()
-    assert "%rdi" not in text
-    if dtype in ("f32", "f64") and "," in subscripts:
-        assert re.search(r"fmla\tv\d+\.(4s|2d), v\d+\.", text)
-
-
-def test_the_ir_for_aarch64(tmp_path: Path) -> None:
-    aot.save(kernel_of("i->", ["f32"]), tmp_path / "x.ll", cpu="aarch64")
-    assert 'target triple = "aarch64-' in (tmp_path / "x.ll").read_text()
-
-
-def test_without_a_linker_for_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(shutil, "which", {"gcc": "/bin/true", "ld": "/bin/true"}.get)
-    with pytest.raises(UnsupportedError, match="aarch64-linux-gnu-gcc"):
-        aot.save(kernel_of("i->", ["f32"]), tmp_path / "x.so", cpu="neoverse-n1")
-
-
-def test_without_a_code_generator_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    def no_target(triple: str) -> Any:
-        raise RuntimeError(f"No available targets are compatible with triple {triple!r}")
-
-    monkeypatch.setattr(target.llvm().Target, "from_triple", no_target)
-    with pytest.raises(UnsupportedError, match="writes no code for aarch64"):
-        target._load_generator("aarch64-unknown-linux-gnu")

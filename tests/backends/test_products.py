@@ -48,7 +48,7 @@ CASES = [
 ORDERS = [("ij", "jk"), ("ji", "jk"), ("ij", "kj"), ("ji", "kj")]
 SIZES = [(37, 45, 70), (5, 1, 33), (20, 33, 64), (3, 0, 4)]
 
-_ALL: tuple[Feature, ...] = ("pmadd", "vnni", "digits", "ifma")
+_ALL: tuple[Feature, ...] = ("pmadd", "vnni", "digits", "ifma", "many")
 _SOME: tuple[Feature, ...] = ("pmadd", "digits")
 
 #: The width of vectors, and the features chosen by, where this machine has them.
