@@ -159,7 +159,7 @@ class Finishing:
         if across.stride is None:
             place = b.gep(across.start, b.mul(begin, "8"))
             return b.here(f"load {type}, ptr {place}, align 1")
-        return self.accesses.plus_lanes(b.mul(begin, across.stride), across.stride)
+        return self.accesses.plus_lanes(b.mul(begin, across.stride), across.stride, self.lanes)
 
 
 def _affine(load: Load) -> list[RankExpr]:

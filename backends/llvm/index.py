@@ -251,15 +251,16 @@ class Indices:
             total = self.b.add(total, term)
         if offset.lane == "0":
             return Vec(I64, (total,))
-        return Vec(I64, (self.plus_lanes(total, offset.lane),), self.lanes)
+        return Vec(I64, (self.plus_lanes(total, offset.lane, self.lanes),), self.lanes)
 
-    def plus_lanes(self, total: str, factor: str) -> str:
-        type = typed("i64", self.lanes)
-        steps = self.iota()
+    def plus_lanes(self, total: str, factor: str, lanes: int) -> str:
+        """total, total + factor, ... as a vector."""
+        type = typed("i64", lanes)
+        steps = numbers("i64", range(lanes))
         if factor != "1":
-            spread = self.simd.spread("i64", factor, self.lanes)
+            spread = self.simd.spread("i64", factor, lanes)
             steps = self.b.pure(f"mul {type} {steps}, {spread}")
-        return self.b.pure(f"add {type} {self.simd.spread('i64', total, self.lanes)}, {steps}")
+        return self.b.pure(f"add {type} {self.simd.spread('i64', total, lanes)}, {steps}")
 
     def iota(self) -> str:
         """0, 1, ... in the lanes."""

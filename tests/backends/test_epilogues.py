@@ -193,6 +193,25 @@ def test_not_fused(body: str) -> None:
     assert "finish" not in str(made.program)
 
 
+@pytest.mark.parametrize("bits", WIDTHS)
+@pytest.mark.parametrize("dtype", ["i8", "u8", "i16", "i32", "i64"])
+def test_gathered_in_the_lanes_of_the_sums(dtype: str, bits: int) -> None:
+    """Words of several steps make sums in other lanes than the rest of the nest has."""
+    cascade = parse_cascade(f"""cascade f(A[I,J]: {dtype}, B[J,K]: {dtype}, b[K]: {dtype}) -> Y {{
+      Y[i,k] = (sum[j] (A[i,j] * B[j,k])) - b[k]
+    }}""")
+    rng = np.random.default_rng(1)
+    shapes = {"A": (37, 70), "B": (70, 41), "b": (82,)}
+    arrays: dict[str, Any] = {
+        decl.name: rng.integers(0, 3, shapes[decl.name]).astype(decl.dtype.numpy)
+        for decl in cascade.inputs
+        if decl.dtype is not None
+    }
+    arrays["b"] = arrays["b"][::2]
+    arrays["Y"] = np.full((37, 41), 77, arrays["A"].dtype)
+    check(cascade, arrays, bits, SMALL)
+
+
 def test_no_memory_where_the_depth_is_one_piece() -> None:
     """Sums of pieces have a buffer whose size is below 0 then, and so none is asked for."""
     text = f"{HEAD} {FUSED['summed columns']}"
