@@ -134,9 +134,8 @@ def _bytes(_: str, columns: DType, rows: DType, __: DType) -> Product | None:
     flipped = columns == rows
     # The instruction's first operand is u8; a flipped row is of the kind that its column is not.
     fold = _fold_bytes_by_columns if columns == U8 else _fold_bytes_by_rows
-    finish = _finish_plain
-    if flipped:
-        finish = _finish_more if columns == U8 else _finish_less
+    more_or_less = _finish_more if columns == U8 else _finish_less
+    finish = more_or_less if flipped else _finish_plain
     return _of_bytes(columns, rows, flipped, fold, finish)
 
 
@@ -145,9 +144,8 @@ def _dots(_: str, columns: DType, rows: DType, __: DType) -> Product | None:
         return None
     flipped = columns != rows
     fold = _fold_unsigned_dots if columns == U8 else _fold_signed_dots
-    finish = _finish_plain
-    if flipped:
-        finish = _finish_less if columns == U8 else _finish_more
+    less_or_more = _finish_less if columns == U8 else _finish_more
+    finish = less_or_more if flipped else _finish_plain
     return _of_bytes(columns, rows, flipped, fold, finish)
 
 
