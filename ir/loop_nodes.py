@@ -1,6 +1,6 @@
 """The loop-nest level, page one: loops, statements and values.
 
-    statement   = LoopNest | Special | Past | Collapse | If | Begin | Fold | Assign | Store
+    statement   = LoopNest | Special | Past | When | Collapse | If | Begin | Fold | Assign | Store
                 | Contract | Permute
     value       = Load | Number | Index | Register | Apply | Convert       (every one of one dtype)
 
@@ -179,6 +179,16 @@ class Past:
 
 
 @dataclass(frozen=True, slots=True)
+class When:
+    """The body, which does nothing at the points of the register tile where the value is false; it
+    is left out where it is false at all of them.
+    """
+
+    value: Value
+    body: tuple[Statement, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Collapse:
     """Two ranks become one where all of `steps` (buffer, outer index, inner index) allow it.
 
@@ -331,13 +341,24 @@ class Permute:
 
 
 Statement: TypeAlias = (
-    LoopNest | Special | Past | Collapse | Begin | Fold | Assign | Store | If | Contract | Permute
+    LoopNest
+    | Special
+    | Past
+    | When
+    | Collapse
+    | Begin
+    | Fold
+    | Assign
+    | Store
+    | If
+    | Contract
+    | Permute
 )
 
 
 def blocks(statement: Statement) -> tuple[tuple[Statement, ...], ...]:
     """The statement lists directly inside."""
-    if isinstance(statement, LoopNest | Special | Past):
+    if isinstance(statement, LoopNest | Special | Past | When):
         return (statement.body,)
     if isinstance(statement, If):
         return (statement.then, statement.otherwise)

@@ -25,6 +25,7 @@ from .loop_nodes import (
     Statement,
     Store,
     Value,
+    When,
 )
 from .printer import print_number
 from .ranks import RankExpr
@@ -45,6 +46,9 @@ def print_block(body: tuple[Statement, ...], depth: int) -> list[str]:
             lines.append(margin + "}")
         elif isinstance(statement, Past):
             head = f"{margin}past {statement.buffer} {statement.bytes} {{"
+            lines += [head, *print_block(statement.body, depth + 1), margin + "}"]
+        elif isinstance(statement, When):
+            head = f"{margin}when {print_value(statement.value)} {{"
             lines += [head, *print_block(statement.body, depth + 1), margin + "}"]
         elif isinstance(statement, If):
             lines += [f"{margin}if {statement.test} {{", *print_block(statement.then, depth + 1)]

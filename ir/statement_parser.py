@@ -32,6 +32,7 @@ from .loop_nodes import (
     Statement,
     Store,
     Value,
+    When,
 )
 from .operators import OPERATORS
 from .operators import Number as Scalar
@@ -227,6 +228,8 @@ class StatementReader(TokenReader):
             return If(test, then, self._block() if self._accept("else") else ())
         if name == "past":
             return Past(self._name(), self._integer(), self._block())
+        if name == "when":
+            return When(self._value(), self._block())
         if name == "special":
             sizes = [(self._name(), self._integer())]
             while self._accept(","):

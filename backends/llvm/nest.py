@@ -25,6 +25,7 @@ from ...ir.loop_nodes import (
     Special,
     Statement,
     Store,
+    When,
     walk,
 )
 from ...ir.loops import Buffer, Nest
@@ -94,6 +95,8 @@ class NestWriter:
                 self._special(statement)
             elif isinstance(statement, Past):
                 self._past(statement)
+            elif isinstance(statement, When):
+                self._when(statement)
             elif isinstance(statement, Begin):
                 self.values.begin(statement, body[number + 1 :])
             elif isinstance(statement, Fold):
@@ -176,6 +179,10 @@ class NestWriter:
 
         fits = _both(b, large, b.compare("eq", askew, "0"))
         self._branch(fits, [past, lambda: self._block(statement.body)])
+
+    def _when(self, statement: When) -> None:
+        somewhere = self.values.somewhere(statement.value)
+        self._branch(somewhere, [lambda: self._block(statement.body), lambda: None])
 
     def _if(self, statement: If) -> None:
         test = self.b.compare("ne", self.accesses.number(statement.test), "0")
@@ -329,7 +336,7 @@ class NestWriter:
                 partial[loop.variable] = replace(axis, room=room)
                 enough = self.b.compare("sge", room, str(elements))
                 fits = _both(self.b, fits, enough)
-        sums = any(isinstance(statement, LoopNest) for statement in body)
+        sums = any(isinstance(statement, LoopNest) for statement in walk(body))
         if fits == "true":
             self._inside(full, body)
         elif fits == "false":
@@ -356,7 +363,7 @@ class NestWriter:
         total = accumulators(body) * prod(counts)
         outer = next((n for n, loop in enumerate(loops) if loop.kind == "unroll"), 0)
         room = self._vector_registers - 4
-        if total <= room or not any(isinstance(s, LoopNest) for s in body):
+        if total <= room or not any(isinstance(s, LoopNest) for s in walk(body)):
             return loops
         loop = loops[outer]
         chunk = max(1, counts[outer] * room // total)

@@ -154,6 +154,13 @@ class Simd:
         limit = self.spread(of, count, lanes)
         return self.b.pure(f"icmp ult {type} {numbers(of, range(lanes))}, {limit}")
 
+    def any_lane(self, mask: Vec) -> str:
+        """Whether a mask holds in a lane, an i1."""
+        if mask.lanes == 1:
+            return mask.only
+        bits = self.b.pure(f"bitcast {typed('i1', mask.lanes)} {mask.only} to i{mask.lanes}")
+        return self.b.pure(f"icmp ne i{mask.lanes} {bits}, 0")
+
     def choose(self, mask: str, a: Vec, b: Vec) -> Vec:
         """`a` in the lanes (or, if `mask` is an i1, wholly) where the mask holds, else `b`."""
         type = typed(element(a.dtype), a.lanes)

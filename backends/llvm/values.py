@@ -8,7 +8,7 @@ that is the same at several points is computed once for all of them.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from ...ir.dtypes import BOOL, DType
 from ...ir.errors import UnsupportedError
@@ -27,6 +27,7 @@ from ...ir.loop_nodes import (
     Statement,
     Store,
     Value,
+    When,
     parts,
     walk,
 )
@@ -95,11 +96,11 @@ class Values:
         found: dict[str, int] = {}
         is_vector = False
         for statement in body:
-            if not isinstance(statement, LoopNest):
+            if not isinstance(statement, LoopNest | When):
                 continue
             if not any(isinstance(s, Fold) and s.register == register for s in walk((statement,))):
                 continue
-            for loop in statement.loops:
+            for loop in () if isinstance(statement, When) else statement.loops:
                 count = 1 if loop.kind == "serial" else self.count(loop)
                 if loop.kind == "vector" or 1 < count <= _MOST_PARTIAL:
                     found[loop.variable] = count
@@ -130,12 +131,28 @@ class Values:
             return self.arithmetic.multiply_add(factors, total)
         return self.arithmetic.apply(statement.op, (self.value(value, at), total))
 
+    def somewhere(self, value: Value) -> str:
+        """Whether a value holds at a point of the tile that is in range, an i1."""
+        self._memo.clear()
+        found = ""
+        for at in self._points():
+            here = self.value(value, at)
+            for test in self._in_range(at, ()):
+                here = self.arithmetic.apply("and", (here, test))
+            any_lane = self.simd.any_lane(here)
+            found = self.b.pure(f"or i1 {found}, {any_lane}") if found else any_lane
+        return found
+
     def _tests(self, statement: Fold, at: Point) -> Iterator[Vec]:
         """What must hold for the value to count: the filter, and that the point is in range."""
         if statement.where is not None:
             yield self.value(statement.where, at)
+        yield from self._in_range(at, self._outer_axes[statement.register])
+
+    def _in_range(self, at: Point, outer: Sequence[str]) -> Iterator[Vec]:
+        """That the point is in range along the tile variables that are not among these."""
         for name, axis in self.accesses.axes.items():
-            if name in self._outer_axes[statement.register] or axis.room is None:
+            if name in outer or axis.room is None:
                 continue
             if axis.vector:
                 left = self.b.sub(axis.room, str(at[name] * self.lanes))

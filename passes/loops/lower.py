@@ -23,6 +23,7 @@ from .fuse import Chain, chains, formed, named_sum
 from .nest import NestLowering
 from .point import Storage
 from .schedule import Limits
+from .shifted import shifted
 from .tile import size
 
 #: What is told of no machine fits this: the caches of servers.
@@ -47,6 +48,9 @@ def lower(
         UnsupportedError: a dtype is the host's own.
     """
     types = infer_dtypes(cascade, dtypes)
+    written = shifted(cascade, types)
+    if written is not cascade:
+        cascade, types = written, infer_dtypes(written, dtypes)
     for name, dtype in types.items():
         if dtype.is_host_only:
             raise UnsupportedError(f"{name} is {dtype}, which runs on the NumPy backend only")

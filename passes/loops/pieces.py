@@ -2,7 +2,7 @@
 
     nest Y { %r begins add; for k in 0..K { %r add= f(k) }; Y[] = %r }
     -> parallel k by L each ... { nest Y { ...; Y.pieces[K'N] = %r } }
-       nest Y { %r begins add; for k'c in 0..K'C { %r add= Y.pieces[k'c] }; Y[] = %r }
+       nest Y { %r begins add; for k'c in 0..K'CL { %r add= Y.pieces[k'c] }; Y[] = %r }
 
 The output has too few elements for threads to share. So the reduction is made piece by piece, the
 pieces are shared, and then brought together in their order. How long a piece is follows from the
@@ -222,7 +222,8 @@ def _made(
     """The pieces along one variable, each of so many coordinates but the last."""
     split = Split(name, number(length), each=True)
     rank = size(name)
-    count = Size(split.rank + "'C", Quotient(plus(rank, number(length - 1)), number(length)))
+    # Two nests may cut one rank into pieces of two lengths.
+    count = Size(f"{split.rank}'C{length}", Quotient(plus(rank, number(length - 1)), number(length)))
     pieces = f"{nest.name}.pieces"
     extents = (RankExpr.of_size(count.name), *map(size, reduction.free))
     begin, places = reduction.begin, tuple(map(variable, reduction.free))

@@ -6,9 +6,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from ...ir.dtypes import BOOL, I16, U8, U16, DType
-from ...ir.einsum import Access, Einsum, Reduce
+from ...ir.einsum import Access, Coordinate, Einsum, Reduce, accesses, walk
 from ...ir.infer import product_dtype
-from ...ir.loop_nodes import Apply, Begin, Loop, LoopNest, Number, Register, Statement, Value
+from ...ir.loop_nodes import (
+    Apply,
+    Begin,
+    Loop,
+    LoopNest,
+    Number,
+    Register,
+    Statement,
+    Value,
+    When,
+)
 from ...ir.operators import in_table
 from ...ir.ranks import RankExpr
 from .typed import (
@@ -151,11 +161,25 @@ class PointWriter:
             inner.statements += fold(any_kept, "or", where, None)
             kept = Register(any_kept, BOOL)
             result = Apply("select", (kept, result, self.empty))
-        scope.statements += self._reduction(typing, name, term, where, inner, outer, loops)
+        reduction = self._reduction(typing, name, term, where, inner, outer, loops)
+        if where is not None and self._is_settled():
+            assert einsum.where is not None
+            reduction = (When(typing.value(einsum.where, scope), reduction),)
+        scope.statements += reduction
         result = convert(result, self.dtype.compute)
         if kept is not None and einsum.otherwise is not None:
             result = as_value(apply("select", kept, result, einsum.otherwise.value))
         return result
+
+    def _is_settled(self) -> bool:
+        """Whether the filter is the same for all that is folded into one element."""
+        where = self.einsum.where
+        assert where is not None
+        variables = {v for access in accesses(where) for v in access.variables()}
+        variables |= {node.name for node in walk(where) if isinstance(node, Coordinate)}
+        plain = all(access.plain is not None for access in accesses(where))
+        inside = any(isinstance(node, Reduce) for node in walk(where))
+        return plain and not inside and variables.isdisjoint(self.reduced)
 
     def _reduction(
         self,

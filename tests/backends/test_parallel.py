@@ -171,3 +171,17 @@ def test_parts_find_a_copy_where_it_was_made() -> None:
         status, found = run(sized(cascade, inputs), inputs, threads=threads)
         assert status == 0
         np.testing.assert_array_equal(found["Y"], np.einsum("ad,bca->dbc", *inputs.values()))
+
+
+def test_one_rank_is_cut_into_pieces_of_two_lengths() -> None:
+    """What takes longer at each point is worth shorter pieces."""
+    f = el.compile(
+        "cascade f(X[M]: f32) -> Y, Z { Y = max[m] X[m]\n Z = sum[m] exp(X[m]) }", threads=2
+    )
+    x = np.linspace(0, 1, 3_000_001, dtype="f4")
+    largest, total = f(x)
+    text = str(f.steps[-1]).partition("\n")[2]
+    counts = {size.name for size in parse_loops(text).sizes if "'C" in size.name}
+    assert len(counts) == 2
+    assert largest == 1
+    np.testing.assert_allclose(total, np.exp(x.astype("f8")).sum(), rtol=1e-6)

@@ -40,6 +40,9 @@ TEXT = """loops f {
       } else {
         %r max= A[i of N',@i64(J[i']) of M else f32(nan)] where lt(index(i), i64(3))
       }
+      when lt(index(i), i64(3)) {
+        T.copy[i,0] = f32(0)
+      }
       T.copy[i-i',0] = select(bool(true), mul(%r, f32(0.1), f32(1e-07)), bitcast(f32, i32(-1)))
       Y[i] = c64(complex(1.0, -inf))
     }
@@ -102,7 +105,7 @@ def test_a_blocked_product() -> None:
         ("else f32(nan)", "else %r", "]"),
         ("unit 1\n  input J", "unit 1 $\n  input J", "$"),
         ("complex(1.0, -inf)", "complex(1, -inf)", ")"),
-        ("      if i' {", "      when i' {", "i'"),
+        ("      if i' {", "      whenever i' {", "i'"),
         ("  check 0", "  chek 0", "0"),
     ],
 )
