@@ -223,7 +223,9 @@ def _made(
     split = Split(name, number(length), each=True)
     rank = size(name)
     # Two nests may cut one rank into pieces of two lengths.
-    count = Size(f"{split.rank}'C{length}", Quotient(plus(rank, number(length - 1)), number(length)))
+    count = Size(
+        f"{split.rank}'C{length}", Quotient(plus(rank, number(length - 1)), number(length))
+    )
     pieces = f"{nest.name}.pieces"
     extents = (RankExpr.of_size(count.name), *map(size, reduction.free))
     begin, places = reduction.begin, tuple(map(variable, reduction.free))
