@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import ctypes
 import operator
+import os
 import sys
 from math import prod
 from typing import TYPE_CHECKING, Any, Literal
@@ -35,8 +36,12 @@ from .objects import LARGE, array_functions, data_handler_setter, layouts_known
 if TYPE_CHECKING:
     from ..base import Array
 
-#: So many bytes it may hold at first.
-DEFAULT_LIMIT = 256 << 20
+#: So many bytes it may hold at first: a gigabyte, or a sixteenth of the memory if that is less.
+DEFAULT_LIMIT = 1 << 30
+if hasattr(os, "sysconf"):
+    DEFAULT_LIMIT = min(
+        DEFAULT_LIMIT, os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 16
+    )
 
 _setting: list[int] = [DEFAULT_LIMIT]
 
@@ -131,7 +136,7 @@ def set_buffer_pool_limit(nbytes: int) -> None:
     Results of 32 MB and more are made in memory that others had before, if there is some of the
     same size: that saves the time in which the system clears it, which may be more than all else
     takes. The system takes what is kept back itself when it is short of memory. At first the limit
-    is 256 MB; 0 keeps nothing.
+    is a gigabyte, or a sixteenth of the memory if that is less; 0 keeps nothing.
 
     Raises:
         OperandError: it is no integer.
