@@ -17,8 +17,8 @@ from einloom.frontend.calls import by_name
 from einloom.ir.cascade import Cascade
 from einloom.ir.dtypes import DType, as_dtype
 from einloom.ir.errors import ArgumentError, OperandError, RankError
-from einloom.ir.infer import infer_sizes
 from einloom.ir.ranks import Quotient, RankExpr, solvable
+from einloom.ir.sizes import infer_sizes
 from einloom.ir.verify import verify
 from einloom.specialisation import Shape
 

@@ -15,7 +15,8 @@ from einloom.calls import allocating, writing
 from einloom.dispatch import Bound, keep, signature
 from einloom.ir.cascade import Cascade
 from einloom.ir.dtypes import F32, DType, of_numpy
-from einloom.ir.infer import infer_dtypes, infer_sizes
+from einloom.ir.infer import infer_dtypes
+from einloom.ir.sizes import infer_sizes
 from einloom.passes.base import Pipeline, Step
 from einloom.specialisation import Kernels, Shape, Specialisation, shallow
 from einloom.tiers import at_once, like

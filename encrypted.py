@@ -25,8 +25,8 @@ from einloom.dispatch import keep
 from einloom.encryption import Encryption, pack_cascade
 from einloom.ir.cascade import Cascade
 from einloom.ir.errors import ArgumentError, SlotError, UnsupportedError
-from einloom.ir.infer import infer_sizes
 from einloom.ir.layouts import Array
+from einloom.ir.sizes import infer_sizes
 from einloom.parties import Client, Keys, Server, Setting, Stored, check_real, read_keys
 from einloom.passes.base import Pipeline, Step
 from einloom.passes.fhe.choice import Packed

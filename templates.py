@@ -12,7 +12,7 @@ from einloom.frontend.subscripts import Subscripts, parse_subscripts, to_cascade
 from einloom.ir.cascade import Cascade
 from einloom.ir.dtypes import I64, U64, DType, as_dtype, promote
 from einloom.ir.errors import ArgumentError, OperandError
-from einloom.ir.infer import infer_sizes
+from einloom.ir.sizes import infer_sizes
 from einloom.ir.verify import verify
 from einloom.passes.base import Pipeline
 from einloom.specialisation import Shape

@@ -38,13 +38,13 @@ from .infer import (
     einsum_dtype,
     expr_dtype,
     infer_dtypes,
-    infer_sizes,
     product_dtype,
     strong,
 )
 from .operators import OPERATORS, Number, identity_of, in_table, is_chain, value_in
 from .ranks import RankExpr
 from .scans import Scan, stages
+from .sizes import infer_sizes
 
 Array: TypeAlias = np.ndarray[Any, np.dtype[Any]]
 

@@ -10,9 +10,9 @@ import numpy as np
 from ..ir.cascade import Cascade, TensorDecl
 from ..ir.dtypes import BF16, F64, of_numpy
 from ..ir.errors import ArgumentError, EinloomError, PassError
-from ..ir.infer import infer_sizes
 from ..ir.interpreter import evaluate
 from ..ir.ranks import Quotient, RankExpr
+from ..ir.sizes import infer_sizes
 
 Array: TypeAlias = np.ndarray[Any, np.dtype[Any]]
 

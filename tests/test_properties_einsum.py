@@ -25,7 +25,7 @@ from einloom.backends.registry import backend_names
 from einloom.frontend.subscripts import parse_subscripts
 from einloom.ir.cascade import Cascade
 from einloom.ir.dtypes import of_numpy
-from einloom.ir.infer import infer_sizes
+from einloom.ir.sizes import infer_sizes
 from einloom.templates import subscripts_template
 
 from .generated import FLOATS, INTEGERS, NATIVE, Array, Case, cases, examples

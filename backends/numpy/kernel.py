@@ -12,7 +12,8 @@ from typing import Any
 from ...ir.cascade import Cascade
 from ...ir.dtypes import of_numpy
 from ...ir.errors import OperandError, RankError, UnsupportedError
-from ...ir.infer import infer_dtypes, infer_sizes
+from ...ir.infer import infer_dtypes
+from ...ir.sizes import infer_sizes
 from ..base import Array, Call
 from .emit import emit
 

@@ -17,8 +17,8 @@ from ...ir import partitions
 from ...ir.cascade import Cascade, fresh_name
 from ...ir.einsum import Einsum
 from ...ir.errors import ArgumentError, UnsupportedError
-from ...ir.infer import infer_sizes
 from ...ir.ranks import Rank
+from ...ir.sizes import infer_sizes
 from ..scope import without_unread
 from .approximate import Approximation, check_names
 from .expressions import Expressions

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from ...ir.cascade import Cascade
 from ...ir.einsum import Access
 from ...ir.errors import ArgumentError, UnsupportedError
-from ...ir.infer import infer_sizes
 from ...ir.ranks import RankExpr
+from ...ir.sizes import infer_sizes
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,8 +18,9 @@ from einloom.backends.llvm.runtime import _linkable, _linked, emit, load
 from einloom.backends.llvm.target import Target, host, named
 from einloom.ir.cascade import Cascade
 from einloom.ir.dtypes import of_numpy
-from einloom.ir.infer import infer_dtypes, infer_sizes
+from einloom.ir.infer import infer_dtypes
 from einloom.ir.loops import ArrayAxis, LoopProgram
+from einloom.ir.sizes import infer_sizes
 from einloom.passes.loops.lower import LIMITS, lower
 from einloom.passes.loops.parallel import parallel
 from einloom.passes.loops.pieces import Worth

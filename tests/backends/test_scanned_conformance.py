@@ -13,7 +13,7 @@ from hypothesis import given
 import einloom as el
 from einloom.ir import interpreter
 from einloom.ir.cascade import Cascade
-from einloom.ir.infer import infer_sizes
+from einloom.ir.sizes import infer_sizes
 from einloom.passes.registry import default_pipeline
 from einloom.passes.rewrites.plain import Plain
 

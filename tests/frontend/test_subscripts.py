@@ -15,9 +15,9 @@ from einloom.frontend.subscripts import from_interleaved, parse_subscripts, to_c
 from einloom.ir.cascade import Cascade
 from einloom.ir.dtypes import F32, F64, I8, I32
 from einloom.ir.errors import ArgumentError, EinloomError, OperandError, ParseError, RankError
-from einloom.ir.infer import infer_sizes
 from einloom.ir.interpreter import evaluate
 from einloom.ir.operators import SEMIRINGS
+from einloom.ir.sizes import infer_sizes
 from einloom.ir.verify import verify
 
 Shapes = Sequence[tuple[int, ...]]

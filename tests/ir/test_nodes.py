@@ -12,8 +12,9 @@ from einloom.ir.cascade import Cascade, TensorDecl, fresh_name
 from einloom.ir.dtypes import BF16, DTYPES, F32, F64, I64, DType, as_dtype, of_numpy
 from einloom.ir.einsum import Access, Einsum, Literal, Map, Reduce, free_variables, rewrite_leaves
 from einloom.ir.errors import EinloomError, OperandError, ParseError, RankError
-from einloom.ir.infer import expr_dtype, infer_dtypes, infer_sizes
+from einloom.ir.infer import expr_dtype, infer_dtypes
 from einloom.ir.ranks import Rank, RankExpr, Term, affine
+from einloom.ir.sizes import infer_sizes
 from einloom.ir.source import Source, Span, cover
 
 M0 = Term(1, ("M0",), "m1")

@@ -18,9 +18,9 @@ import numpy as np
 from einloom.ir.cascade import Cascade
 from einloom.ir.einsum import Access, Coordinate, Einsum, Expr, Literal, Map, Reduce
 from einloom.ir.expr import free_variables
-from einloom.ir.infer import infer_sizes
 from einloom.ir.operators import OPERATORS, is_chain
 from einloom.ir.ranks import Rank, RankExpr
+from einloom.ir.sizes import infer_sizes
 from einloom.passes.scope import needed_for
 
 from .aliases import Names

@@ -11,9 +11,9 @@ import numpy as np
 from einloom.compiler import parse
 from einloom.ir.cascade import Cascade
 from einloom.ir.dtypes import DTYPES
-from einloom.ir.infer import infer_sizes
 from einloom.ir.operators import SEMIRINGS, reduction_name
 from einloom.ir.printer import print_number
+from einloom.ir.sizes import infer_sizes
 from einloom.passes.rewrites.delta import literal_in
 from einloom.passes.scope import Scope
 

@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from ....ir.errors import ArgumentError
-from ....ir.infer import infer_sizes
+from ....ir.sizes import infer_sizes
 from .architecture import Workload, sequence_length, short_length
 from .buffer import phase_traffic
 from .cycles import einsum_cycles, wait_cycles

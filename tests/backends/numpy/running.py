@@ -8,7 +8,8 @@ import numpy as np
 
 from einloom.backends.numpy.kernel import NumpyKernel
 from einloom.ir.cascade import Cascade
-from einloom.ir.infer import infer_dtypes, infer_sizes
+from einloom.ir.infer import infer_dtypes
+from einloom.ir.sizes import infer_sizes
 
 from ...cascades import Array
 

@@ -7,9 +7,9 @@ import pytest
 
 from einloom.compiler import parse
 from einloom.ir.errors import UnsupportedError
-from einloom.ir.infer import infer_sizes
 from einloom.ir.interpreter import evaluate
 from einloom.ir.scans import Scan, stages
+from einloom.ir.sizes import infer_sizes
 from einloom.ir.slot_executor import execute
 from einloom.passes.fhe.lower import lower
 from einloom.passes.fhe.normal import depending
