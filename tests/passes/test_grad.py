@@ -1,8 +1,7 @@
-"""Adjoint cascades against finite differences, under the interpreter and on both backends."""
+"""Adjoints of every operator and construct against finite differences, and what is refused."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,94 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import einloom as el
-from einloom.ir.cascade import Cascade
 from einloom.ir.errors import EinloomError, OperandError, PassError, UnsupportedError
 from einloom.ir.infer import infer_dtypes
 from einloom.ir.operators import OPERATORS
-from einloom.ir.verify import verify
 from einloom.passes.derivatives import RULES
-from einloom.passes.lags import single_steps
 
-STEP = 1e-6
-
-
-def outputs_of(cascade: Cascade, arrays: Mapping[str, Any]) -> dict[str, Any]:
-    found: Any = el.evaluate(cascade, [], **arrays)
-    return dict(found) if isinstance(found, dict) else {cascade.outputs[0]: found}  # pyright: ignore[reportUnknownArgumentType]
-
-
-def inputs_of(cascade: Cascade, sizes: Mapping[str, int], given: Mapping[str, Any]) -> Any:
-    """Random values for what is not given."""
-    rng = np.random.default_rng(0)
-    arrays: dict[str, Any] = {}
-    for decl in cascade.inputs:
-        assert decl.dtype is not None
-        shape = tuple(extent.value(sizes) for extent in decl.extents)
-        values: Any = rng.standard_normal(shape)
-        if decl.dtype.kind == "complex":
-            values = values + 1j * rng.standard_normal(shape)
-        arrays[decl.name] = np.asarray(given.get(decl.name, values), decl.dtype.numpy)
-    return arrays
-
-
-def differences(
-    cascade: Cascade, name: str, arrays: Mapping[str, Any], seeds: Mapping[str, Any]
-) -> Any:
-    """dL/dx, or of a complex x dL/d(re) - i dL/d(im), by central differences."""
-
-    def loss(changed: Any) -> Any:
-        found = outputs_of(cascade, {**arrays, name: changed})
-        return sum(np.sum(found[out] * seed) for out, seed in seeds.items()).real
-
-    def slope(place: tuple[int, ...], step: complex) -> Any:
-        up, down = arrays[name].copy(), arrays[name].copy()
-        up[place] += step
-        down[place] -= step
-        return (loss(up) - loss(down)) / (2 * STEP)
-
-    found = np.zeros_like(arrays[name])
-    for place in np.ndindex(*found.shape):
-        found[place] = slope(place, STEP)
-        if np.iscomplexobj(found):
-            found[place] -= 1j * slope(place, STEP * 1j)
-    return found
-
-
-def check(
-    text: str | Cascade,
-    wrt: Sequence[str],
-    sizes: Mapping[str, int],
-    *,
-    backends: Sequence[str] = ("numpy", "llvm"),
-    rtol: float = 1e-5,
-    **given: Any,
-) -> Cascade:
-    """Holds the adjoint of a cascade in f64 to finite differences; gives it back."""
-    cascade = el.parse(text) if isinstance(text, str) else text
-    adjoint = el.grad(cascade, wrt=tuple(wrt))
-    assert el.parse(str(adjoint)) == adjoint
-    arrays = inputs_of(cascade, sizes, given)
-    found = outputs_of(cascade, arrays)
-    seeds: dict[str, Any] = {}
-    rng = np.random.default_rng(1)
-    for decl in adjoint.inputs[len(cascade.inputs) :]:
-        out = decl.name.removesuffix("_bar")
-        seeds[out] = rng.standard_normal(np.shape(found[out]))
-        if np.iscomplexobj(found[out]):
-            seeds[out] = seeds[out] + 1j * rng.standard_normal(np.shape(found[out]))
-    passed = {**arrays, **{f"{out}_bar": seed for out, seed in seeds.items()}}
-    got = outputs_of(adjoint, passed)
-    for name, out in zip(wrt, adjoint.outputs, strict=True):
-        want = differences(cascade, name, arrays, seeds or {cascade.outputs[0]: 1})
-        np.testing.assert_allclose(got[out], want, rtol=rtol, atol=1e-6, err_msg=name)
-        assert got[out].dtype == arrays[name].dtype
-    for backend in backends:
-        results: Any = el.compile(adjoint, backend=backend)(**passed)
-        for number, out in enumerate(adjoint.outputs):
-            result = results[number] if len(adjoint.outputs) > 1 else results
-            np.testing.assert_allclose(result, got[out], rtol=1e-9, atol=1e-10)
-    return adjoint
-
+from .gradients import check, outputs_of
 
 # ---- operators
 
@@ -255,150 +172,7 @@ def test_operators_of_the_texts_own() -> None:
     )  # fmt: skip
 
 
-# ---- cascades people write
-
-ATTENTION = """
-cascade attention(Q[E,P]: f64, K[E,M]: f64, V[F,M]: f64) -> AV {
-  QK[m,p] = Q[e,p] * K[e,m] / sqrt(E)
-  GM[p]   = max[m] QK[m,p] where m <= p + 1
-  SN[m,p] = exp(QK[m,p] - GM[p]) where m <= p + 1 else 0
-  SD[p]   = SN[m,p]
-  A[m,p]  = SN[m,p] / SD[p]
-  AV[f,p] = A[m,p] * V[f,m]
-}"""
-
-ONE_PASS = """
-cascade attention1(Q[E,P]: f64, K[E,M]: f64, V[F,M]: f64) -> AV {
-  ranks M0 = 2
-  partition M -> M1, M0
-  QK[m1,m0,p]   = Q[e,p] * K[e, m1*M0+m0]
-  LM[m1,p]      = max[m0] QK[m1,m0,p]
-  RM[0,p]       = -inf
-  RM[m1+1,p]    = max(RM[m1,p], LM[m1,p])
-  SH[m1,p]      = select(RM[m1+1,p] == -inf, 0, RM[m1+1,p])
-  SLN[m1,m0,p]  = exp(QK[m1,m0,p] - SH[m1,p])
-  PRM[m1,p]     = exp(RM[m1,p] - SH[m1,p])
-  SLD[m1,p]     = SLN[m1,m0,p]
-  SLNV[f,m1,p]  = SLN[m1,m0,p] * V[f, m1*M0+m0]
-  RD[0,p]       = 0
-  RD[m1+1,p]    = SLD[m1,p] + RD[m1,p]*PRM[m1,p]
-  RNV[f,0,p]    = 0
-  RNV[f,m1+1,p] = SLNV[f,m1,p] + RNV[f,m1,p]*PRM[m1,p]
-  AV[f,p]       = RNV[f,M1,p] / RD[M1,p]
-}"""
-
-LAYERNORM = """
-cascade layernorm(X[B,D]: f64, G[D]: f64, C[D]: f64) -> Y {
-  U[b] = sum[d] (X[b,d]) / D
-  S[b] = sum[d] (pow(X[b,d] - U[b], 2)) / D
-  Y[b,d] = (X[b,d] - U[b]) * rsqrt(S[b] + 0.00001) * G[d] + C[d]
-}"""
-
-HMM = """
-cascade hmm(T[S,R]: f64, E[V,S]: f64, A0[S]: f64) -> L, A {
-  ranks R = S
-  A[0,s] = A0[s]
-  A[v+1,s] = A[v,r] * T[s,r] * E[v,s] over log
-  L = A[V,s] over log
-}"""
-
-LSTM = """
-cascade cell(X[V,D]: f64, W[H,D]: f64, U[H,G]: f64, Z0[H]: f64) -> S, O {
-  ranks G = H
-  S[0,h] = Z0[h]
-  C[0,h] = tanh(Z0[h])
-  I[v,h] = sigmoid(sum[d] (W[h,d] * X[v,d]) + sum[g] (U[h,g] * S[v,g]))
-  C[v+1,h] = C[v,h] * I[v,h] + (1 - I[v,h]) * tanh(X[v,0])
-  S[v+1,h] = I[v,h] * tanh(C[v+1,h])
-  O[h] = C[V,h] * S[1,h] * I[0,h]
-}"""
-
-
-def test_attention() -> None:
-    check(ATTENTION, "QKV", {"E": 2, "P": 3, "M": 4, "F": 2})
-    check(ONE_PASS, "QKV", {"E": 2, "P": 2, "M": 5, "F": 2}, rtol=1e-4)
-
-
-def test_layernorm() -> None:
-    check(LAYERNORM, "XGC", {"B": 2, "D": 4})
-
-
-def test_convolution() -> None:
-    text = """
-    cascade conv(X[C,H,W]: f64, F[O,C,R,S]: f64) -> Y {
-      ranks P = (H-1)//2+1, Q = (W-1)//2+1
-      Y[o,p,q] = X[c,2*p+r-1,2*q+s-1 else 0] * F[o,c,r,s]
-    }"""
-    check(text, "XF", {"C": 2, "H": 5, "W": 4, "O": 2, "R": 3, "S": 3})
-
-
-def test_scans() -> None:
-    check(HMM, ["T", "E", "A0"], {"S": 3, "V": 4, "R": 3})
-    check(HMM.replace("over log", "over max_plus"), ["T", "E", "A0"], {"S": 3, "V": 4, "R": 3})
-    check(HMM, ["T", "E", "A0"], {"S": 2, "V": 0, "R": 2})
-    check(LSTM, ["X", "W", "U", "Z0"], {"V": 4, "D": 2, "H": 2, "G": 2})
-
-
-LAGS = """cascade lags(A[I,V]: f64, S[I]: f64, W[I,I]: f64) -> Y, Z, X {
-  ranks J = I
-  X[i,0] = S[i]
-  X[i,1] = 1.0
-  X[i,2] = S[i] * X[i,0]
-  U[0,i] = S[i]
-  X[i,v+3] = A[i,v] * X[i,v+2] - X[i,v] * U[v,i]
-  M[v,i] = W[i,j] * X[j,v+3]
-  U[v+1,i] = M[v,i] * 0.5 + sin(X[i,v+1])
-  Y = sum[i] (X[i,V+2] * U[V,i])
-  Z[i] = sum[v] (X[i,v] * U[v,i] * X[i,1])
-}"""
-
-
-def test_scans_that_step_by_more_than_one() -> None:
-    fibonacci = """cascade f(A[V]: f64, B[V]: f64, S: f64, T: f64) -> X {
-      X[0] = S
-      X[1] = S * T
-      X[v+2] = A[v] * X[v+1] + sin(X[v]) * B[v]
-    }"""
-    for length in (0, 1, 2, 5):
-        check(fibonacci, "ABST", {"V": length})
-        check(LAGS, "ASW", {"V": length, "I": 2})
-
-
-def test_scans_that_read_their_starts() -> None:
-    for length in (1, 4):
-        for line in ("X[v+1] = sin(X[v]) * X[0] * A[v]", "B = X[0] * 2\n X[v+1] = X[v] * B + A[v]"):
-            check(f"cascade f(A[V]: f64, S: f64) -> X {{ X[0] = exp(S) * A[0]\n {line} }}", "AS",
-                  {"V": length})  # fmt: skip
-    check("cascade f(A[I,V]: f64, S[I]: f64) -> X {\n ranks J = I\n X[0,i] = S[i] * S[i]\n"
-          " B[i] = sum[j] (X[0,j] * X[0,i])\n X[v+1,i] = X[v,i] * B[i] + A[i,v] * X[0,i] }",
-          "AS", {"V": 3, "I": 2})  # fmt: skip
-
-
-@pytest.mark.parametrize("length", [0, 1, 2, 6])
-def test_scans_brought_to_a_step_of_one_mean_the_same(length: int) -> None:
-    cascade = el.parse(LAGS)
-    arrays = inputs_of(cascade, {"V": length, "I": 3}, {})
-    single = verify(single_steps(cascade))
-    assert all(lag == 1 for einsum in single.einsums for _, _, lag in einsum.steps)
-    want = outputs_of(cascade, arrays)
-    for name, found in outputs_of(single, arrays).items():
-        assert found.tolist() == want[name].tolist()
-
-
-def test_a_scan_whose_circle_is_broken() -> None:
-    """Where floor stands, no cotangent goes back, so that the adjoint is no one scan."""
-    check(
-        "cascade f(A[V]: f64, X0: f64) -> X {\n X[0] = X0\n Z[v] = floor(X[v]) * A[v]\n"
-        " X[v+1] = A[v] * sin(Z[v]) }",
-        ["A", "X0"], {"V": 4},
-    )  # fmt: skip
-
-
-def test_gradients_of_gradients() -> None:
-    first = el.grad("cascade f(X[I]: f64, W[I]: f64) -> Y { Y = exp(W[i] * X[i]) }", wrt="X")
-    check(first, ["X", "W"], {"I": 3})
-    check(el.grad(ATTENTION, wrt="Q"), ["K", "AV_bar"], {"E": 2, "P": 2, "M": 3, "F": 1}, rtol=1e-4)
-    check(el.grad(HMM, wrt="T"), ["E"], {"S": 2, "V": 2, "R": 2}, backends=(), rtol=1e-4)
+# ---- dtypes and names
 
 
 def test_complex() -> None:

@@ -9,7 +9,7 @@ import pytest
 
 import einloom as el
 
-from .test_grad import ATTENTION, LAYERNORM
+from .test_grad_cascades import ATTENTION, LAYERNORM
 
 torch: Any = pytest.importorskip("torch")
 RNG = np.random.default_rng(0)
