@@ -358,30 +358,28 @@ class Packing:
         packed after them.
         """
         b, tile = self.b, self.operand.tile
+        # In pieces of a tile: one block across if a tile is several of those, else the whole tile.
+        side = min(self.lanes, max(2, 1 << (tile - 1).bit_length()))
+        piece = side if tile % side == 0 else tile
         chunks: list[tuple[int, int]] = []
         at = 0
-        while at < tile:
-            wide = min(self.lanes, max(2, 1 << (tile - at - 1).bit_length()))
+        while at < piece:
+            wide = min(self.lanes, max(2, 1 << (piece - at - 1).bit_length()))
             chunks.append((at, wide))
             at += wide
-        groups = [[chunk] for chunk in chunks] if at == tile else [chunks]
-        with self._loop(self.count, str(tile)) as tiles:
-            target = self.tile(tiles)
-            for group in groups:
-                sources = [
-                    [self._clamped(tiles.counter, at + n) for n in range(wide)]
-                    for at, wide in group
-                ]
-                with self._loop(self.depth) as step:
-                    count = b.minimum(
-                        self._run(step.counter),
-                        b.sub(self.depth, step.counter),
-                        str(self._side()),
-                    )
-                    along = self._along(step.counter)
-                    line = b.gep(target, b.mul(step.counter, str(self._row)))
-                    self._square(group, sources, along, line, count)
-                    step.step = count
+        with self._loop(self.count, str(piece)) as pieces:
+            first, target = pieces.counter, self._to(pieces.counter)
+            sources = [[self._clamped(first, at + n) for n in range(wide)] for at, wide in chunks]
+            with self._loop(self.depth) as step:
+                count = b.minimum(
+                    self._run(step.counter),
+                    b.sub(self.depth, step.counter),
+                    str(self._side()),
+                )
+                along = self._along(step.counter)
+                line = b.gep(target, b.mul(step.counter, str(self._row)))
+                self._square(chunks, sources, along, line, count)
+                step.step = count
 
     def _clamped(self, first: str, number: int) -> str:
         """The table's entry of a coordinate; beyond the block, of the last."""
