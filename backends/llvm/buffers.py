@@ -36,12 +36,16 @@ from .objects import LARGE, array_functions, data_handler_setter, layouts_known
 if TYPE_CHECKING:
     from ..base import Array
 
+
+def _at_first() -> int:
+    if not hasattr(os, "sysconf"):
+        return _MOST
+    return min(_MOST, os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 16)
+
+
 #: So many bytes it may hold at first: a gigabyte, or a sixteenth of the memory if that is less.
-DEFAULT_LIMIT = 1 << 30
-if hasattr(os, "sysconf"):
-    DEFAULT_LIMIT = min(
-        DEFAULT_LIMIT, os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 16
-    )
+_MOST = 1 << 30
+DEFAULT_LIMIT = _at_first()
 
 _setting: list[int] = [DEFAULT_LIMIT]
 
