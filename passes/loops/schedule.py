@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from math import prod
 
 from ...ir.einsum import Access
+from ...ir.ranks import RankExpr
 from .registers import product_tile
 
 #: A size that is not known counts as this.
@@ -20,6 +21,9 @@ _STREAMED = (12, 25)
 
 #: Multiply-adds of a product for whose sizes code is written apart.
 _SMALL = 16**3
+
+#: Bytes of a line of the caches.
+_LINE = 64
 
 #: The most variables that are joined: each is a loop where the tables are written.
 _MOST_JOINED = 8
@@ -88,6 +92,17 @@ class Reading:
     variables: frozenset[str]
     unit: str | None  # the variable along which consecutive elements are read
     plain: bool  # every index is one variable, each variable once
+
+    @property
+    def diagonal(self) -> bool:
+        """Whether a variable is there twice, and no two elements in order lie together.
+
+        Those of one that no cache holds are summed one after another along what is reduced. Several
+        at a time would make the caches fetch what lies between them.
+        """
+        names = [v for i in self.access.indices if isinstance(i, RankExpr) for v in i.variables()]
+        affine = all(isinstance(index, RankExpr) for index in self.access.indices)
+        return self.unit is None and affine and len(set(names)) < len(names)
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,7 +182,7 @@ def block_side(bits: int) -> int:
 
 def choose(problem: Problem, limits: Limits) -> Schedule:
     """The schedule of an Einsum."""
-    vector, moved = _vector(problem)
+    vector, moved = _vector(problem, limits)
     lanes = 512 // problem.width
     rows, row_count, transposes = _rows(problem, vector, moved)
     if transposes:
@@ -207,8 +222,11 @@ def _strided(problem: Problem, vector: str) -> list[Reading]:
     return [r for r in problem.readings if vector in r.variables and r.unit != vector]
 
 
-def _vector(problem: Problem) -> tuple[str | None, tuple[Reading, ...]]:
+def _vector(problem: Problem, limits: Limits) -> tuple[str | None, tuple[Reading, ...]]:
     """The vector variable, and the operands that must be copied to be consecutive along it."""
+    lines = problem.size(*problem.free, *problem.reduced) * _LINE
+    if problem.reduced and lines > limits.shared and all(r.diagonal for r in problem.readings):
+        return None, ()
     inner = _reduction_vector(problem)
     vector = problem.output_unit
     if vector is None:

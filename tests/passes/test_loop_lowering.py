@@ -115,6 +115,13 @@ def test_nothing_is_copied_where_it_lies_well() -> None:
     assert [s.name for s in lowered(cascade, {"B_": 0}).scratch] == ["Y.B_.copy"]
 
 
+def test_a_scattered_diagonal_is_summed_element_by_element() -> None:
+    """Several columns at a time would fetch what lies between; in a cache it does no harm."""
+    for side, vectors in ((64, False), (8, True)):
+        cascade = classic("abcb->ac", sizes=dict.fromkeys("abc", side))
+        assert ("vector" in str(lowered(cascade))) == vectors
+
+
 def test_sizes_come_from_inputs_then_declarations() -> None:
     cascade = classic("ij->ij", sizes={"i": 3, "j": 4})
     found = {size.name: size.source for size in lowered(cascade).sizes}
