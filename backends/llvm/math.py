@@ -1,6 +1,6 @@
-"""Functions of real numbers: through the C library, a lane at a time.
+"""Functions of real numbers: exponentials and logarithms as instructions, others by the C library.
 
-A function on a vector is a small loop over its lanes, written once in the module.
+A function of the C library on a vector is a small loop over its lanes, written once in the module.
 """
 
 from __future__ import annotations
@@ -9,10 +9,18 @@ from collections.abc import Sequence
 
 from ...ir.dtypes import DType
 from ...ir.errors import UnsupportedError
+from .exponential import Exponential
 from .simd import Simd, element, typed
 
 #: Operators that are one function of the C library.
-_LIBM = frozenset({"exp", "exp2", "expm1", "log", "log1p", "tanh", "sin", "cos", "erf", "pow"})
+_LIBM = frozenset({"expm1", "tanh", "sin", "cos", "erf", "pow"})
+
+_EXPONENTIAL = {
+    "exp": Exponential.exp,
+    "exp2": Exponential.exp2,
+    "log": Exponential.log,
+    "log1p": Exponential.log1p,
+}
 
 _LN2 = 0.6931471805599453
 
@@ -28,6 +36,8 @@ class Math:
         """The value of an operator that is neither arithmetic nor exact."""
         if op == "logaddexp":
             return self._logaddexp(dtype, *values, lanes=lanes)
+        if op in _EXPONENTIAL:
+            return _EXPONENTIAL[op](Exponential(self.simd, dtype, lanes), *values)
         if op not in _LIBM:
             raise UnsupportedError(f"native code has no {op} of {dtype}")
         return self.libm(op, dtype, values, lanes)
@@ -72,8 +82,7 @@ class Math:
         difference = self._line("fsub", of, lanes, a, b)
         distance = self.simd.intrinsic("fabs", of, lanes, difference)
         negated = self.b.pure(f"fneg {typed(of, lanes)} {distance}")
-        small = self.libm("exp", dtype, (negated,), lanes)
-        rest = self.libm("log1p", dtype, (small,), lanes)
+        rest = Exponential(self.simd, dtype, lanes).log1p_exp(negated)
         larger = self.extremum("max", dtype, (a, b), lanes)
         total = self._line("fadd", of, lanes, larger, rest)
         equal = self._line("fcmp oeq", of, lanes, a, b)
