@@ -73,10 +73,10 @@ def to_cascade(
         raise ArgumentError(f"unknown semiring {semiring!r}", hint=f"one of {', '.join(SEMIRINGS)}")
     if broadcast not in ("numpy", "strict"):
         raise ArgumentError(f"broadcast is 'numpy' or 'strict', not {broadcast!r}")
+    axes = _axes(subscripts, shapes)
     if dtypes is not None and len(dtypes) != len(subscripts.terms):
         count = _count(len(dtypes), "dtype")
         raise ArgumentError(f"{count} for {_count(len(subscripts.terms), 'operand')}")
-    axes = _axes(subscripts, shapes)
     output = _output(axes, sizes or {}, repeated_output)
     given = _given_sizes(axes, sizes or {})
     extents = _extents(axes, given, broadcast)

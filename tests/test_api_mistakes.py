@@ -55,7 +55,7 @@ MISTAKES: dict[str, tuple[Callable[[], Any], str]] = {
     "name": (lambda: compile("i->", name="sum all"), "cannot be a cascade's name"),
     "narrow acc": (lambda: einsum("i->", np.array([1j]), acc="f4"), "cannot hold"),
     "input's name": (lambda: compile(TWO)(Q=X), "Q is no input"),
-    "operands": (lambda: compile("ij,jk->ik")(EYE), "2 operands"),
+    "operands": (lambda: compile("ij,jk->ik")(EYE), "for 2 operands, not for 1"),
 }
 
 
