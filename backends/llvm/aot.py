@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from os import PathLike
 from tempfile import TemporaryDirectory
 
@@ -95,7 +96,8 @@ def _code(kernel: LlvmKernel, cpu: str | Sequence[str] | None) -> tuple[str, Tar
     """The IR, and what the parts of it that name no processor are compiled for."""
     if cpu is None or isinstance(cpu, str):
         target = host() if cpu is None else named(cpu)
-        return kernel.source_for(target.isa), target
+        isa = target.isa  # what a process must ask for is left out
+        return kernel.source_for(replace(isa, features=isa.features - {"tiles"})), target
     levels = sorted(set(cpu), key=lambda level: (level not in LEVELS, level))
     if not levels or levels[-1] not in LEVELS:
         raise ArgumentError(

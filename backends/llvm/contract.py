@@ -19,21 +19,22 @@ stack: at the edges, and where a vector of columns is not consecutive. What is d
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
-from ...ir.dtypes import DType
+from ...ir.dtypes import I32, DType
 from ...ir.loop_nodes import Contract, Number
-from .builder import OpenLoop
+from .builder import OpenLoop, Scope
 from .extrema import Harmless, may_be_quick
 from .finish import Finishing
 from .forming import Forming
 from .microkernel import MicroKernel, Panels
 from .offsets import OffsetTables
-from .operand import Operand, is_formed
+from .operand import Operand, is_formed, unit_of
 from .packing import Packing
 from .products import product_of
 from .simd import Place, Vec, element
+from .tiles import HEIGHT, TileKernel
 from .values import Values, neutral
 
 
@@ -45,7 +46,9 @@ class Contraction:
         self.values = values
         self.accesses, self.simd, self.b = values.accesses, values.simd, values.b
         self.dtype: DType = contract.value.dtype
-        self.product = product_of(contract, self.simd.isa)
+        rows = contract.rows
+        lines = not is_formed(rows) and unit_of(values, rows) == contract.depth[-1]
+        self.product = product_of(contract, self.simd.isa, lines)
         narrow, self.lanes = 1, self.accesses.lanes
         if self.product is not None:
             narrow = max(1, 4 // self.product.columns.element.itemsize)
@@ -53,6 +56,10 @@ class Contraction:
         self.deep = contract.deep * narrow
         self.vectors = contract.vectors
         self.height = max(1, min(contract.height, self._most_rows()))
+        self.blocks: TileKernel | None = None
+        if self.product is not None and self.product.blocks:
+            self.height = HEIGHT
+            self.blocks = TileKernel(self.simd, self.product.blocks)
         self.width = self.vectors * self.lanes
         self.kernel = MicroKernel(
             *(values, contract, self.product), self.height, self.vectors, self.lanes
@@ -95,6 +102,8 @@ class Contraction:
             if is_formed(operand.packed)
         }
         self._make_tile()
+        if self.blocks is not None:
+            self.blocks.begin()
         loops = [b.begin_loop(self.accesses.size(v.upper())) for v in contract.batch]
         around = dict(zip(contract.batch, loops, strict=True))
         self.out = tables.first(contract.buffer, contract.indices, around)
@@ -109,6 +118,8 @@ class Contraction:
         self._blocks(*packings)
         for loop in reversed(loops):
             b.end_loop(loop)
+        if self.blocks is not None:
+            self.blocks.end()
 
     def _make_tile(self) -> None:
         """The tile on the stack; zero, for what lies there is computed with."""
@@ -191,27 +202,64 @@ class Contraction:
             whole = b.here(f"select i1 {last}, i1 false, i1 {whole}")
         first = b.compare("eq", piece.counter, "0")
         corner = b.gep(self.out, self.tables.at(self.out_n, left[0]))
-        starts: list[str] = []
-        for i in range(self.height):
-            there = b.gep(corner, self.tables.at(self.out_m, b.add(top[0], str(i))))
-            here = b.gep(self.tile, str(i * self.width * dtype.itemsize))
-            starts.append(b.here(f"select i1 {whole}, ptr {there}, ptr {here}"))
+        panels = Panels(columns, rows, depth, across, down)
         steps = ["0"]
         for v in range(1, self.vectors):
             there = self._distance(left[0], v)
             here = str(v * self.lanes * dtype.itemsize)
             steps.append(b.here(f"select i1 {whole}, i64 {there}, i64 {here}"))
-        places = [[b.gep(start, step) for step in steps] for start in starts]
-        start = self._begin()
-        panels = Panels(columns, rows, depth, across, down)
-        totals = self.kernel.totals(start, panels, self.harmless)
-        aside = b.here(f"or i1 {whole}, {first}")
-        self._unless(aside, lambda: self._copy_tile(left, top, out=False))
+
+        def line(number: str) -> str:
+            """Where a row of the tile goes."""
+            there = b.gep(corner, self.tables.at(self.out_m, b.add(top[0], number)))
+            here = b.gep(self.tile, b.mul(number, str(self.width * dtype.itemsize)))
+            return b.here(f"select i1 {whole}, ptr {there}, ptr {here}")
+
+        def fetch() -> None:
+            """Earlier sums, to the tile on the stack."""
+            aside = b.here(f"or i1 {whole}, {first}")
+            self._unless(aside, lambda: self._copy_tile(left, top, out=False))
+
+        if self.blocks is not None:
+            self.blocks.sum(panels)
+            fetch()
+            self._store_blocks(self.blocks.sums, first, line, steps)
+        else:
+            starts = [line(str(i)) for i in range(self.height)]
+            places = [[b.gep(start, step) for step in steps] for start in starts]
+            totals = self.kernel.totals(self._begin(), panels, self.harmless)
+            fetch()
+            self._store_totals(totals, first, places)
+        self._unless(whole, lambda: self._store_tile(left, top, last))
+
+    def _store_totals(self, totals: list[list[Vec]], first: str, places: list[list[str]]) -> None:
+        """A tile's sums in registers, with earlier ones."""
         totals = self._with_earlier(first, totals, places)
         for line, found in zip(places, totals, strict=True):
             for pointer, total in zip(line, found, strict=True):
                 self.simd.store(Place(pointer, 1), total)
-        self._unless(whole, lambda: self._store_tile(left, top, last))
+
+    def _store_blocks(
+        self, sums: str, first: str, line: Callable[[str], str], steps: Sequence[str]
+    ) -> None:
+        """A tile's sums on the stack, with earlier ones, row by row."""
+        b, dtype, lanes = self.b, self.dtype, self.lanes
+        arms: list[Scope] = []
+        for with_earlier in (False, True):
+            b.begin_arm()
+            row = b.begin_loop(str(self.height))
+            start = line(row.counter)
+            found = b.gep(sums, b.mul(row.counter, str(self.width * I32.itemsize)))
+            for v, step in enumerate(steps):
+                at, place = b.gep(found, str(v * lanes * I32.itemsize)), b.gep(start, step)
+                total = self.values.convert.by_value(self.kernel.read(at, I32, lanes), dtype)
+                if with_earlier:
+                    both = (self.kernel.read(place, dtype, lanes), total)
+                    total = self.values.arithmetic.apply(self.contract.op, both)
+                self.simd.store(Place(place, 1), total)
+            b.end_loop(row)
+            arms.append(b.end_arm())
+        b.branch(first, arms[0], arms[1], ())
 
     def _store_tile(self, left: tuple[str, str], top: tuple[str, str], last: str) -> None:
         """What becomes of the tile on the stack."""

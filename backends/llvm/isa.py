@@ -10,8 +10,9 @@ from typing import Literal, TypeAlias
 #: `digits`: products of i32 are slower than those of three pairs of i16 for two of them;
 #: `ifma`: products of 52 bits are added in one instruction, products of i64 take several;
 #: `dot`: four products of i8, or of u8, are added to an i32 in one instruction (AArch64);
-#: `many`: there are 32 vector registers, and not 16.
-Feature: TypeAlias = Literal["pmadd", "vnni", "digits", "ifma", "dot", "many"]
+#: `many`: there are 32 vector registers, and not 16;
+#: `tiles`: blocks of i8 and u8 are multiplied as a whole (AMX), by a process that asked to.
+Feature: TypeAlias = Literal["pmadd", "vnni", "digits", "ifma", "dot", "many", "tiles"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,8 +21,19 @@ def identity_here() -> tuple[str, ...] | None:
     except OSError:
         return None
     build = f"{library.st_size} {library.st_mtime_ns}"
-    here = (platform.machine(), description, _running_features(), str(caches()))
+    here = (platform.machine(), description, _running_features(), str(caches()), str(has_tiles()))
     return (*here, spec.origin, build)
+
+
+@cache
+def has_tiles() -> bool:
+    """Whether this process may use AMX's tiles of i8: Linux wants to be asked first, and is."""
+    if platform.machine() != "x86_64" or "amx_int8" not in _cpu_description():
+        return False
+    from ctypes import CDLL
+
+    ask, permission, tiles = 158, 0x1023, 18  # arch_prctl, ARCH_REQ_XCOMP_PERM, XTILEDATA
+    return bool(CDLL(None).syscall(ask, permission, tiles) == 0)
 
 
 @cache

@@ -201,6 +201,7 @@ class MicroKernel:
     def _fold(self, total: Vec, column: Vec, row: Vec, is_quick: bool) -> Vec:
         arithmetic, contract = self.values.arithmetic, self.contract
         if self.product is not None:
+            assert self.product.fold is not None
             words = self.simd.splat(row, self.lanes).parts
             sums = self.product.fold(self.simd, total.parts, column.parts, words)
             return replace(total, parts=sums)

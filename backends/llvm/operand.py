@@ -27,6 +27,14 @@ def is_formed(packed: Packed) -> bool:
     return not isinstance(value, Load)
 
 
+def unit_of(values: Values, packed: Packed) -> str | None:
+    """The variable along which an operand is consecutive."""
+    load = load_of(packed)
+    indices = [index for index in load.indices if isinstance(index, RankExpr)]
+    axis = values.accesses.buffers[load.buffer].unit
+    return None if axis is None else indices[axis].steps_by
+
+
 @dataclass(frozen=True, slots=True)
 class Operand:
     """A packed operand: its tables, and how its blocks are copied.
@@ -57,8 +65,8 @@ class Operand:
 
     @property
     def group(self) -> int:
-        """How many steps of the depth the micro-kernel takes at a time."""
-        return 1 if self.words is None else self.words.group
+        """How many steps of the depth the micro-kernel takes at a time, at least."""
+        return 1 if self.words is None else self.words.multiple
 
     @property
     def strides(self) -> tuple[int, int]:
@@ -98,8 +106,7 @@ class Operand:
         indices = [index for index in load.indices if isinstance(index, RankExpr)]
         own = tables.add(load.buffer, indices, packed.variables)
         along = tables.add(load.buffer, indices, depth)
-        axis = values.accesses.buffers[load.buffer].unit
-        unit = None if axis is None else indices[axis].steps_by
+        unit = unit_of(values, packed)
         split = split and packed.value.dtype.kind == "complex"
         made = (packed, tile, split, tables, own, along)
         dtype = packed.value.dtype if words is None else words.element

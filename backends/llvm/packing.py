@@ -57,7 +57,8 @@ class Packing:
     def __init__(self, values: Values, operand: Operand, source: str) -> None:
         self.operand, self.source = operand, source
         self.accesses, self.simd, self.b = values.accesses, values.simd, values.b
-        self.lanes = self.accesses.lanes
+        words = operand.words
+        self.lanes = self.accesses.lanes if words is None else self.simd.bits // words.element.bits
         self.target = self.accesses.base(operand.packed.buffer)
         self._convert = values.convert
         self._stored = load_of(operand.packed).dtype

@@ -4,6 +4,7 @@ An operand is packed as *words* of so many bits, of several steps of the depth o
 an accumulator's lane is as wide. The table, its first row that fits being taken:
 
     bits    32    32 bools     or, exclusive or of and                   everywhere
+    blocks  32     4 i8, u8    tdpbssd and the like                      tiles
     bytes   32     4 i8, u8    vpdpbusd: u8 by i8, summed                vnni
     dots    32     4 i8, u8    sdot or udot, of equal kinds              dot
     pairs   32     2 i16       vpmaddwd and vpaddd, or vpdpwssd          pmadd
@@ -41,6 +42,11 @@ from .simd import Simd, Vec, typed
 #: The values of words, or of accumulators, one after another.
 Lanes: TypeAlias = tuple[str, ...]
 
+#: What makes new accumulators of accumulators, a column's words and a row's; and what makes sums of
+#: accumulators and the sums of the columns.
+Fold: TypeAlias = "Callable[[Simd, Lanes, Lanes, Lanes], Lanes]"
+Finish: TypeAlias = "Callable[[Simd, Lanes, Lanes], str]"
+
 
 @dataclass(frozen=True, slots=True)
 class Words:
@@ -48,7 +54,7 @@ class Words:
 
     `join` makes them of the elements of these steps, each a vector along the operand's own
     coordinates. `flipped`: the top bit of each element is turned over. There are `count` words,
-    each held as a `word`.
+    each held as a `word`. `groups`: the depth is packed in multiples of so many groups.
     """
 
     group: int
@@ -57,6 +63,12 @@ class Words:
     flipped: bool = False
     count: int = 1
     word: DType = I32
+    groups: int = 1
+
+    @property
+    def multiple(self) -> int:
+        """The steps that the depth is packed in multiples of."""
+        return self.group * self.groups
 
     @property
     def bits(self) -> int:
@@ -74,15 +86,17 @@ class Product:
     """What the micro-kernel computes with: the operands' words, and how they are combined.
 
     `ones`: what a word of ones is, if the sum of the columns is needed. `sums`: how many
-    accumulators an element of the output has.
+    accumulators an element of the output has. `blocks`: the instruction that does it, instead of
+    `fold`, with blocks of both operands, of which the rows' must be lines (tiles.py).
     """
 
     columns: Words
     rows: Words
-    fold: Callable[[Simd, Lanes, Lanes, Lanes], Lanes]
-    finish: Callable[[Simd, Lanes, Lanes], str]
+    fold: Fold | None
+    finish: Finish
     ones: int | None = None
     sums: int = 1
+    blocks: str = ""
 
     @property
     def word(self) -> DType:
@@ -90,8 +104,11 @@ class Product:
         return self.columns.word
 
 
-def product_of(contract: Contract, isa: Isa) -> Product | None:
-    """The product that serves a contraction on an instruction set; None: one step at a time."""
+def product_of(contract: Contract, isa: Isa, lines: bool) -> Product | None:
+    """The product that serves a contraction on an instruction set; None: one step at a time.
+
+    `lines`: the rows' operand can be packed as lines.
+    """
     value = contract.value
     operands = {contract.columns.value, contract.rows.value}
     if not isinstance(value, Apply) or len(value.args) != 2 or set(value.args) != operands:
@@ -105,7 +122,7 @@ def product_of(contract: Contract, isa: Isa) -> Product | None:
         has = feature is None or feature in isa.features
         if has and (contract.op, value.op) in op and value.dtype.bits <= bits:
             found = make(contract.op, columns, rows, value.dtype)
-            if found is not None:
+            if found is not None and (not found.blocks or (lines and contract.vectors == 2)):
                 return found
     return None
 
@@ -126,6 +143,14 @@ def _bits(op: str, columns: DType, rows: DType, _: DType) -> Product | None:
         return None
     words = Words(32, U8, _join_fields)
     return Product(words, words, _fold_or if op == "or" else _fold_xor, _finish_bits(op))
+
+
+def _blocks(_: str, columns: DType, rows: DType, __: DType) -> Product | None:
+    if not {columns, rows} <= {I8, U8}:
+        return None
+    across, down = (Words(4, dtype, _join_fields, groups=16) for dtype in (columns, rows))
+    kinds = "".join("u" if dtype == U8 else "s" for dtype in (rows, columns))
+    return Product(across, down, None, _finish_plain, blocks=f"tdpb{kinds}d")
 
 
 def _bytes(_: str, columns: DType, rows: DType, __: DType) -> Product | None:
@@ -153,8 +178,8 @@ def _of_bytes(
     columns: DType,
     rows: DType,
     flipped: bool,
-    fold: Callable[[Simd, Lanes, Lanes, Lanes], Lanes],
-    finish: Callable[[Simd, Lanes, Lanes], str],
+    fold: Fold,
+    finish: Finish,
 ) -> Product:
     across, down = Words(4, columns, _join_fields), Words(4, rows, _join_fields, flipped)
     return Product(across, down, fold, finish, 0x01010101 if flipped else None)
@@ -191,6 +216,7 @@ _TABLE: Sequence[
     ]
 ] = (
     (None, 32, frozenset({("or", "and"), ("xor", "and")}), _bits),
+    ("tiles", 32, _SUM, _blocks),
     ("vnni", 32, _SUM, _bytes),
     ("dot", 32, _SUM, _dots),
     ("pmadd", 32, _SUM, _pairs),
@@ -305,7 +331,7 @@ def _finish_parts(simd: Simd, total: Lanes, _: Lanes) -> str:
     return line("add", total[0], line("shl", above, "splat (i64 52)"))
 
 
-def _finish_bits(op: str) -> Callable[[Simd, Lanes, Lanes], str]:
+def _finish_bits(op: str) -> Finish:
     """1 if any bit of an accumulator is set, or an odd number of them."""
 
     def finish(simd: Simd, totals: Lanes, _: Lanes) -> str:

@@ -15,7 +15,7 @@ from ...ir.errors import ArgumentError, UnsupportedError
 from .cache import current, key_of
 from .forks import lock_held_over_forks
 from .isa import Feature, Isa
-from .machine import identity_here
+from .machine import has_tiles, identity_here
 
 if TYPE_CHECKING:
     from llvmlite.binding import Target as LlvmTarget
@@ -95,6 +95,8 @@ def host() -> Target:
             binding.get_host_cpu_name(),
             binding.get_host_cpu_features().flatten(),
         )
+        if has_tiles() and found.isa.bits == 512 and "+amx-int8" in found.features:
+            found = replace(found, isa=replace(found.isa, features=found.isa.features | {"tiles"}))
         if key is not None:
             offers = " ".join(sorted(found.isa.features))
             fields = [found.triple, found.cpu, found.features, str(found.isa.bits), offers]

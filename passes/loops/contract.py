@@ -27,8 +27,9 @@ from .tile import LANES_EXPR, number, plus, scaled, size, times
 #: Packing may write so many steps of the depth, and elements, beyond a block's end.
 _SLACK_STEPS, _SLACK = 16, 64
 
-#: Of integers and bools up to so many steps of the depth may be packed as one word.
-_GROUP = 32
+#: Of integers and bools the depth may be packed in multiples of so many steps, and so many rows
+#: at a time.
+_GROUP, _ROWS = 64, 32
 
 
 def contraction(
@@ -67,11 +68,12 @@ def contraction(
     more = 0 if finish is None else 1 + len(loads_of(finish.value))
     more += sum(len(loads_of(value)) for value in formed.values())
     width = times(block.vectors, LANES_EXPR)
+    height = max(block.height, 0 if rows.value.dtype.is_inexact else _ROWS)
     # Lines lie a cache line more apart than they are long.
     line = block.deep + 64 // rows.value.dtype.itemsize
     table = plus(*(down, across, depth) * (2 + more), number(_SLACK))
     buffers = (
-        _panel(rows, m, number(block.height), times(block.tall), (number(line),)),
+        _panel(rows, m, number(height), times(max(block.tall, height)), (number(line),)),
         _panel(columns, n, width, times(block.wide, width), (number(block.deep), k)),
         _flat(offsets, I64, table),
         _flat(runs, U8, table),

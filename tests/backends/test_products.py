@@ -20,6 +20,7 @@ from einloom.backends.llvm.target import host
 from einloom.compiler import parse
 from einloom.ir.dtypes import as_dtype
 from einloom.ir.interpreter import evaluate
+from einloom.passes.loops.schedule import Limits
 
 from .native import TINY, WIDTHS, Native, run, sized
 from .test_contractions import SMALL
@@ -72,6 +73,10 @@ def operand(rng: np.random.Generator, dtype: str, shape: tuple[int, ...]) -> Any
     return found
 
 
+#: Those whose operands are bytes.
+BYTES = [case for case in CASES if {case[0], case[1]} <= {"i8", "u8"}]
+
+
 def product(case: tuple[str, str, str, str], order: tuple[str, str]) -> Any:
     left, right, out, ring = case
     a, b = (",".join(names) for names in order)
@@ -87,12 +92,33 @@ def product(case: tuple[str, str, str, str], order: tuple[str, str]) -> Any:
 @pytest.mark.parametrize("case", CASES, ids=" ".join)
 def test_products(case: tuple[str, str, str, str], isa: Isa) -> None:
     number = CASES.index(case) + ISAS.index(isa)
-    rng = np.random.default_rng(number)
-    cascade = product(case, ORDERS[number % 4])
     limits = (TINY, SMALL)[number // 4 % 2]
-    for size in SIZES:
+    check(case, ORDERS[number % 4], SIZES, isa, limits)
+
+
+@pytest.mark.skipif("tiles" not in host().isa.features, reason="needs AMX")
+@pytest.mark.parametrize("order", ORDERS, ids=",".join)
+@pytest.mark.parametrize("case", BYTES, ids=" ".join)
+def test_blocks_of_bytes(case: tuple[str, str, str, str], order: tuple[str, str]) -> None:
+    """By tile registers: parts of them, several of them, the depth in pieces."""
+    sizes = [*SIZES, (33, 130, 31), (65, 64, 97)]
+    for limits in (TINY, SMALL):
+        check(case, order, sizes, host().isa, limits)
+
+
+def check(
+    case: tuple[str, str, str, str],
+    order: tuple[str, str],
+    sizes: Sequence[tuple[int, int, int]],
+    isa: Isa,
+    limits: Limits,
+) -> None:
+    """Products of any numbers of these sizes, against the interpreter."""
+    rng = np.random.default_rng(len(sizes))
+    cascade = product(case, order)
+    for size in sizes:
         extents = dict(zip("ijk", size, strict=True))
-        shapes = [tuple(extents[name] for name in order) for order in ORDERS[number % 4]]
+        shapes = [tuple(extents[name] for name in axes) for axes in order]
         arrays = {
             name: operand(rng, dtype, shape)
             for name, dtype, shape in zip("AB", case, shapes, strict=False)
@@ -104,8 +130,8 @@ def test_products(case: tuple[str, str, str, str], isa: Isa) -> None:
 
 
 def assembly(
-    case: tuple[str, str, str, str], folder: Path, processors: Sequence[str]
-) -> dict[str, str]:
+    case: tuple[str, str, str, str], folder: Path, processors: Sequence[str | None]
+) -> dict[str | None, str]:
     """What a product of square matrices is for some processors."""
     arrays = {
         name: np.ones((64, 64), as_dtype(dtype).numpy)
@@ -113,7 +139,7 @@ def assembly(
     }
     cascade = sized(product(case, ORDERS[0]), {"A": arrays["A"], "B": arrays["B"]})
     kernel = LlvmKernel(Native(cascade, arrays, WIDTHS[0], SMALL).program)
-    texts: dict[str, str] = {}
+    texts: dict[str | None, str] = {}
     for cpu in processors:
         save(kernel, folder / "kernel.s", cpu=cpu)
         texts[cpu] = (folder / "kernel.s").read_text()
@@ -137,6 +163,14 @@ def test_only_instructions_that_a_processor_has(tmp_path: Path) -> None:
     assert all("pmaddwd" in texts[cpu] for cpu in ("x86-64", "haswell", "skylake-avx512"))
     assert "%ymm" not in texts["x86-64"]
     assert "%zmm" not in texts["haswell"]
+
+
+@needs_x86
+def test_files_need_nothing_that_a_process_must_ask_for(tmp_path: Path) -> None:
+    """AMX's registers: a program that has not asked for them is ended when it uses them."""
+    processors = ("sapphirerapids", None)
+    texts = assembly(CASES[1], tmp_path, processors)
+    assert not any("tdpb" in text for text in texts.values())
 
 
 @needs_x86
