@@ -15,7 +15,7 @@ TABLE_BOUND = 4096
 _MOST_GUARDS = 8
 
 #: After so many calls that a full row of guards let through, it is made anew, of those seen then.
-_PATIENCE = 256
+_PATIENCE = 64
 
 
 class Bound:

@@ -12,19 +12,21 @@ transposition", SIAM J. Sci. Comput. 40(1), 2018), so one code serves all shapes
 
 A tile of rows stays in the level-1 cache while the block of columns comes by, from level 2.
 
-A micro-kernel's tile lies in the output as whole vectors, or is copied there from a tile on the
-stack: at the edges, and where a vector of columns is not consecutive. What is done with whole sums
+A micro-kernel's tile lies in the output as whole vectors, with masks at the edges; or is copied
+there from a tile on the stack: at the edges where masks cost much, and where a vector of columns is
+not consecutive. What is done with whole sums
 (finish.py) is done with those of a tile on the stack.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 
 from ...ir.dtypes import I32, DType
 from ...ir.loop_nodes import Contract, Number
-from .builder import OpenLoop, Scope
+from .builder import Builder, OpenLoop, Scope
 from .extrema import Harmless, may_be_quick
 from .finish import Finishing
 from .forming import Forming
@@ -36,6 +38,25 @@ from .products import product_of
 from .simd import Place, Vec, element
 from .tiles import HEIGHT, TileKernel
 from .values import Values, neutral
+
+
+@dataclass(frozen=True, slots=True)
+class _Goal:
+    """Where a tile goes: `direct`, to the output, else to the stack.
+
+    Of each vector of its columns so many elements (None: all); of its rows so many, if given, and
+    the others to the stack.
+    """
+
+    direct: str
+    counts: tuple[str | None, ...]
+    rows: str | None
+
+    def has(self, b: Builder, row: str) -> str:
+        """Whether a row goes to the output."""
+        if self.rows is None:
+            return self.direct
+        return b.here(f"and i1 {self.direct}, {b.compare('slt', row, self.rows)}")
 
 
 class Contraction:
@@ -209,15 +230,17 @@ class Contraction:
             here = str(v * self.lanes * dtype.itemsize)
             steps.append(b.here(f"select i1 {whole}, i64 {there}, i64 {here}"))
 
+        goal = self._goal(left, top, whole, last)
+
         def line(number: str) -> str:
             """Where a row of the tile goes."""
             there = b.gep(corner, self.tables.at(self.out_m, b.add(top[0], number)))
             here = b.gep(self.tile, b.mul(number, str(self.width * dtype.itemsize)))
-            return b.here(f"select i1 {whole}, ptr {there}, ptr {here}")
+            return b.here(f"select i1 {goal.has(b, number)}, ptr {there}, ptr {here}")
 
         def fetch() -> None:
             """Earlier sums, to the tile on the stack."""
-            aside = b.here(f"or i1 {whole}, {first}")
+            aside = b.here(f"or i1 {goal.direct}, {first}")
             self._unless(aside, lambda: self._copy_tile(left, top, out=False))
 
         if self.blocks is not None:
@@ -229,15 +252,36 @@ class Contraction:
             places = [[b.gep(start, step) for step in steps] for start in starts]
             totals = self.kernel.totals(self._begin(), panels, self.harmless)
             fetch()
-            self._store_totals(totals, first, places)
-        self._unless(whole, lambda: self._store_tile(left, top, last))
+            self._store_totals(totals, first, places, goal.counts)
+        self._unless(goal.direct, lambda: self._store_tile(left, top, last))
 
-    def _store_totals(self, totals: list[list[Vec]], first: str, places: list[list[str]]) -> None:
-        """A tile's sums in registers, with earlier ones."""
-        totals = self._with_earlier(first, totals, places)
+    def _goal(self, left: tuple[str, str], top: tuple[str, str], whole: str, last: str) -> _Goal:
+        """Where a tile goes: to the output if it is `whole` there, to the stack if it is the `last`
+        and finished there; and, where masks cost nothing, at an edge to the output too.
+        """
+        b = self.b
+        if self.simd.bits < 512 or self.blocks is not None or self.dtype.kind == "complex":
+            return _Goal(whole, (None,) * self.vectors, None)
+        columns = b.minimum(left[1], str(self.width))
+        together = b.compare("sge", self.out_runs.at(b, left[0]), columns)
+        edge = b.here(f"select i1 {last}, i1 false, i1 {together}")
+        cut = b.here(f"select i1 {whole}, i1 false, i1 {edge}")
+        count = b.here(f"select i1 {cut}, i64 {columns}, i64 {self.width}")
+        counts = tuple(b.sub(count, str(v * self.lanes)) for v in range(self.vectors))
+        return _Goal(b.here(f"or i1 {whole}, {edge}"), counts, top[1])
+
+    def _store_totals(
+        self,
+        totals: list[list[Vec]],
+        first: str,
+        places: list[list[str]],
+        counts: Sequence[str | None],
+    ) -> None:
+        """A tile's sums in registers, with earlier ones; of each column so many lanes."""
+        totals = self._with_earlier(first, totals, places, counts)
         for line, found in zip(places, totals, strict=True):
-            for pointer, total in zip(line, found, strict=True):
-                self.simd.store(Place(pointer, 1), total)
+            for pointer, total, count in zip(line, found, counts, strict=True):
+                self.simd.store(Place(pointer, 1), total, count)
 
     def _store_blocks(
         self, sums: str, first: str, line: Callable[[str], str], steps: Sequence[str]
@@ -313,7 +357,11 @@ class Contraction:
         return self.simd.splat(start, self.lanes)
 
     def _with_earlier(
-        self, first: str, totals: list[list[Vec]], places: list[list[str]]
+        self,
+        first: str,
+        totals: list[list[Vec]],
+        places: list[list[str]],
+        counts: Sequence[str | None],
     ) -> list[list[Vec]]:
         """The accumulators, and what earlier pieces of the depth came to, if there were any."""
         b, contract = self.b, self.contract
@@ -322,10 +370,10 @@ class Contraction:
         b.begin_arm()
         sums = [
             self.values.arithmetic.apply(
-                contract.op, (self.kernel.read(place, self.dtype, self.lanes), total)
+                contract.op, (self.kernel.read(place, self.dtype, self.lanes, count), total)
             )
             for line, found in zip(places, totals, strict=True)
-            for place, total in zip(line, found, strict=True)
+            for place, total, count in zip(line, found, counts, strict=True)
         ]
         arms = then, b.end_arm()
         later = iter(sums)

@@ -233,6 +233,13 @@ class MicroKernel:
             for line in totals[0]
         ]
 
-    def read(self, pointer: str, dtype: DType, lanes: int, split: bool = False) -> Vec:
+    def read(
+        self,
+        pointer: str,
+        dtype: DType,
+        lanes: int,
+        count: str | None = None,
+        split: bool = False,
+    ) -> Vec:
         """A load that stays in its place."""
-        return self.simd.load(Place(pointer, 1, self.b.depth), dtype, lanes, split=split)
+        return self.simd.load(Place(pointer, 1, self.b.depth), dtype, lanes, count, split)
