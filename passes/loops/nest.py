@@ -140,7 +140,7 @@ class NestLowering:
             width,
             2 if self.carrier.kind == "complex" else 1,
             heavy,
-            self.carrier.is_inexact and reduce_op == "add",
+            self.carrier.is_inexact and reduce_op in ("add", "logaddexp"),
             reduce_op == "mul" and self.carrier.kind == "complex",
             einsum.where is not None,
         )

@@ -10,6 +10,7 @@ from ...ir.einsum import Access, Coordinate, Einsum, Reduce, accesses, walk
 from ...ir.infer import product_dtype
 from ...ir.loop_nodes import (
     Apply,
+    Assign,
     Begin,
     Loop,
     LoopNest,
@@ -19,7 +20,7 @@ from ...ir.loop_nodes import (
     Value,
     When,
 )
-from ...ir.operators import in_table
+from ...ir.operators import OPERATORS, in_table
 from ...ir.ranks import RankExpr
 from .typed import (
     Scope,
@@ -108,6 +109,16 @@ class PointWriter:
         return op
 
     @property
+    def sums_exponentials(self) -> bool:
+        """Whether the outermost reduction is the logarithm of a sum of exponentials."""
+        return (
+            self.reduce is not None
+            and self.fold_op == "logaddexp"
+            and self.total.kind == "float"
+            and self.empty.value == float("-inf")
+        )
+
+    @property
     def empty(self) -> Number:
         """What the outermost reduction is of nothing."""
         assert self.reduce is not None
@@ -151,6 +162,8 @@ class PointWriter:
             return value
         inner = scope.inner(self.reduced)
         term, where = self.term(typing, inner)
+        if where is None and self.sums_exponentials and not inner.statements:
+            return convert(self._log_of_sum(typing, scope, term, outer, loops), self.dtype.compute)
         name = typing.register()
         scope.statements += self.begin(name)
         result: Value = Register(name, self.total)
@@ -161,7 +174,7 @@ class PointWriter:
             inner.statements += fold(any_kept, "or", where, None)
             kept = Register(any_kept, BOOL)
             result = Apply("select", (kept, result, self.empty))
-        reduction = self._reduction(typing, name, term, where, inner, outer, loops)
+        reduction = self._reduction(typing, name, self.fold_op, term, where, inner, outer, loops)
         if where is not None and self._is_settled():
             assert einsum.where is not None
             reduction = (When(typing.value(einsum.where, scope), reduction),)
@@ -181,17 +194,46 @@ class PointWriter:
         inside = any(isinstance(node, Reduce) for node in walk(where))
         return plain and not inside and variables.isdisjoint(self.reduced)
 
+    def _log_of_sum(
+        self,
+        typing: Typing,
+        scope: Scope,
+        term: Value,
+        outer: Sequence[Loop],
+        loops: Sequence[Loop],
+    ) -> Value:
+        """log sum exp(term) as m + log sum exp(term - m): one exponential a term, and no overflow.
+
+        m is the largest term, or 0 where that is infinite or NaN, and so the sum as well.
+        """
+        most, shift, total = (Register(typing.register(), self.total) for _ in range(3))
+
+        def fold_all(into: Register, op: str, value: Value) -> None:
+            start = Number(OPERATORS[op].identity or 0, into.dtype)
+            scope.statements += begin(into.name, into.dtype, op, (), start)
+            inner = scope.inner(self.reduced)
+            scope.statements += self._reduction(
+                typing, into.name, op, value, None, inner, outer, loops
+            )
+
+        fold_all(most, "max", term)
+        finite = Apply("lt", (Apply("abs", (most,)), Number(float("inf"), self.total)))
+        chosen = Apply("select", (finite, most, Number(0.0, self.total)))
+        scope.statements.append(Assign(shift.name, chosen))
+        fold_all(total, "add", Apply("exp", (Apply("sub", (term, shift)),)))
+        return Apply("add", (shift, Apply("log", (total,))))
+
     def _reduction(
         self,
         typing: Typing,
         name: str,
+        op: str,
         term: Value,
         where: Value | None,
         inner: Scope,
         outer: Sequence[Loop],
         loops: Sequence[Loop],
     ) -> tuple[Statement, ...]:
-        op = self.fold_op
         if not outer:
             inner.statements += fold(name, op, term, where)
             return (LoopNest(tuple(loops), tuple(inner.statements)),)

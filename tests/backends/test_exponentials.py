@@ -9,10 +9,12 @@ import pytest
 
 from einloom.ir.cascade import Cascade, TensorDecl
 from einloom.ir.dtypes import DTYPES
-from einloom.ir.einsum import Access, Einsum, Map
+from einloom.ir.einsum import Access, Einsum, Map, Reduce
+from einloom.ir.interpreter import evaluate
 from einloom.ir.ranks import Rank, RankExpr
+from einloom.passes.loops.lower import LIMITS
 
-from .native import WIDTHS, Array, run
+from .native import TINY, WIDTHS, Array, run
 
 #: How far from the exact value each may be, in units in the last place.
 ULPS = {"exp": 1.0, "exp2": 1.0, "log": 1.0, "log1p": 1.5}
@@ -86,3 +88,43 @@ def test_special_values_are_numpys_and_a_scalar_is_as_one_of_many(
     np.testing.assert_array_equal(np.signbit(found[wanted == 0]), np.signbit(wanted[wanted == 0]))
     alone = [applied(op, each, bits) for each in x]
     np.testing.assert_array_equal(alone, found)
+
+
+@pytest.mark.parametrize("bits", WIDTHS)
+@pytest.mark.parametrize("dtype", ["f4", "f8"])
+@pytest.mark.parametrize(("left", "right"), [("ik", "kj"), ("ik", "jk"), ("ki", "kj")])
+def test_products_over_log_neither_overflow_nor_underflow(
+    left: str, right: str, dtype: str, bits: int
+) -> None:
+    rng = np.random.default_rng(3)
+    sizes = {"i": 9, "k": 23, "j": 37}
+    a, b = (rng.normal(size=[sizes[v] for v in names]).astype(dtype) for names in (left, right))
+    a *= rng.choice([1, 30, 3000], a.shape)
+    by_row, by_column = a.swapaxes(0, left.index("i")), b.swapaxes(0, right.index("j"))
+    by_row[0, ::2], by_row[0, 1::2] = -3e4, 3e4
+    by_column[0, ::2], by_column[0, 1::2] = 3e4, -3e4  # no term is near the sum of the maxima
+    by_row[1], by_row[2, 5], by_row[3, 7] = -np.inf, np.inf, np.nan
+    by_column[1, 3], by_column[2] = -np.inf, -np.inf
+    f32_or_64 = next(d for d in DTYPES.values() if d.numpy == np.dtype(dtype))
+    decls = [
+        TensorDecl(name, tuple(RankExpr.of_size(v.upper()) for v in names), f32_or_64)
+        for name, names in (("A", left), ("B", right))
+    ]
+    reads = [
+        Access(name, tuple(RankExpr.of_variable(v) for v in names))
+        for name, names in (("A", left), ("B", right))
+    ]
+    output = Access("Y", (RankExpr.of_variable("i"), RankExpr.of_variable("j")))
+    term = Reduce("logaddexp", ("k",), Map("add", tuple(reads)))
+    ranks = tuple(Rank(v.upper(), size) for v, size in sizes.items())
+    cascade = Cascade("f", ranks, tuple(decls), (Einsum(output, term),), ("Y",))
+    arrays = {"A": a, "B": b}
+    with np.errstate(all="ignore"):
+        wanted = evaluate(cascade, arrays)["Y"]
+    assert all(test(wanted).any() for test in (np.isfinite, np.isnan, np.isinf))
+    for limits in (LIMITS, TINY):
+        for threads in (None, 3):
+            status, found = run(cascade, arrays, bits, limits, threads=threads)
+            assert status == 0
+            eps = float(np.finfo(dtype).eps)
+            np.testing.assert_allclose(found["Y"], wanted, rtol=4 * eps, atol=30 * eps)
