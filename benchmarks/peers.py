@@ -23,7 +23,7 @@ _OPERATIONS = {"f4": (2, "f4"), "f8": (2, "f8"), "c8": (8, "f4"), "c16": (8, "f8
 def contestants(subscripts: str, *operands: Any) -> dict[str, Callable[[], Any]]:
     """einloom first, then who else computes an einsum, into a new array in C order."""
     found: dict[str, Callable[[], Any]] = {
-        "einloom": lambda: el.einsum(subscripts, *operands),
+        "einloom": lambda: el.einsum(subscripts, *operands, order="C"),
         "np.einsum": lambda: np.ascontiguousarray(
             np.einsum(subscripts, *operands, optimize="optimal")
         ),

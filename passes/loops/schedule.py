@@ -32,6 +32,9 @@ _MOST_JOINED = 8
 #: The level-1 data cache and the level-2 cache that `Limits` fits as it is.
 _CACHES = (48 << 10, 2 << 20)
 
+#: Runs through memory that a processor follows side by side: what streams its prefetchers have.
+_FORESEEN = 32
+
 #: Bytes of the columns that a register tile reads at each step: two vectors of AVX-512.
 _STEP = 128
 
@@ -398,15 +401,17 @@ def _blocked(problem: Problem, limits: Limits, schedule: Schedule) -> Schedule:
     if vector not in across or not down or max(map(len, (down, across, depth))) > _MOST_JOINED:
         return schedule
     panel = problem.bytes(vector, *problem.reduced)
-    if panel <= limits.unpacked or problem.size(*down) < limits.few_rows:
+    if problem.size(*down) < limits.few_rows:
+        return schedule
+    if panel <= limits.unpacked and not _scattered(problem, limits, columns, vector):
         return schedule
     height = _height(problem, down, rows.unit)
     deep = _pieces(problem.known(*problem.reduced), limits.deep, limits.depth)
     block = Block(
         columns,
-        _last(across, (columns.unit, vector)),
+        _joined(problem, columns, across, (columns.unit, vector)),
         rows,
-        _last(down, (rows.unit,)),
+        _joined(problem, rows, down, (rows.unit,)),
         _last(problem.reduced, (rows.unit, columns.unit)),
         tuple(v for v in problem.free if v in columns.variables & rows.variables),
         height,
@@ -431,6 +436,43 @@ def _height(problem: Problem, down: Sequence[str], unit: str | None) -> int:
         return -(-size // height) * (height + 2) * broken, -height
 
     return min(range(1, most + 1), key=cost)
+
+
+def _order(reading: Reading) -> tuple[str, ...]:
+    """A plain operand's variables, the farthest apart in memory first."""
+    names = tuple(reading.access.variables())
+    return names[::-1] if names[0] == reading.unit else names
+
+
+def _scattered(problem: Problem, limits: Limits, columns: Reading, vector: str) -> bool:
+    """Whether an operand that no cache keeps had better be packed, however small its panels.
+
+    If its vectors are not consecutive, all of it would be copied beforehand. If each step of its
+    depth lies far from the next, as many runs are read side by side as it is deep, and processors
+    fetch ahead of few at a time; packed, they are longer.
+    """
+    if problem.bytes(*columns.variables) < limits.streamed:
+        return False
+    if columns.unit != vector:
+        return True
+    order = _order(columns)
+    inner = order[min(map(order.index, problem.reduced)) :]
+    apart = any(v in problem.free and v != vector for v in inner)
+    return apart and problem.size(*problem.reduced) > _FORESEEN
+
+
+def _joined(
+    problem: Problem, reading: Reading, variables: Sequence[str], last: Sequence[str | None]
+) -> tuple[str, ...]:
+    """An operand's own variables, with these at the end, as the larger has the others in memory.
+
+    That is the output, or the operand, if it is read in runs that may be long.
+    """
+    found = _last(variables, last)
+    large = problem.size(*reading.variables) > problem.size(*problem.free)
+    if not large or found[-1] != reading.unit:
+        return found
+    return _last(sorted(variables, key=_order(reading).index), last)
 
 
 def _last(variables: Sequence[str], last: Sequence[str | None]) -> tuple[str, ...]:

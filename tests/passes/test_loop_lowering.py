@@ -12,6 +12,7 @@ from einloom.ir.dtypes import DTYPES, F32
 from einloom.ir.einsum import Access, Coordinate, Einsum, Literal, Map, Reduce
 from einloom.ir.errors import UnsupportedError
 from einloom.ir.infer import infer_dtypes
+from einloom.ir.loop_nodes import Contract
 from einloom.ir.loops import ArrayAxis, LoopProgram
 from einloom.ir.ranks import Rank, RankExpr, Term
 from einloom.passes.loops.lower import lower
@@ -120,6 +121,28 @@ def test_a_scattered_diagonal_is_summed_element_by_element() -> None:
     for side, vectors in ((64, False), (8, True)):
         cascade = classic("abcb->ac", sizes=dict.fromkeys("abc", side))
         assert ("vector" in str(lowered(cascade))) == vectors
+
+
+@pytest.mark.parametrize(
+    ("subscripts", "extents", "across"),
+    [
+        # Long runs: in the operand's order, which is the larger.
+        ("ebad,ce->abcd", {"a": 96, "b": 84, "c": 24, "d": 84, "e": 96}, ("b", "a", "d")),
+        # A copy of all of it beforehand would go through memory twice.
+        ("dbea,ec->abcd", dict.fromkeys("abde", 72) | {"c": 24}, ("b", "a", "d")),
+    ],
+)
+def test_large_operands_are_packed_however_small_their_panels(
+    subscripts: str, extents: dict[str, int], across: tuple[str, ...]
+) -> None:
+    (contract,) = contracts(lowered(classic(subscripts, sizes=extents)))
+    assert contract.columns.variables == across
+    for small in (dict.fromkeys(extents, 24), {**extents, "c": 8}):
+        assert not contracts(lowered(classic(subscripts, sizes=small)))
+
+
+def contracts(program: LoopProgram) -> list[Contract]:
+    return [s for nest in program.nests for s in nest.body if isinstance(s, Contract)]
 
 
 def test_sizes_come_from_inputs_then_declarations() -> None:
