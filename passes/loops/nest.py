@@ -31,6 +31,7 @@ from ...ir.loop_nodes import (
 from ...ir.loop_nodes import walk as walk_statements
 from ...ir.loops import Nest, Scratch
 from ...ir.ranks import RankExpr
+from .blocks import blocked
 from .collapse import Collapses, adjacent, beside, likely
 from .contract import contraction
 from .finish import aligned, finishing, fitted, formed_values, in_place, sums_of_pieces
@@ -194,7 +195,8 @@ class NestLowering:
             most.append(limits.narrow if max(bits, default=0) <= 16 else limits.whole)
         limits = replace(limits, unpacked=min(most))
         schedule = choose(self._problem({}), limits)
-        return choose(self._problem(dict(likely(collapses.pairs(schedule)))), limits)
+        problem = self._problem(dict(likely(collapses.pairs(schedule))))
+        return blocked(problem, limits, choose(problem, limits))
 
     def block(self, limits: Limits) -> Block | None:
         """The blocks of the chain's product, if it is packed and the rest can be done near it."""

@@ -6,7 +6,7 @@ Nothing here changes what is computed. Sizes serve as hints alone: a program is 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from math import prod
 
 from ...ir.einsum import Access
@@ -25,15 +25,8 @@ _SMALL = 16**3
 #: Bytes of a line of the caches.
 _LINE = 64
 
-#: The most variables that are joined: each is a loop where the tables are written.
-_MOST_JOINED = 8
-
-
 #: The level-1 data cache and the level-2 cache that `Limits` fits as it is.
 _CACHES = (48 << 10, 2 << 20)
-
-#: Runs through memory that a processor follows side by side: what streams its prefetchers have.
-_FORESEEN = 32
 
 #: Bytes of the columns that a register tile reads at each step: two vectors of AVX-512.
 _STEP = 128
@@ -204,7 +197,7 @@ def choose(problem: Problem, limits: Limits) -> Schedule:
     # A block of columns serves all rows; if all columns stay in a cache, memory order is better.
     rows_inside = problem.bytes(*problem.reduced, vector) > limits.shared
     rows_inside = rows_inside and bool(problem.reduced)
-    schedule = Schedule(
+    return Schedule(
         vector,
         vectors,
         rows,
@@ -218,7 +211,6 @@ def choose(problem: Problem, limits: Limits) -> Schedule:
         moved,
         special=_special(problem, vector, rows),
     )
-    return _blocked(problem, limits, schedule)
 
 
 def _strided(problem: Problem, vector: str) -> list[Reading]:
@@ -379,115 +371,3 @@ def _chunk(
             return variable, max(1, limits.longest // steps)
         steps *= count
     return None
-
-
-def _blocked(problem: Problem, limits: Limits, schedule: Schedule) -> Schedule:
-    """The schedule with blocks for caches, if it is a contraction that does not fit them."""
-    vector = schedule.vector
-    if vector is None or vector not in problem.free or not problem.reduced or problem.heavy:
-        return schedule
-    if problem.ordered or problem.filtered or len(problem.readings) != 2:
-        return schedule
-    columns, rows = problem.readings
-    if vector in rows.variables:
-        columns, rows = rows, columns
-    depth = frozenset(problem.reduced)
-    if not (columns.plain and rows.plain and depth <= columns.variables & rows.variables):
-        return schedule
-    if not columns.variables | rows.variables >= set(problem.free):
-        return schedule
-    down = [v for v in problem.free if v not in columns.variables]
-    across = [v for v in problem.free if v not in rows.variables]
-    if vector not in across or not down or max(map(len, (down, across, depth))) > _MOST_JOINED:
-        return schedule
-    panel = problem.bytes(vector, *problem.reduced)
-    if problem.size(*down) < limits.few_rows:
-        return schedule
-    if panel <= limits.unpacked and not _scattered(problem, limits, columns, vector):
-        return schedule
-    height = _height(problem, down, rows.unit)
-    deep = _pieces(problem.known(*problem.reduced), limits.deep, limits.depth)
-    block = Block(
-        columns,
-        _joined(problem, columns, across, (columns.unit, vector)),
-        rows,
-        _joined(problem, rows, down, (rows.unit,)),
-        _last(problem.reduced, (rows.unit, columns.unit)),
-        tuple(v for v in problem.free if v in columns.variables & rows.variables),
-        height,
-        2,
-        max(1, limits.tall // height) * height,
-        deep,
-        limits.wide,
-    )
-    return replace(schedule, moved=(), block=block)
-
-
-def _height(problem: Problem, down: Sequence[str], unit: str | None) -> int:
-    """How many rows a register tile has: little left over, and runs of the operand kept whole."""
-    most = 14 if problem.parts == 1 else 6
-    size = problem.known(*down)
-    if size is None or size < 1:
-        return most
-    run = problem.size(unit) if unit in down else 0
-
-    def cost(height: int) -> tuple[float, int]:
-        broken = 1.1 if run % height else 1.0
-        return -(-size // height) * (height + 2) * broken, -height
-
-    return min(range(1, most + 1), key=cost)
-
-
-def _order(reading: Reading) -> tuple[str, ...]:
-    """A plain operand's variables, the farthest apart in memory first."""
-    names = tuple(reading.access.variables())
-    return names[::-1] if names[0] == reading.unit else names
-
-
-def _scattered(problem: Problem, limits: Limits, columns: Reading, vector: str) -> bool:
-    """Whether an operand that no cache keeps had better be packed, however small its panels.
-
-    If its vectors are not consecutive, all of it would be copied beforehand. If each step of its
-    depth lies far from the next, as many runs are read side by side as it is deep, and processors
-    fetch ahead of few at a time; packed, they are longer.
-    """
-    if problem.bytes(*columns.variables) < limits.streamed:
-        return False
-    if columns.unit != vector:
-        return True
-    order = _order(columns)
-    inner = order[min(map(order.index, problem.reduced)) :]
-    apart = any(v in problem.free and v != vector for v in inner)
-    return apart and problem.size(*problem.reduced) > _FORESEEN
-
-
-def _joined(
-    problem: Problem, reading: Reading, variables: Sequence[str], last: Sequence[str | None]
-) -> tuple[str, ...]:
-    """An operand's own variables, with these at the end, as the larger has the others in memory.
-
-    That is the output, or the operand, if it is read in runs that may be long.
-    """
-    found = _last(variables, last)
-    large = problem.size(*reading.variables) > problem.size(*problem.free)
-    if not large or found[-1] != reading.unit:
-        return found
-    return _last(sorted(variables, key=_order(reading).index), last)
-
-
-def _last(variables: Sequence[str], last: Sequence[str | None]) -> tuple[str, ...]:
-    """The variables with these, if they are among them, at the end."""
-    found = list(variables)
-    for variable in last:
-        if variable in found:
-            found.remove(variable)
-            found.append(variable)
-    return tuple(found)
-
-
-def _pieces(size: int | None, most: int, unit: int) -> int:
-    """The length, a multiple of `unit`, that cuts `size` into the fewest pieces up to `most`."""
-    if size is None or size < 1:
-        return most // unit * unit
-    pieces = -(-size // most)
-    return min(most // unit * unit, -(-size // pieces // unit) * unit)
