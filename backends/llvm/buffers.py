@@ -1,6 +1,6 @@
 """The buffer pool: the memory of large results that nobody holds any more serves the next ones.
 
-The C library gives what is larger than 32 MB back to the system at once, and the system clears each
+The C library gives large memory back to the system, some of it at once, and the system clears each
 page of the next such result: that takes longer than most einsums that fill it. So large results get
 their memory from a handler (NumPy's NEP 49) that keeps a few of the buffers freed last. The system
 may take their pages back whenever it is short of memory; what it clears then costs what it did.
@@ -137,7 +137,7 @@ def get_buffer_pool_limit() -> int:
 def set_buffer_pool_limit(nbytes: int) -> None:
     """Sets how many bytes of freed large results are kept for the next ones; frees the rest.
 
-    Results of 32 MB and more are made in memory that others had before, if there is some of the
+    Results of 4 MB and more are made in memory that others had before, if there is some of the
     same size: that saves the time in which the system clears it, which may be more than all else
     takes. The system takes what is kept back itself when it is short of memory. At first the limit
     is a gigabyte, or a sixteenth of the memory if that is less; 0 keeps nothing.

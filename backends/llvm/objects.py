@@ -28,8 +28,8 @@ DATA, NDIM, SHAPE, STRIDES, DTYPE, FLAGS = (HEAD + n for n in (0, 8, 16, 24, 40,
 
 WRITEABLE = 0x400  # NPY_ARRAY_WRITEABLE
 
-#: Arrays of so many bytes are large: what glibc gives back to the system as soon as it is freed.
-LARGE = 32 << 20
+#: Arrays of so many bytes are large: the C library may give them back to the system once freed.
+LARGE = 4 << 20
 
 _ABI = 0x02000000  # NumPy 2's
 #: Where NumPy's C interface has what is needed here (`numpy/__multiarray_api.h`).
