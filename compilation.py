@@ -25,6 +25,17 @@ from einloom.tiers import at_once, like
 Template: TypeAlias = "Callable[[Sequence[Shape] | None, Sequence[DType] | None], Cascade]"
 
 
+#: Extents of which register tiles are not full, or hold all: in steps of so many, up to so many.
+_STEP, _TILED = 8, 128
+
+
+def _magnitude(extent: int) -> int:
+    """What extents have in common for which the same code is good."""
+    if _STEP < extent <= _TILED:
+        return -(-extent // _STEP) - _TILED  # negative: no number of bits
+    return extent.bit_length()
+
+
 class Compilation:
     """What is compiled of one einsum or cascade, for each set of shapes and dtypes.
 
@@ -108,7 +119,7 @@ class Compilation:
         magnitudes = replace(
             rewritten,
             ranks=tuple(
-                replace(rank, shape=rank.shape.bit_length())
+                replace(rank, shape=_magnitude(rank.shape))
                 if rank.name in open_ranks and isinstance(rank.shape, int)
                 else rank
                 for rank in rewritten.ranks

@@ -363,6 +363,20 @@ def test_more_signatures_than_guards() -> None:
     assert f.__call__ is before  # those that are called now have their guards
 
 
+def test_code_is_shared_by_sizes_that_it_is_good_for() -> None:
+    """Register tiles are chosen for small extents; large ones hold many of any shape."""
+    f: Any = el.compile("ij,jk->ik")
+
+    def served_by(n: int) -> str:
+        f(*matrices(n))
+        source: str = f.source
+        return source
+
+    assert served_by(120) == served_by(119)
+    assert served_by(300) == served_by(400)
+    assert served_by(40) != served_by(17)
+
+
 def test_what_guards_do_not_serve_adds_none() -> None:
     f = matmul()
     a, b = matrices()
