@@ -22,7 +22,6 @@ from .buffers_ir import (
     BUFFERS,
     CAPSULE,
     FUNCTIONS,
-    HELD,
     LIMIT,
     NAME,
     NEW_FROM_DESCR,
@@ -48,6 +47,10 @@ _MOST = 1 << 30
 DEFAULT_LIMIT = _at_first()
 
 _setting: list[int] = [DEFAULT_LIMIT]
+
+
+#: What NumPy wants the capsule of a handler to be called.
+_CAPSULE_NAME = b"mem_handler"
 
 
 class _Allocator(ctypes.Structure):
@@ -89,9 +92,6 @@ class _Pool:
         self.state[SET_HANDLER] = set_handler
         for kept in (code, self.state, allocator, capsule):
             ctypes.pythonapi.Py_IncRef(ctypes.py_object(kept))
-
-
-_CAPSULE_NAME = b"mem_handler"
 
 
 _lock = lock_held_over_forks()
@@ -156,8 +156,3 @@ def set_buffer_pool_limit(nbytes: int) -> None:
         _setting[0] = limit
         for pool in _made:
             pool.limit(ctypes.addressof(pool.state), limit)
-
-
-def buffer_pool_held() -> int:
-    """How many bytes are kept now."""
-    return sum(int(pool.state[HELD]) for pool in _made)

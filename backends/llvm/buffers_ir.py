@@ -81,10 +81,18 @@ done:
   ret void
 }}
 
+; The pool holds so many bytes more.
+define internal void @hold(ptr %pool, i64 %change) {{
+{_word("held.p", HELD)}
+  %held = load i64, ptr %held.p
+  %now = add i64 %held, %change
+  store i64 %now, ptr %held.p
+  ret void
+}}
+
 ; Frees what lies in the slot whose turn it is.
 define internal void @evict(ptr %pool) {{
 {_word("hand.p", HAND)}
-{_word("held.p", HELD)}
 {_word("slots", SLOTS)}
   %hand = load i64, ptr %hand.p
   %next = add i64 %hand, 1
@@ -97,9 +105,8 @@ define internal void @evict(ptr %pool) {{
 release:
   store ptr null, ptr %slot
   %size = load i64, ptr %buffer
-  %held = load i64, ptr %held.p
-  %less = sub i64 %held, %size
-  store i64 %less, ptr %held.p
+  %less = sub i64 0, %size
+  call void @hold(ptr %pool, i64 %less)
   call void @free(ptr %buffer)
   br label %done
 done:
@@ -174,10 +181,8 @@ left:
 take:
   %kept = load ptr, ptr %slot
   store ptr null, ptr %slot
-{_word("held.p", HELD)}
-  %held = load i64, ptr %held.p
-  %less = sub i64 %held, %size
-  store i64 %less, ptr %held.p
+  %less = sub i64 0, %size
+  call void @hold(ptr %pool, i64 %less)
   call void @leave(ptr %pool)
   %kept.data = getelementptr i8, ptr %kept, i64 {_HEAD}
   ret ptr %kept.data
@@ -276,10 +281,7 @@ oldest:
 put:
   call void @advise(ptr %is, i32 {_FREE})
   store ptr %is, ptr %slot
-{_word("held.p", HELD)}
-  %held = load i64, ptr %held.p
-  %more = add i64 %held, %size
-  store i64 %more, ptr %held.p
+  call void @hold(ptr %pool, i64 %size)
   call void @leave(ptr %pool)
   br label %done
 release:

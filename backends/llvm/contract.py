@@ -260,7 +260,7 @@ class Contraction:
         and finished there; and, where masks cost nothing, at an edge to the output too.
         """
         b = self.b
-        if self.simd.bits < 512 or self.blocks is not None or self.dtype.kind == "complex":
+        if not self.simd.isa.masks or self.blocks is not None or self.dtype.kind == "complex":
             return _Goal(whole, (None,) * self.vectors, None)
         columns = b.minimum(left[1], str(self.width))
         together = b.compare("sge", self.out_runs.at(b, left[0]), columns)

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from ...ir.dtypes import DType
 from .simd import Simd, element, typed
 
-_LN2, _LOG2E = 0.6931471805599453, 1.4426950408889634
+LN2, _LOG2E = 0.6931471805599453, 1.4426950408889634
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +90,7 @@ class Exponential:
         least, most = self.format.range
         x = self._within(x, least * _LOG2E - 1, most * _LOG2E + 1)
         n, bits = self._nearest(x, 1.0)
-        t = self._float("fmul", self._float("fsub", x, n), self._number(_LN2))
+        t = self._float("fmul", self._float("fsub", x, n), self._number(LN2))
         return self._scaled(self._power(t), n, bits)
 
     def log(self, x: str) -> str:

@@ -26,6 +26,11 @@ class Isa:
     features: frozenset[Feature] = frozenset()
 
     @property
+    def masks(self) -> bool:
+        """Whether any instruction takes a mask of lanes, for nothing."""
+        return self.bits == 512
+
+    @property
     def registers(self) -> int:
         """How many vector registers there are."""
         return 32 if "many" in self.features else 16

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from ...ir.dtypes import DType
 from ...ir.errors import UnsupportedError
-from .exponential import Exponential
+from .exponential import LN2, Exponential
 from .simd import Simd, element, typed
 
 #: Operators that are one function of the C library.
@@ -21,8 +21,6 @@ _EXPONENTIAL = {
     "log": Exponential.log,
     "log1p": Exponential.log1p,
 }
-
-_LN2 = 0.6931471805599453
 
 
 class Math:
@@ -86,7 +84,7 @@ class Math:
         larger = self.extremum("max", dtype, (a, b), lanes)
         total = self._line("fadd", of, lanes, larger, rest)
         equal = self._line("fcmp oeq", of, lanes, a, b)
-        doubled = self._line("fadd", of, lanes, a, self.simd.literal(_LN2, dtype, lanes))
+        doubled = self._line("fadd", of, lanes, a, self.simd.literal(LN2, dtype, lanes))
         return self.choose(of, lanes, equal, doubled, total)
 
     def divide(self, op: str, dtype: DType, values: Sequence[str], lanes: int) -> str:

@@ -66,7 +66,7 @@ class NestWriter:
         self.accesses = Accesses(self.simd, tables, self.lanes)
         self.values = Values(self.accesses)
         self.nest = nest
-        self._vector_registers = 32 if isa.bits == 512 else 16
+        self._isa = isa
         self._pointless: dict[str, str] = {}  # rank: whether a space that it is in has no point
 
     def body(self) -> list[str]:
@@ -341,7 +341,7 @@ class NestWriter:
             self._inside(full, body)
         elif fits == "false":
             self._partial(partial, body)
-        elif self._vector_registers == 32 and not sums and self._is_long(loops):
+        elif self._isa.masks and not sums and self._is_long(loops):
             # Where masks cost little, long code is written once: its vectors are always masked.
             # Not so where sums keep both units for multiply-adds busy, one of which masks need.
             self._inside(partial, body)
@@ -362,7 +362,7 @@ class NestWriter:
         counts = [self.values.count(loop) for loop in loops]
         total = accumulators(body) * prod(counts)
         outer = next((n for n, loop in enumerate(loops) if loop.kind == "unroll"), 0)
-        room = self._vector_registers - 4
+        room = self._isa.registers - 4
         if total <= room or not any(isinstance(s, LoopNest) for s in walk(body)):
             return loops
         loop = loops[outer]
@@ -408,7 +408,7 @@ class NestWriter:
 
     def _strip(self, vectors: int) -> int:
         """How many vectors at a time, of a tile of so many that is not full."""
-        if self._vector_registers < 32 or vectors <= _NARROW:
+        if not self._isa.masks or vectors <= _NARROW:
             return 1
         return vectors if vectors <= _MASKED else _STRIP
 

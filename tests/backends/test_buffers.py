@@ -65,8 +65,13 @@ def handler(array: Array) -> str | None:
     return found
 
 
+def held() -> int:
+    """How many bytes the pool holds."""
+    return int(pool().state[HELD])
+
+
 def pool() -> Any:
-    result()
+    buffers.maker()
     (found,) = buffers._made
     return found
 
@@ -108,7 +113,7 @@ def test_memory_is_used_again_by_results_of_its_size_alone() -> None:
     assert place % 64 == 0
     other = result(ROWS + 1)
     del first
-    assert buffers.buffer_pool_held() >= LARGE
+    assert held() >= LARGE
     kept = result(ROWS + 1, 2.0)
     again = result(ROWS, 3.0)
     assert again.ctypes.data == place
@@ -139,14 +144,14 @@ def test_it_holds_no_more_than_it_may() -> None:
     for limit in (3 * LARGE, LARGE + 300_000, LARGE - 1, 0, 8 * LARGE):
         el.set_buffer_pool_limit(limit)
         assert el.get_buffer_pool_limit() == limit
-        assert buffers.buffer_pool_held() <= limit
+        assert held() <= limit
         several = [result(rows) for rows in sizes]
         while several:
             several.pop()
-            assert buffers.buffer_pool_held() <= limit
-    assert buffers.buffer_pool_held() == 4096 * sum(sizes)
+            assert held() <= limit
+    assert held() == 4096 * sum(sizes)
     el.set_buffer_pool_limit(0)
-    assert buffers.buffer_pool_held() == 0
+    assert held() == 0
 
 
 def test_more_buffers_than_slots() -> None:
@@ -155,7 +160,7 @@ def test_more_buffers_than_slots() -> None:
     several = [result() for _ in range(COUNT + 3)]
     while several:
         several.pop()
-    assert buffers.buffer_pool_held() == COUNT * LARGE
+    assert held() == COUNT * LARGE
     assert is_right(result())
 
 
@@ -183,14 +188,14 @@ def test_who_finds_another_at_the_pool_goes_without() -> None:
     fresh(ROWS)
     state = pool().state
     gc.collect()
-    held = state[HELD]
+    before = state[HELD]
     state[LOCK] = 1  # as a fork might catch it
     try:
         several = [result(ROWS, 2.0) for _ in range(3)]
         assert all(is_right(array, 2.0) for array in several)
         several.clear()
         el.set_buffer_pool_limit(0)
-        assert state[HELD] == held
+        assert state[HELD] == before
     finally:
         state[LOCK] = 0
 
@@ -204,7 +209,7 @@ def test_many_threads_at_once() -> None:
             assert is_right(result(ROWS, scale), scale)
 
     in_threads(4, work)
-    assert buffers.buffer_pool_held() <= el.get_buffer_pool_limit()
+    assert held() <= el.get_buffer_pool_limit()
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there are no forks")
