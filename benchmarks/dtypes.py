@@ -9,8 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from importlib import import_module
-from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -19,6 +17,7 @@ import einloom as el
 from einloom.ir.dtypes import as_dtype
 
 from .measure import Row, Table, compare
+from .peers import torch
 
 
 @dataclass(frozen=True)
@@ -61,8 +60,7 @@ def line(case: Case, size: int) -> Row:
     out = np.empty((size, size), as_dtype(case.out).numpy)
     contestants: dict[str, Callable[[], Any]] = {"einloom": lambda: f(a, b, out=out)}
     contestants["numpy"] = numpys(case, a, b, out)
-    if find_spec("torch"):
-        contestants |= torchs(case, a, b)
+    contestants |= torchs(case, a, b)
     return compare(f"{size}³ {case.name}", contestants, seconds=0.5)
 
 
@@ -107,15 +105,16 @@ def torchs(case: Case, a: Any, b: Any) -> dict[str, Callable[[], Any]]:
         return {}
     if case.left in ("bool", "u32"):
         return {}
-    torch: Any = import_module("torch")
-    torch.set_num_threads(1)
+    library = torch()
+    if library is None:
+        return {}
     if case.left == "bf16":
-        x, y = (torch.from_numpy(v.view("i2")).view(torch.bfloat16) for v in (a, b))
+        x, y = (library.from_numpy(v.view("i2")).view(library.bfloat16) for v in (a, b))
     else:
-        x, y = torch.from_numpy(a), torch.from_numpy(b)
+        x, y = library.from_numpy(a), library.from_numpy(b)
     if bytes_to_i32:
-        return {"torch": lambda: torch._int_mm(x, y)}
-    return {"torch": lambda: torch.mm(x, y)}
+        return {"torch": lambda: library._int_mm(x, y)}
+    return {"torch": lambda: library.mm(x, y)}
 
 
 def tables(quick: bool) -> Sequence[Table]:

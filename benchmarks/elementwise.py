@@ -7,8 +7,6 @@ Einsums, as one writes it; NumPy's is that in whole arrays.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from importlib import import_module
-from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -17,6 +15,7 @@ import einloom as el
 from einloom.ir.dtypes import as_dtype
 
 from .measure import Row, Table, compare
+from .peers import torch
 
 FUNCTIONS = ("exp", "exp2", "log", "log1p")
 
@@ -37,11 +36,10 @@ def function(name: str, dtype: str, count: int) -> Row:
         "einloom": lambda: f(x, out=out),
         "numpy": lambda: getattr(np, name)(x, out=out),
     }
-    torch = _torch()
-    if torch is not None:
-        tensor = torch.from_numpy(x)
-        other = torch.empty_like(tensor)
-        contestants["torch"] = lambda: getattr(torch, name)(tensor, out=other)
+    if library := torch():
+        tensor = library.from_numpy(x)
+        other = library.empty_like(tensor)
+        contestants["torch"] = lambda: getattr(library, name)(tensor, out=other)
     return compare(f"{name}, {count} {dtype}", contestants, seconds=0.5)
 
 
@@ -56,11 +54,10 @@ def softmax(rows: int, columns: int, dtype: str) -> Row:
         np.divide(powers, powers.sum(1, keepdims=True), out=out)
 
     contestants: dict[str, Callable[[], Any]] = {"einloom": lambda: f(x, out=out), "numpy": numpys}
-    torch = _torch()
-    if torch is not None:
-        tensor = torch.from_numpy(x)
-        other = torch.empty_like(tensor)
-        contestants["torch"] = lambda: torch.softmax(tensor, 1, out=other)
+    if library := torch():
+        tensor = library.from_numpy(x)
+        other = library.empty_like(tensor)
+        contestants["torch"] = lambda: library.softmax(tensor, 1, out=other)
     return compare(f"softmax of {rows} x {columns} {dtype}", contestants, seconds=0.5)
 
 
@@ -74,19 +71,10 @@ def log_sum(rows: int, columns: int, dtype: str) -> Row:
         return np.log(np.exp(x - largest[:, None]).sum(1)) + largest
 
     contestants: dict[str, Callable[[], Any]] = {"einloom": lambda: f(x), "numpy": numpys}
-    torch = _torch()
-    if torch is not None:
-        tensor = torch.from_numpy(x)
-        contestants["torch"] = lambda: torch.logsumexp(tensor, 1)
+    if library := torch():
+        tensor = library.from_numpy(x)
+        contestants["torch"] = lambda: library.logsumexp(tensor, 1)
     return compare(f"log-sum-exp of {rows} x {columns} {dtype}", contestants, seconds=0.5)
-
-
-def _torch() -> Any:
-    if not find_spec("torch"):
-        return None
-    torch: Any = import_module("torch")
-    torch.set_num_threads(1)
-    return torch
 
 
 def tables(quick: bool) -> Sequence[Table]:

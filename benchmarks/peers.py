@@ -30,10 +30,9 @@ def contestants(subscripts: str, *operands: Any) -> dict[str, Callable[[], Any]]
     }
     contract: Any = import_module("opt_einsum").contract
     found["opt_einsum"] = lambda: np.ascontiguousarray(contract(subscripts, *operands))
-    if torch := _module("torch"):
-        torch.set_num_threads(1)
-        tensors = [torch.from_numpy(operand) for operand in operands]
-        found["torch"] = lambda: torch.einsum(subscripts, *tensors).contiguous()
+    if library := torch():
+        tensors = [library.from_numpy(operand) for operand in operands]
+        found["torch"] = lambda: library.einsum(subscripts, *tensors).contiguous()
     if (tblis := _module("pytblis")) and len(operands) < 3:
         tblis.set_num_threads(1)
         found["pytblis"] = lambda: tblis.einsum(subscripts, *operands)
@@ -44,6 +43,14 @@ def contestants(subscripts: str, *operands: Any) -> dict[str, Callable[[], Any]]
         run = jax.jit(partial(jax.numpy.einsum, subscripts, precision=highest))
         found["jax"] = lambda: np.asarray(run(*arrays))
     return {name: call for name, call in found.items() if name == "einloom" or _serves(call)}
+
+
+def torch() -> Any:
+    """torch, on one thread; None if it is not installed."""
+    found = _module("torch")
+    if found is not None:
+        found.set_num_threads(1)
+    return found
 
 
 def _module(name: str) -> Any:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from importlib import import_module
-from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -12,6 +10,7 @@ import numpy as np
 import einloom as el
 
 from .measure import Row, Table, compare
+from .peers import torch
 
 CASES: tuple[tuple[str, tuple[int, ...]], ...] = (
     ("abcd->dcba", (64, 64, 64, 64)),
@@ -41,10 +40,8 @@ def line(subscripts: str, shape: Sequence[int], dtype: str) -> Row:
         "np.copyto": lambda: np.copyto(out, turned),
         "plain copy": lambda: np.copyto(*flat),
     }
-    if find_spec("torch"):
-        torch: Any = import_module("torch")
-        torch.set_num_threads(1)
-        source, target = torch.from_numpy(given).permute(axes), torch.from_numpy(out)
+    if library := torch():
+        source, target = library.from_numpy(given).permute(axes), library.from_numpy(out)
         contestants["torch"] = lambda: target.copy_(source)
     size = " x ".join(map(str, shape))
     return compare(f"{subscripts} {size} {np.dtype(dtype).name}", contestants, seconds=1)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from importlib import import_module
-from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -13,7 +11,7 @@ import numpy as np
 import einloom as el
 
 from .measure import Row, Table
-from .peers import einsum, line
+from .peers import einsum, line, torch
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,11 +105,13 @@ def _beside(
         "einloom": lambda: el.einsum(subscripts, a, b, *more, semiring=semiring),
         "numpy": lambda: sum(more, fold(a[:, :, None] + b, 1)),
     }
-    if find_spec("torch"):
-        torch: Any = import_module("torch")
-        torch.set_num_threads(1)
-        folds: Mapping[Any, Any] = {np.min: torch.amin, np.max: torch.amax, _lse: torch.logsumexp}
-        x, y, *rest = (torch.from_numpy(each) for each in (a, b, *more))
+    if library := torch():
+        folds: Mapping[Any, Any] = {
+            np.min: library.amin,
+            np.max: library.amax,
+            _lse: library.logsumexp,
+        }
+        x, y, *rest = (library.from_numpy(each) for each in (a, b, *more))
         found["torch"] = lambda: sum(rest, folds[fold](x[:, :, None] + y, 1))
     return found
 
@@ -124,11 +124,9 @@ def integers(part: int) -> Row:
         "einloom": lambda: el.einsum("ij,jk->ik", a, b, acc="i32"),
         "np.matmul": lambda: np.matmul(a.astype("i4"), b.astype("i4")),
     }
-    if find_spec("torch"):
-        torch: Any = import_module("torch")
-        torch.set_num_threads(1)
-        x, y = torch.from_numpy(a), torch.from_numpy(b)
-        calls["torch"] = lambda: torch._int_mm(x, y)
+    if library := torch():
+        x, y = library.from_numpy(a), library.from_numpy(b)
+        calls["torch"] = lambda: library._int_mm(x, y)
     return line("matrix product, i1 to i4", calls)
 
 
