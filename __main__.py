@@ -64,13 +64,18 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"einloom {einloom.__version__}")
     subparsers = parser.add_subparsers(metavar="COMMAND", required=True)
 
-    text = argparse.ArgumentParser(add_help=False)
-    text.add_argument("what", metavar="EINSUM", help="subscripts, cascade text, FILE.ein, or -")
+    operands = argparse.ArgumentParser(add_help=False)
+    operands.add_argument(
+        "--shapes", metavar="8x64,64", help="of the operands; A=8x64,B=64 by name"
+    )
+    operands.add_argument("--dtypes", metavar="f32", help="for all operands, or f32,f64 for each")
+
+    source = "subscripts, cascade text, FILE.ein, or -"
+    text = argparse.ArgumentParser(add_help=False, parents=[operands])
+    text.add_argument("what", metavar="EINSUM", help=source)
     text.add_argument("--semiring", metavar="NAME", help="such as max_plus")
     text.add_argument("--name", help="what the cascade, and its function in code, is called")
     text.add_argument("--notation", choices=("compact", "named"))
-    text.add_argument("--shapes", metavar="8x64,64", help="of the operands; A=8x64,B=64 by name")
-    text.add_argument("--dtypes", metavar="f32", help="for all operands, or f32,f64 for each")
 
     pipeline = argparse.ArgumentParser(add_help=False)
     pipeline.add_argument(
@@ -192,15 +197,12 @@ def _parser() -> argparse.ArgumentParser:
 
     command = subparsers.add_parser(
         "prebuild",
+        parents=[operands],
         help="compile ahead of the first call",
         description="Compile into the object cache what later processes call: what is most common, "
         "or one einsum, for some shapes.",
     )
-    command.add_argument(
-        "what", nargs="?", metavar="EINSUM", help="subscripts, cascade text, FILE.ein, or -"
-    )
-    command.add_argument("--shapes", metavar="8x64,64", help="of the operands; A=8x64,B=64 by name")
-    command.add_argument("--dtypes", metavar="f32", help="for all operands, or f32,f64 for each")
+    command.add_argument("what", nargs="?", metavar="EINSUM", help=source)
     command.set_defaults(command=commands.prebuild)
     return parser
 

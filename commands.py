@@ -196,7 +196,7 @@ def prebuild(options: argparse.Namespace) -> None:
     if options.what is not None:
         if options.shapes is None:
             raise ArgumentError(
-                "what is compiled ahead needs shapes=", hint='give shapes="8x64,64"'
+                "an EINSUM is compiled ahead for some shapes", hint="give --shapes 8x64,64"
             )
         prebuilt.fill(_what(options.what), _shapes(options.shapes), _listed(options.dtypes))
     elif options.shapes is not None or options.dtypes is not None:

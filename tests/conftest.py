@@ -2,7 +2,10 @@
 
 import os
 import tempfile
+from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import settings
 
@@ -39,3 +42,13 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 def golden(request: pytest.FixtureRequest) -> Golden:
     """Holds a text to a file of tests/golden/."""
     return Golden(ROOT / "tests" / "golden", bool(request.config.getoption("--update-golden")))
+
+
+@pytest.fixture
+def arrays(tmp_path: Path) -> tuple[Any, Any]:
+    """Two operands, beside their files a.npy, b.npy and, together, ab.npz."""
+    a, b = np.arange(6.0).reshape(2, 3), np.arange(12.0).reshape(3, 4)
+    np.save(tmp_path / "a.npy", a)
+    np.save(tmp_path / "b.npy", b)
+    np.savez(tmp_path / "ab.npz", left=a, right=b)
+    return a, b

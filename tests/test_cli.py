@@ -2,12 +2,10 @@
 
 import io
 import json
-import math
 import os
 import platform
 import subprocess
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -16,57 +14,13 @@ import numpy as np
 import pytest
 
 import einloom as el
-from einloom import prebuilt, records
 from einloom.__main__ import main
 from einloom.ir.slot_counts import count
 from einloom.ir.slot_executor import execute
 from einloom.ir.slot_parser import parse_slots
 
+from .command_line import MATMUL, SOFTMAX, refused, run
 from .support import ROOT
-
-MATMUL = "ij,jk->ik"
-SOFTMAX = """\
-cascade softmax(X[I,J]: f64) -> Y {
-  G[i]   = max[j] X[i,j]
-  E[i,j] = exp(X[i,j] - G[i])
-  D[i]   = E[i,j]
-  Y[i,j] = E[i,j] / D[i]
-}
-"""
-
-
-@pytest.fixture
-def arrays(tmp_path: Path) -> tuple[Any, Any]:
-    """Two operands, beside their files a.npy, b.npy and, together, ab.npz."""
-    a, b = np.arange(6.0).reshape(2, 3), np.arange(12.0).reshape(3, 4)
-    np.save(tmp_path / "a.npy", a)
-    np.save(tmp_path / "b.npy", b)
-    np.savez(tmp_path / "ab.npz", left=a, right=b)
-    return a, b
-
-
-def run(arguments: Sequence[str], folder: Path, **options: Any) -> subprocess.CompletedProcess[Any]:
-    start: Any = subprocess.run
-    done: subprocess.CompletedProcess[Any] = start(
-        [sys.executable, "-m", "einloom", *arguments],
-        cwd=folder,
-        capture_output=True,
-        timeout=120,
-        check=False,
-        **options,
-    )
-    return done
-
-
-def refused(arguments: Sequence[str], capsys: pytest.CaptureFixture[str]) -> str:
-    """What a command says that fails by its user's mistake; it says nothing else."""
-    assert main(arguments) == 2
-    said = capsys.readouterr()
-    assert said.out == ""
-    assert said.err.startswith("einloom: ")
-    assert "Traceback" not in said.err
-    return said.err
-
 
 # ---- compile
 
@@ -410,122 +364,6 @@ def test_pack_reads_declared_extents() -> None:
     np.testing.assert_allclose(execute(packed.program, {"A": a, "B": b})["Y"], a @ b)
 
 
-# ---- encrypted
-
-
-def test_run_encrypted(
-    tmp_path: Path, arrays: tuple[Any, Any], capsys: pytest.CaptureFixture[str]
-) -> None:
-    a, b = arrays
-    files = [str(tmp_path / "a.npy"), str(tmp_path / "b.npy")]
-    target = tmp_path / "c.npy"
-    command = ["run", MATMUL, *files, "--backend", "ckks", "--secret", "B", "--seed", "3"]
-    assert main([*command, "--report", "-o", str(target)]) == 0
-    said = capsys.readouterr().out
-    assert "simulated, not secure" in said
-    assert "estimated time" in said
-    assert "error of Y" in said
-    np.testing.assert_allclose(np.load(target), a @ b, atol=1e-3)
-    assert main(command) == 0
-    said = capsys.readouterr().out
-    assert said.startswith("Y[2, 4]: f64")
-    assert said.endswith("<einloom.Encrypted einsum on ckks: simulated, not secure>\n")
-
-
-def test_compile_encrypted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    target, shapes = tmp_path / "f.slots", ["--shapes", "2x3,3x4"]
-    for options in (["--emit", "slots"], ["--backend", "ckks", "-o", str(target)]):
-        assert main(["compile", MATMUL, *shapes, "--secret", "0", *options]) == 0
-    program = parse_slots(target.read_text())
-    assert parse_slots(capsys.readouterr().out) == program
-    assert program == el.pack(MATMUL, shapes=[(2, 3), (3, 4)], secret=[0]).program
-    assert main(["show", MATMUL, *shapes, "--backend", "ckks", "--plan", "einhops"]) == 0
-    assert "# pack: by EinHops: " in capsys.readouterr().out
-
-
-# ---- run
-
-
-def test_run_prints_and_writes(
-    tmp_path: Path, arrays: tuple[Any, Any], capsys: pytest.CaptureFixture[str]
-) -> None:
-    a, b = arrays
-    target = tmp_path / "c.npy"
-    files = [str(tmp_path / "a.npy"), str(tmp_path / "b.npy")]
-    assert main(["run", MATMUL, *files, "-o", str(target)]) == 0
-    np.testing.assert_array_equal(np.load(target), a @ b)
-    said = capsys.readouterr().out
-    assert said.startswith("Y[2, 4]: f64  min 20.0  max 92.0  mean 49.25\n")
-    assert "92" in said.splitlines()[-1]
-
-
-@pytest.mark.parametrize(
-    "files", [("ab.npz:left", "ab.npz:right"), ("B=b.npy", "A=a.npy"), ("a.npy", "B=ab.npz:right")]
-)
-def test_run_takes_keys_and_names(
-    files: Sequence[str],
-    tmp_path: Path,
-    arrays: tuple[Any, Any],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    a, b = arrays
-    monkeypatch.chdir(tmp_path)
-    assert main(["run", MATMUL, *files, "-o", "c.npz", "--backend", "numpy"]) == 0
-    np.testing.assert_array_equal(np.load("c.npz")["Y"], a @ b)
-
-
-def test_run_of_a_cascade(
-    tmp_path: Path, arrays: tuple[Any, Any], capsys: pytest.CaptureFixture[str]
-) -> None:
-    (tmp_path / "softmax.ein").write_text(SOFTMAX)
-    target = tmp_path / "y.npy"
-    operands = [str(tmp_path / "softmax.ein"), f"X={tmp_path}/a.npy"]
-    assert main(["run", *operands, "-o", str(target), "--backend", "numpy"]) == 0
-    e = np.exp(arrays[0] - arrays[0].max(1, keepdims=True))
-    np.testing.assert_allclose(np.load(target), e / e.sum(1, keepdims=True))
-    assert capsys.readouterr().out.startswith("Y[2, 3]: f64")
-
-
-def test_the_output_may_be_an_input_and_a_device_stays_one(
-    tmp_path: Path, arrays: tuple[Any, Any]
-) -> None:
-    a = str(tmp_path / "a.npy")
-    assert main(["run", "ij->ji", a, "-o", a]) == 0
-    np.testing.assert_array_equal(np.load(a), arrays[0].T)
-    link = tmp_path / "link.npy"
-    link.symlink_to("a.npy")
-    assert main(["run", "ij->ji", a, "-o", str(link)]) == 0
-    assert link.is_symlink()
-    np.testing.assert_array_equal(np.load(a), arrays[0])
-    pipe = tmp_path / "pipe"
-    os.mkfifo(pipe)
-    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
-    assert main(["run", "ij->ji", a, "-o", str(pipe)]) == 0
-    assert os.read(reader, 10).startswith(b"\x93NUMPY")
-    os.close(reader)
-
-
-def test_a_pickle_is_never_loaded(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    class Trap:
-        def __reduce__(self) -> Any:
-            return (os.mkdir, (str(tmp_path / "trapped"),))
-
-    np.save(tmp_path / "evil.npy", np.array([Trap()], object), allow_pickle=True)
-    np.savez(tmp_path / "evil.npz", x=np.array([Trap()], object))
-    for name in ("evil.npy", "evil.npz", "evil.npz:x"):
-        assert "evil" in refused(["run", "i->", str(tmp_path / name)], capsys)
-    assert not (tmp_path / "trapped").exists()
-
-
-def test_a_failed_run_leaves_the_old_output(
-    tmp_path: Path, arrays: tuple[Any, Any], capsys: pytest.CaptureFixture[str]
-) -> None:
-    a = str(tmp_path / "a.npy")
-    refused(["run", MATMUL, a, a, "-o", str(tmp_path / "b.npy")], capsys)
-    np.testing.assert_array_equal(np.load(tmp_path / "b.npy"), arrays[1])
-    assert sorted(os.listdir(tmp_path)) == ["a.npy", "ab.npz", "b.npy"]
-
-
 # ---- mistakes
 
 
@@ -652,92 +490,6 @@ def test_usage(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None
 
 
 # ---- the rest
-
-
-def test_cache(tmp_path: Path) -> None:
-    environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path / "cache")}
-    options: dict[str, Any] = {"env": environment, "text": True}
-    np.save(tmp_path / "a.npy", np.ones(3))
-    assert run(["run", "i,i->", "a.npy", "a.npy"], tmp_path, **options).returncode == 0
-    info = run(["cache", "info"], tmp_path, **options)
-    assert info.returncode == 0
-    assert str(tmp_path / "cache") in info.stdout
-    assert "0 files" not in info.stdout
-    kept = tmp_path / "cache" / "einloom" / "objects" / "mine.txt"
-    kept.write_text("not einloom's")
-    cleared = run(["cache", "clear"], tmp_path, **options)
-    assert "removed" in cleared.stdout
-    assert not cleared.stdout.startswith("0")
-    assert "0 files" in run(["cache"], tmp_path, **options).stdout
-    assert kept.exists()
-
-
-NO_COMPILER = """
-import sys
-import numpy as np
-import einloom as el
-a, b = np.ones((30, 40), "f4"), np.ones((40, 50), "f4")
-assert (el.einsum("ij,jk->ik", a, b) == 40).all() and (el.compile("ij,jk->ik")(a, b) == 40).all()
-print("einloom.templates" in sys.modules)
-"""
-
-
-def test_what_is_prebuilt_needs_no_compiler(tmp_path: Path) -> None:
-    environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path / "cache")}
-    options: dict[str, Any] = {"env": environment, "text": True}
-    shapes = ["--shapes", "30x40,40x50", "--dtypes", "f32"]
-    done = run(["prebuild", MATMUL, *shapes], tmp_path, **options)
-    assert (done.returncode, done.stderr) == (0, "")
-    assert str(tmp_path / "cache") in done.stdout
-    call: Any = subprocess.run
-    for fresh, compiled in (
-        (environment, "False\n"),
-        ({**environment, "HOME": "/", "XDG_CACHE_HOME": str(tmp_path / "other")}, "True\n"),
-    ):
-        said = call([sys.executable, "-c", NO_COMPILER], env=fresh, capture_output=True, text=True)
-        assert (said.stdout, said.stderr) == (compiled, "")
-
-
-def test_a_cascade_is_prebuilt_in_its_own_dtypes(tmp_path: Path) -> None:
-    environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path / "cache")}
-    options: dict[str, Any] = {"env": environment, "text": True}
-    (tmp_path / "softmax.ein").write_text(SOFTMAX.replace("f64", "f32"))
-    done = run(["prebuild", "softmax.ein", "--shapes", "X=3x4"], tmp_path, **options)
-    assert (done.returncode, done.stderr) == (0, "")
-    assert " 0 stored" not in done.stdout
-
-
-def test_the_commonest_are_prebuilt(capsys: pytest.CaptureFixture[str], monkeypatch: Any) -> None:
-    filled: list[tuple[str, list[tuple[int, ...]], str]] = []
-
-    def fill(what: str, shapes: list[tuple[int, ...]], dtype: str) -> None:
-        filled.append((what, shapes, dtype))
-
-    monkeypatch.setattr(prebuilt, "fill", fill)
-    assert main(["prebuild"]) == 0
-    assert "object cache" in capsys.readouterr().out
-    for subscripts, shapes, dtype in filled:
-        assert len(el.compile(subscripts).cascade.inputs) == len(shapes)
-        assert max(map(math.prod, shapes)) <= 1 << 20
-        assert dtype in ("f32", "f64")
-    # Two records each, and a process writes so many.
-    assert 2 * len(filled) <= records._MOST_WRITTEN
-
-
-@pytest.mark.parametrize(
-    ("arguments", "said"),
-    [
-        ([MATMUL], "--shapes"),
-        ([MATMUL, "--shapes", "2x3"], "2 inputs, but 1 shapes"),
-        ([MATMUL, "--shapes", "2x3,4x5"], "symbol 'j' has extent 3"),
-        (["--dtypes", "f32"], "of an EINSUM"),
-        ([MATMUL, "--shapes", "2x3,3x4", "--dtypes", "f31"], "f31"),
-    ],
-)
-def test_what_cannot_be_prebuilt(
-    arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert said in refused(["prebuild", *arguments], capsys)
 
 
 def test_it_runs_as_a_module_and_as_a_script(tmp_path: Path) -> None:
