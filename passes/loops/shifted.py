@@ -10,7 +10,8 @@
 An exponential for each element of A and of B, and a logarithm for each of Y, take the place of one
 for each point. No term exceeds 1, so nothing overflows. Terms that underflow are below the least
 normal number; beside a sum that is at least its square root they do not count. Smaller sums, of
-maxima that do not meet, and all that is not finite, are computed as they are written.
+maxima that do not meet, and all that is not finite, are computed as they are written. The error is
+some units in the last place of the largest terms: a sum near 0 of large ones has that, too.
 
 Source: the shift is that of the log-sum-exp function (Blanchard, Higham, Higham: "Accurately
 computing the log-sum-exp and softmax functions", IMA J. Numer. Anal. 2021).

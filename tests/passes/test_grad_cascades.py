@@ -47,6 +47,12 @@ cascade layernorm(X[B,D]: f64, G[D]: f64, C[D]: f64) -> Y {
   Y[b,d] = (X[b,d] - U[b]) * rsqrt(S[b] + 0.00001) * G[d] + C[d]
 }"""
 
+CONVOLUTION = """
+cascade conv(X[C,H,W]: f64, F[O,C,R,S]: f64) -> Y {
+  ranks P = (H-1)//2+1, Q = (W-1)//2+1
+  Y[o,p,q] = X[c,2*p+r-1,2*q+s-1 else 0] * F[o,c,r,s]
+}"""
+
 HMM = """
 cascade hmm(T[S,R]: f64, E[V,S]: f64, A0[S]: f64) -> L, A {
   ranks R = S
@@ -77,12 +83,7 @@ def test_layernorm() -> None:
 
 
 def test_convolution() -> None:
-    text = """
-    cascade conv(X[C,H,W]: f64, F[O,C,R,S]: f64) -> Y {
-      ranks P = (H-1)//2+1, Q = (W-1)//2+1
-      Y[o,p,q] = X[c,2*p+r-1,2*q+s-1 else 0] * F[o,c,r,s]
-    }"""
-    check(text, "XF", {"C": 2, "H": 5, "W": 4, "O": 2, "R": 3, "S": 3})
+    check(CONVOLUTION, "XF", {"C": 2, "H": 5, "W": 4, "O": 2, "R": 3, "S": 3})
 
 
 def test_scans() -> None:

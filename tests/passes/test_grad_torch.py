@@ -9,7 +9,7 @@ import pytest
 
 import einloom as el
 
-from .test_grad_cascades import ATTENTION, LAYERNORM
+from .test_grad_cascades import ATTENTION, CONVOLUTION, LAYERNORM
 
 torch: Any = pytest.importorskip("torch")
 RNG = np.random.default_rng(0)
@@ -49,16 +49,10 @@ def test_layernorm() -> None:
 
 
 def test_convolution() -> None:
-    text = """
-    cascade conv(X[C,H,W]: f64, F[O,C,R,S]: f64) -> Y {
-      ranks P = (H-1)//2+1, Q = (W-1)//2+1
-      Y[o,p,q] = X[c,2*p+r-1,2*q+s-1 else 0] * F[o,c,r,s]
-    }"""
-
     def conv(X: Any, F: Any) -> Any:
         return torch.nn.functional.conv2d(X[None], F, stride=2, padding=1)[0]
 
-    compare(text, conv, normal(3, 4, 3), X=normal(2, 7, 6), F=normal(3, 2, 3, 3))
+    compare(CONVOLUTION, conv, normal(3, 4, 3), X=normal(2, 7, 6), F=normal(3, 2, 3, 3))
 
 
 def test_products_and_maxima() -> None:
