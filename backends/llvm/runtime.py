@@ -70,9 +70,10 @@ def emit(
     Raises:
         InternalError: LLVM refuses the text.
     """
-    with LOCK, target.machine() as machine, llvm().create_context() as context:
+    with LOCK, llvm().create_context() as context:
+        machine = target.machine()
         try:
-            with llvm().parse_assembly(_complete(text, target, machine), context) as module:
+            with llvm().parse_assembly(_complete(text, target), context) as module:
                 module.verify()
                 _optimise(module, machine)
                 if form == "object":
@@ -88,12 +89,12 @@ def emit(
 
 def complete(text: str, target: Target) -> str:
     """An IR text that says what it is for, so that any of LLVM's tools takes it as it is."""
-    with LOCK, target.machine() as machine:
-        return _complete(text, target, machine)
+    with LOCK:
+        return _complete(text, target)
 
 
-def _complete(text: str, target: Target, machine: Any) -> str:
-    layout = machine.target_data
+def _complete(text: str, target: Target) -> str:
+    layout = target.machine().target_data
     return f'target datalayout = "{layout}"\ntarget triple = "{target.triple}"\n\n{text}'
 
 

@@ -59,11 +59,18 @@ class Target:
     llvm: str
 
     def machine(self) -> TargetMachine:
-        """A new code generator: position-independent code that need not be near what it calls."""
-        target: LlvmTarget = llvm().Target.from_triple(self.triple)
-        return target.create_target_machine(
-            self.cpu, self.features, opt=2, reloc="pic", codemodel="default"
-        )
+        """The code generator: position-independent code that need not be near what it calls.
+
+        One for all code: to make it, and what it learns of the processor, takes a millisecond. Use
+        it under LOCK.
+        """
+        return _machine(self.triple, self.cpu, self.features)
+
+
+@cache
+def _machine(triple: str, cpu: str, features: str) -> TargetMachine:
+    target: LlvmTarget = llvm().Target.from_triple(triple)
+    return target.create_target_machine(cpu, features, opt=2, reloc="pic", codemodel="default")
 
 
 @cache
@@ -234,9 +241,8 @@ def _assembly(text: str, target: Target) -> str:
     with (
         binding.create_context() as context,
         binding.parse_assembly(text, context) as module,
-        target.machine() as machine,
     ):
-        assembly: str = machine.emit_assembly(module)
+        assembly: str = target.machine().emit_assembly(module)
     return assembly
 
 
