@@ -248,6 +248,9 @@ class Compilation:
         return (*found.steps(), last)
 
     def kernel(self) -> Kernel:
-        """The kernel for C-ordered arrays."""
+        """The kernel for C-ordered arrays, with its source."""
         found = self.shown()
-        return found.kernel(self.backend, found.row_major())
+        kernel = found.kernel(self.backend, found.row_major())
+        with shallow(found.cascade.name):
+            _ = kernel.source
+        return kernel

@@ -107,8 +107,6 @@ class Specialisation:
         found = self.kernels.get((backend, layouts))
         if found is None:
             found = kernel_class(backend)(self.form(backend, layouts))
-            with shallow(self.cascade.name):
-                _ = found.source  # generated now, where it can still be refused
             self.kernels[backend, layouts] = found
         return found
 
@@ -141,8 +139,9 @@ class Specialisation:
                 raise UnsupportedError(f"dtype {host} runs on the NumPy backend only")
             layouts = tuple(unit_axis(array) for array in (*inputs, *outputs))
             kernel = self.kernel(backend, layouts)
-            threads = self.threads
-            return kernel.bind(inputs, outputs, threads), kernel.way(inputs, outputs, threads)
+            given = inputs, outputs, self.threads
+            with shallow(self.cascade.name):
+                return kernel.bind(*given), kernel.way(*given)
         except UnsupportedError as error:
             call, _ = self._bind("numpy", inputs, outputs)
             return counted(f"{backend}: {error.message}", call), None

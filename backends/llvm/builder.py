@@ -185,6 +185,22 @@ class Builder:
             return "true" if _COMPARED[predicate](int(a), int(b)) else "false"
         return self.pure(f"icmp {predicate} i64 {a}, {b}")
 
+    def both(self, one: str, other: str) -> str:
+        """Whether both i1 hold."""
+        if "false" in (one, other):
+            return "false"
+        if "true" in (one, other):
+            return other if one == "true" else one
+        return self.pure(f"and i1 {one}, {other}")
+
+    def either(self, one: str, other: str) -> str:
+        """Whether one of two i1 holds."""
+        if "true" in (one, other):
+            return "true"
+        if "false" in (one, other):
+            return other if one == "false" else one
+        return self.pure(f"or i1 {one}, {other}")
+
     def gep(self, pointer: str, offset: str) -> str:
         """`pointer` plus `offset` bytes."""
         if offset == "0":

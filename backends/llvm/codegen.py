@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from ...ir.loops import LoopProgram, Parallel, Stage, Sweep
+from ...ir.loops import LoopProgram, Nest, Parallel, Stage, Sweep
 from ...ir.ranks import RankExpr
 from .builder import Builder
 from .index import Indices, Tables
@@ -39,34 +39,52 @@ def team_entry_name(program: LoopProgram) -> str:
     return f"{entry_name(program)}_team"
 
 
-def generate(program: LoopProgram, isa: Isa) -> str:
-    """The program's LLVM IR, for vectors of 512, 256 or 128 bits."""
+def generate(program: LoopProgram, isa: Isa, bound: bool = False) -> str:
+    """The program's LLVM IR, for vectors of 512, 256 or 128 bits.
+
+    `bound`: it is run on arrays only of which it is known that what is promised of their strides
+    is so and that each output has an element; the code does not ask.
+    """
     declared: dict[str, str] = {}
     functions: list[str] = []
-    tables = Tables(program)
+    tables = Tables(program, bound)
+    alone = bound and _is_one_nest(program)
     for number, stage in enumerate(program.leaves):
         nest = stage.nest if isinstance(stage, Parallel) else stage
         lines = NestWriter(tables, nest, isa, declared).body()
         name = f"{entry_name(program)}.{number}"
         head = f"define internal i32 @{name}(ptr %params, ptr %data, ptr %scratch)"
+        if alone:
+            head = f"define i32 @{entry_name(program)}(ptr %params, ptr %data)"
         functions.append("\n".join([f"; {nest.name}", f"{head} #0 {{", *lines, "}"]))
         if isinstance(stage, Parallel):
             functions.append(shared(name, program, stage, tables, isa, declared))
-    functions.append(_entry(program, tables, isa, declared))
+    if not alone:
+        functions.append(_entry(program, tables, isa, declared, bound))
     attributes = f'nounwind "prefer-vector-width"="{isa.bits}"'
     texts = [*declared.values(), *functions, f"attributes #0 = {{ {attributes} }}"]
     return "\n\n".join(texts) + "\n"
 
 
-def _entry(program: LoopProgram, tables: Tables, isa: Isa, declared: dict[str, str]) -> str:
+def _is_one_nest(program: LoopProgram) -> bool:
+    """Whether there is nothing to do around the one nest."""
+    nest = len(program.stages) == 1 and isinstance(program.stages[0], Nest)
+    return nest and not (program.checks or program.scratch)
+
+
+def _entry(
+    program: LoopProgram, tables: Tables, isa: Isa, declared: dict[str, str], bound: bool
+) -> str:
     """The function that is called: guards, checks, scratch memory, then each nest."""
     b = Builder()
     simd = Simd(b, isa, declared)
     indices = Indices(simd, tables, 1)
-    _guard(program, b, indices)
+    if not bound:
+        _guard(program, b, indices)
     for check in program.checks:
         _check(b, indices, check.index, check.extent, check.over)
-    _leave_if_empty(program, b, indices)
+    if not bound:
+        _leave_if_empty(program, b, indices)
     table = "null"
     if program.scratch:
         table = b.pure(f"alloca [{len(program.scratch)} x ptr], align 8")

@@ -67,13 +67,23 @@ class Offset:
 
 
 class Tables:
-    """Where a program's parameters and buffers are found: one for all of its nests."""
+    """Where a program's parameters and buffers are found: one for all of its nests.
 
-    def __init__(self, program: LoopProgram) -> None:
+    `bound`: whether each output is known to have an element (codegen.py).
+    """
+
+    def __init__(self, program: LoopProgram, bound: bool = False) -> None:
+        extents = (extent for buffer in program.outputs for extent in buffer.extents)
+        #: The ranks that are known to have a coordinate.
+        self.inhabited = {extent.rank for extent in extents if bound}
         self.buffers: dict[str, Buffer | Scratch] = {}
         self.bases: dict[str, tuple[str, int]] = {}  # the table of pointers, and which
         self.first_stride: dict[str, int] = {}
         self.size_numbers = {size.name: n for n, size in enumerate(program.sizes)}
+        self.constants: dict[str, str] = {}  # the sizes that are
+        for size in program.sizes:
+            if isinstance(size.source, RankExpr) and size.source.constant is not None:
+                self.constants[size.name] = str(max(size.source.constant, 0))
         self.checked = {check.index for check in program.checks}
         at = len(program.sizes)
         for number, buffer in enumerate((*program.inputs, *program.outputs)):
@@ -114,7 +124,7 @@ class Indices:
         self.axes: dict[str, TileVariable] = {}  # the register tile's, outermost first
         self.tables = tables
         self.buffers = tables.buffers
-        self._sizes: dict[str, str] = {LANES: str(lanes)}
+        self._sizes: dict[str, str] = {LANES: str(lanes), **tables.constants}
         self._uncollapsed: dict[str, str] = {}  # of the ranks that are collapsed
 
     # ---- sizes, strides and bases: numbers that no loop changes

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from math import prod
 from typing import NoReturn
@@ -15,6 +15,7 @@ from .codegen import entry_name, generate, team_entry_name
 from .image import Code
 from .isa import Isa
 from .runtime import emit, load
+from .settled import Constants, met, settled
 from .target import host
 
 #: A kernel of more points than this (a few us of vector code) lets other Python threads run.
@@ -28,12 +29,14 @@ _generated = lru_cache(maxsize=256)(generate)
 class LlvmKernel:
     """Native code for a LoopProgram: one object for all shapes and strides.
 
-    `source`: its LLVM IR. Kernels with the same IR share their code.
+    `source`: its LLVM IR. What calls run is written for what is known of their arrays
+    (settled.py); those with the same IR share their code.
     """
 
     def __init__(self, program: LoopProgram) -> None:
         self.program = program
         self._source = ""
+        self._bound: dict[Constants, str] = {}
 
     @property
     def source(self) -> str:
@@ -43,6 +46,15 @@ class LlvmKernel:
         if not self._source:
             self._source = self.source_for(host().isa)
         return self._source
+
+    def _source_bound(self, sizes: Mapping[str, int]) -> str:
+        """The LLVM IR for arrays of these sizes that were looked at; each output has an element."""
+        constants = met(self.program, sizes)
+        found = self._bound.get(constants)
+        if found is None:
+            found = _generated(settled(self.program, constants), host().isa, True)
+            self._bound[constants] = found
+        return found
 
     def source_for(self, isa: Isa) -> str:
         """The LLVM IR for an instruction set."""
@@ -97,7 +109,8 @@ class LlvmKernel:
         strides = [stride for array in arrays.values() for stride in array.strides]
         points = prod(sizes[size.name] for size in program.sizes)
         name = team_entry_name(program) if program.parallels else entry_name(program)
-        code = load(self.source, name)
+        some = all(array.size for array in outputs)
+        code = load(self._source_bound(sizes) if some else self.source, name)
         return code, (*sizes.values(), *strides), inputs, outputs, points >= _RELEASES_FROM
 
     def _fail(self, status: int) -> NoReturn:

@@ -72,11 +72,14 @@ class NestWriter:
     def body(self) -> list[str]:
         """The lines of the function, up to its return."""
         for rank, space in spaces(self.nest).items():
-            tests = [self.b.compare("eq", self.accesses.size(other), "0") for other in space]
-            empty = tests[0]
-            for test in tests[1:]:
-                empty = self.b.pure(f"or i1 {empty}, {test}")
-            self._pointless[rank] = empty
+            empty = "false"
+            for other in space:
+                if other in self.accesses.tables.inhabited:
+                    continue
+                none = self.b.compare("eq", self.accesses.size(other), "0")
+                empty = self.b.either(empty, none)
+            if empty != "false":
+                self._pointless[rank] = empty
         self._block(self.nest.body)
         return ["entry:", *self.b.scopes[0].lines, "  ret i32 0"]
 
@@ -128,7 +131,7 @@ class NestWriter:
         for buffer, a, b in statement.steps:
             reach = self.b.mul(inner, self.accesses.stride(buffer, b))
             even = self.b.compare("eq", self.accesses.stride(buffer, a), reach)
-            fits = _both(self.b, fits, even)
+            fits = self.b.both(fits, even)
         both = self.b.mul(outer, inner)
         chosen = [
             self.b.pure(f"select i1 {fits}, i64 {new}, i64 {old}")
@@ -144,7 +147,7 @@ class NestWriter:
         same = "true"
         for rank, size in statement.sizes:
             test = b.compare("eq", given[rank], str(size))
-            same = _both(b, same, test)
+            same = b.both(same, test)
 
         def special() -> None:
             pointless, self._pointless = self._pointless, {}
@@ -177,7 +180,7 @@ class NestWriter:
             accesses.past = None
             b.do("fence seq_cst")
 
-        fits = _both(b, large, b.compare("eq", askew, "0"))
+        fits = b.both(large, b.compare("eq", askew, "0"))
         self._branch(fits, [past, lambda: self._block(statement.body)])
 
     def _when(self, statement: When) -> None:
@@ -335,7 +338,7 @@ class NestWriter:
                 elements = count * self.lanes if axis.vector else count
                 partial[loop.variable] = replace(axis, room=room)
                 enough = self.b.compare("sge", room, str(elements))
-                fits = _both(self.b, fits, enough)
+                fits = self.b.both(fits, enough)
         sums = any(isinstance(statement, LoopNest) for statement in walk(body))
         if fits == "true":
             self._inside(full, body)
@@ -411,12 +414,3 @@ class NestWriter:
         if not self._isa.masks or vectors <= _NARROW:
             return 1
         return vectors if vectors <= _MASKED else _STRIP
-
-
-def _both(b: Builder, one: str, other: str) -> str:
-    """Whether both i1 hold."""
-    if "false" in (one, other):
-        return "false"
-    if "true" in (one, other):
-        return other if one == "true" else one
-    return b.pure(f"and i1 {one}, {other}")

@@ -76,12 +76,13 @@ class Values:
         axes = {**{axis: found.count for axis, found in here.items()}, **inner}
         start = self.simd.constant(neutral(statement.op, dtype), dtype)
         if statement.over and statement.empty != Number(neutral(statement.op, dtype), dtype):
-            is_empty = ""
+            is_empty = "false"
             for rank in statement.over:
                 none = self.b.compare("eq", self.accesses.size(rank), "0")
-                is_empty = self.b.pure(f"or i1 {is_empty}, {none}") if is_empty else none
+                is_empty = self.b.either(is_empty, none)
             empty = self.simd.constant(statement.empty.value, dtype)
-            start = self.simd.choose(is_empty, empty, start)
+            if is_empty != "false":
+                start = self.simd.choose(is_empty, empty, start)
         if is_vector or any(axis.vector for axis in here.values()):
             start = self.simd.splat(start, self.lanes)
         self._axes[name] = tuple(axes)

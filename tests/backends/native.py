@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Mapping, Sequence
+from copy import copy
 from dataclasses import replace
 from functools import cache, lru_cache
 from typing import Any, TypeAlias
@@ -15,6 +16,7 @@ from einloom.backends.llvm.image import Code
 from einloom.backends.llvm.isa import Isa
 from einloom.backends.llvm.pool import Team
 from einloom.backends.llvm.runtime import _linkable, _linked, emit, load
+from einloom.backends.llvm.settled import met, settled
 from einloom.backends.llvm.target import Target, host, named
 from einloom.ir.cascade import Cascade
 from einloom.ir.dtypes import of_numpy
@@ -116,18 +118,32 @@ class Native:
         self.ir = generate(self.program, isa)
         name = team_entry_name if shared else entry_name
         self.code: Code = restricted(self.ir, name(self.program), target)
+        self._made = isa, name(self.program), target
+
+    def bound(self, arrays: Mapping[str, Array]) -> Native:
+        """The code that a kernel runs for such arrays, of which no output is empty."""
+        isa, name, target = self._made
+        found = copy(self)
+        found.program = settled(self.program, met(self.program, self._sizes(arrays)))
+        found.ir = generate(found.program, isa, True)
+        found.code = restricted(found.ir, name, target)
+        return found
 
     def __call__(self, arrays: Mapping[str, Array]) -> int:
         """Runs on arrays of the program's buffers; gives the status."""
         buffers = [b.name for b in (*self.program.inputs, *self.program.outputs)]
+        strides = [stride for name in buffers for stride in arrays[name].strides]
+        given = [*self._sizes(arrays).values(), *strides]
+        return self.call(given, [arrays[name] for name in buffers])
+
+    def _sizes(self, arrays: Mapping[str, Array]) -> dict[str, int]:
         sizes: dict[str, int] = {}
         for size in self.program.sizes:
             if isinstance(size.source, ArrayAxis):
                 sizes[size.name] = arrays[size.source.buffer].shape[size.source.axis]
             else:
                 sizes[size.name] = max(size.source.value(sizes), 0)
-        strides = [stride for name in buffers for stride in arrays[name].strides]
-        return self.call([*sizes.values(), *strides], [arrays[name] for name in buffers])
+        return sizes
 
     def call(self, numbers: Sequence[int], arrays: Sequence[Array]) -> int:
         """Runs with these parameters; gives the status."""

@@ -31,7 +31,7 @@ def kernel_with(
 ) -> LlvmKernel:
     """A kernel of two inputs and an output of extent N, with this code."""
     text = text.replace(f"@{name}(", f"@packed_einloom_{name}(")
-    monkeypatch.setattr(module, "_generated", lambda program, bits: text)  # pyright: ignore[reportUnknownArgumentType, reportUnknownLambdaType]
+    monkeypatch.setattr(module, "_generated", lambda *_: text)  # pyright: ignore[reportUnknownArgumentType, reportUnknownLambdaType]
     a, b, y = (Buffer(tensor, (N,), F32, unit) for tensor in "ABY")
     check = Check(RankExpr((), 1), N, ())
     sizes = (Size("N", ArrayAxis("A", 0)),)
@@ -109,7 +109,7 @@ define i32 @packed_einloom_sizes(ptr %params, ptr %data) {
   store i64 %m, ptr %y
   ret i32 0
 }"""
-    monkeypatch.setattr(module, "_generated", lambda program, bits: text)  # pyright: ignore[reportUnknownArgumentType, reportUnknownLambdaType]
+    monkeypatch.setattr(module, "_generated", lambda *_: text)  # pyright: ignore[reportUnknownArgumentType, reportUnknownLambdaType]
     sizes = (
         Size("N", ArrayAxis("Y", 0)),
         Size("M", RankExpr((Term(3, ("N", "N"), None),), -1)),

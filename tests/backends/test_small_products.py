@@ -11,6 +11,7 @@ import pytest
 
 from einloom.ir.loop_nodes import Special, walk
 from einloom.ir.loops import Nest
+from einloom.ir.ranks import RankExpr
 
 from ..generated import Case
 from ..test_properties_einsum import as_cascade
@@ -46,10 +47,30 @@ def test_any_sizes_after_those_it_was_made_for(subscripts: str, dtype: str, bits
         native = Native(hinted, {names[0]: a, names[1]: b, "Y": out}, bits)
         for number, given in enumerate((first, *others)):
             a, b, out = fenced(subscripts, named(given), dtype, number % 2 == 0)
-            inputs = dict(zip(names, (a, b), strict=True))
-            assert native({**inputs, "Y": out}) == 0
+            arrays = {names[0]: a, names[1]: b, "Y": out}
             wanted = np.einsum(subscripts, a, b)  # exact: the numbers are small and whole
-            np.testing.assert_array_equal(out, wanted, err_msg=f"{given} by code for {first}")
+            for code in (native, native.bound(arrays)) if out.size else (native,):
+                out[...] = -1
+                assert code(arrays) == 0
+                np.testing.assert_array_equal(out, wanted, err_msg=f"{given} by code for {first}")
+
+
+@pytest.mark.parametrize("given", [(8, 8, 8, 3), (8, 8, 7, 3)])
+def test_of_code_that_is_written_apart_a_call_compiles_one(given: tuple[int, ...]) -> None:
+    a, b, out = fenced("bij,bjk->bik", named((8, 8, 8, 3)), "f4", True)
+    cascade = as_cascade(Case("bij,bjk->bik", (a, b)))
+    names = [decl.name for decl in cascade.inputs]
+    hinted = sized(cascade, dict(zip(names, (a, b), strict=True)))
+    native = Native(hinted, {names[0]: a, names[1]: b, "Y": out})
+    arrays = dict(zip((*names, "Y"), fenced("bij,bjk->bik", named(given), "f4", True), strict=True))
+    bound = native.bound(arrays)
+    (nest,) = bound.program.nests
+    assert not any(isinstance(statement, Special) for statement in walk(nest.body))
+    known = {size.name for size in bound.program.sizes if isinstance(size.source, RankExpr)}
+    assert known == ({"I", "J", "K"} if given == (8, 8, 8, 3) else set())
+    assert native.ir.count("define ") == 2
+    assert bound.ir.count("define ") == 1
+    assert bound.ir.count("fmuladd") < native.ir.count("fmuladd")
 
 
 def test_code_is_written_apart_for_small_sizes_alone() -> None:

@@ -1,0 +1,62 @@
+"""What a program's sizes decide before it runs.
+
+A kernel is one program for arrays of all shapes, but what is called is bound to one. Where a nest
+has code apart for some sizes, it is known then which of the two is taken: the other need not be
+compiled.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import TypeAlias
+
+from ...ir.loop_nodes import Past, Special, Statement, walk
+from ...ir.loops import LoopProgram, Nest, Parallel, Size, Stage
+from ...ir.ranks import RankExpr
+
+#: Ranks, and the sizes of theirs that there is code apart for.
+Constants: TypeAlias = tuple[tuple[str, int], ...]
+
+
+def met(program: LoopProgram, sizes: Mapping[str, int]) -> Constants:
+    """Of the sizes that a program has code apart for, those that these sizes are."""
+    found: dict[tuple[str, int], None] = {}
+    for nest in program.nests:
+        for statement in walk(nest.body):
+            if isinstance(statement, Special) and all(sizes[r] == n for r, n in statement.sizes):
+                found |= dict.fromkeys(statement.sizes)
+    return tuple(found)
+
+
+def settled(program: LoopProgram, constants: Constants) -> LoopProgram:
+    """The program for arrays whose sizes meet these alone; nothing in it is there twice for them.
+
+    special I 4, J 4 { ... }  ->  ..., with  size I = 4, size J = 4  if it is met
+    """
+    known = dict(constants)
+    sizes = tuple(
+        Size(size.name, RankExpr((), known[size.name])) if size.name in known else size
+        for size in program.sizes
+    )
+    return replace(program, sizes=sizes, stages=tuple(map(_stage, program.stages)))
+
+
+def _stage(stage: Stage) -> Stage:
+    if isinstance(stage, Nest):
+        return replace(stage, body=_body(stage.body))
+    if isinstance(stage, Parallel):
+        return replace(stage, nest=replace(stage.nest, body=_body(stage.nest.body)))
+    return replace(stage, stages=tuple(map(_stage, stage.stages)))
+
+
+def _body(body: tuple[Statement, ...]) -> tuple[Statement, ...]:
+    found: list[Statement] = []
+    for statement in body:
+        if isinstance(statement, Special):
+            found += statement.body
+        elif isinstance(statement, Past):
+            found.append(replace(statement, body=_body(statement.body)))
+        else:
+            found.append(statement)
+    return tuple(found)
