@@ -62,8 +62,10 @@ def generate(program: LoopProgram, isa: Isa, bound: bool = False) -> str:
     if not alone:
         functions.append(_entry(program, tables, isa, declared, bound))
     attributes = f'nounwind "prefer-vector-width"="{isa.bits}"'
-    texts = [*declared.values(), *functions, f"attributes #0 = {{ {attributes} }}"]
-    return "\n\n".join(texts) + "\n"
+    functions.append(f"attributes #0 = {{ {attributes} }}")
+    if program.parallels:  # of what runs once for a long part (parallel.py)
+        functions.append(f"attributes #1 = {{ {attributes} noinline optnone }}")
+    return "\n\n".join([*declared.values(), *functions]) + "\n"
 
 
 def _is_one_nest(program: LoopProgram) -> bool:

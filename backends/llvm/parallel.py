@@ -51,6 +51,8 @@ class _Writer:
     ) -> None:
         self.name, self.program, self.parallel = name, program, parallel
         self.tables, self.isa, self.declared = tables, isa, declared
+        # Pieces that are parts each are short, and what is around each counts.
+        self.attributes = "#0" if parallel.splits[0].each else "#1"
 
     def _indices(self) -> Indices:
         simd = Simd(Builder(), self.isa, self.declared)
@@ -92,7 +94,7 @@ class _Writer:
         return "\n".join(
             (
                 f"define internal i32 @{self.name}.shared"
-                "(ptr %params, ptr %data, ptr %scratch, ptr %team) #0 {",
+                f"(ptr %params, ptr %data, ptr %scratch, ptr %team) {self.attributes} {{",
                 "entry:",
                 *b.scopes[0].lines,
                 "  %none = icmp eq ptr %team, null",
@@ -144,7 +146,8 @@ class _Writer:
             indices.simd.effect(memcpy, *copy)
         memory, failed = allocate(indices.simd, indices, own, indices.lanes, table, shared)
         lines = [
-            f"define internal void @{self.name}.part(ptr %job, ptr %grid, i64 %part) #0 {{",
+            f"define internal void @{self.name}.part"
+            f"(ptr %job, ptr %grid, i64 %part) {self.attributes} {{",
             "entry:",
             f"  %params = alloca [{count} x i64], align 8",
             "  %params.given = load ptr, ptr %job, align 8",
