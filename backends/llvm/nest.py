@@ -348,6 +348,9 @@ class NestWriter:
             # Where masks cost little, long code is written once: its vectors are always masked.
             # Not so where sums keep both units for multiply-adds busy, one of which masks need.
             self._inside(partial, body)
+        elif sums and not any(loop.kind == "vector" for loop in loops):
+            # Rows past the end are the last row again, which no sum takes longer for.
+            self._inside(partial, body)
         else:
             writers = [lambda: self._inside(full, body), lambda: self._partial(partial, body)]
             self._branch(fits, writers)
