@@ -7,9 +7,8 @@ the language nor the compiler.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from copy import deepcopy
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from einloom import records
 from einloom.dispatch import Bound, InlineCache, keep, option_key, signature
@@ -107,11 +106,19 @@ def _own(
     subscripts: Any, operands: Sequence[Any], options: Mapping[str, Any]
 ) -> tuple[Any, dict[str, Any]]:
     """What is called, and how, without the arrays; whatever becomes of the lists and dicts."""
-    changing: Any = (list, dict)
-    own = {n: deepcopy(v) if isinstance(v, changing) else v for n, v in options.items()}
+    own = {name: _copied(value) for name, value in options.items()}
     if type(subscripts) is str:
         return subscripts, own
     return [list(labels) for labels in _apart(subscripts, operands)[0]], own
+
+
+def _copied(value: Any) -> Any:
+    """What nobody else changes."""
+    if not isinstance(value, list | dict):
+        return value
+    from copy import deepcopy  # few calls need it, and it takes as long to load as native code
+
+    return deepcopy(cast("Any", value))
 
 
 def _again(key: Any, what: Any, options: Mapping[str, Any], *arrays: Any, out: Any = None) -> Any:
