@@ -336,6 +336,8 @@ class NestWriter:
             if loop.bounds:
                 room = self._room(loop)
                 elements = count * self.lanes if axis.vector else count
+                if self._is_whole(loop, elements):
+                    continue
                 partial[loop.variable] = replace(axis, room=room)
                 enough = self.b.compare("sge", room, str(elements))
                 fits = self.b.both(fits, enough)
@@ -358,6 +360,15 @@ class NestWriter:
     def _is_long(self, loops: tuple[Loop, ...]) -> bool:
         """Whether a tile has rows, as blocks that are transposed have."""
         return any(loop.kind == "unroll" for loop in loops)
+
+    def _is_whole(self, loop: Loop, elements: int) -> bool:
+        """Whether it is known that tiles of so many elements, one after another, all fit."""
+        block = self.accesses.variables.get(loop.start.variable or "")
+        if not isinstance(block, SerialVariable) or block.start != RankExpr():
+            return False
+        limits = [self.accesses.number(bound) for bound in loop.bounds]
+        whole = all(limit.isdecimal() and int(limit) % elements == 0 for limit in limits)
+        return whole and block.loop.step == str(elements)
 
     def _room(self, loop: Loop) -> str:
         limits = [self._beyond(bound, loop.start) for bound in loop.bounds]

@@ -19,8 +19,8 @@ UNKNOWN = 1024
 #: Accumulators of a tile without rows: these keep memory busy, and AVX-512's registers hold them.
 _STREAMED = (12, 25)
 
-#: Multiply-adds of a product for whose sizes code is written apart.
-_SMALL = 16**3
+#: Multiply-adds of a product for whose sizes code is written apart: of any; of one of whole tiles.
+_SMALL, _WHOLE = 16**3, 32**3
 
 #: Bytes of a line of the caches.
 _LINE = 64
@@ -209,7 +209,7 @@ def choose(problem: Problem, limits: Limits) -> Schedule:
         rows_inside,
         _chunk(problem, limits, ((vector, lanes * vectors), (rows, row_count)), reduced),
         moved,
-        special=_special(problem, vector, rows),
+        special=_special(problem, (vector, lanes * vectors), (rows, row_count)),
     )
 
 
@@ -305,13 +305,19 @@ def _is_product(problem: Problem, vector: str | None, rows: str) -> bool:
     return len(across) == len(down) == 1 and across != down and rows in problem.free
 
 
-def _special(problem: Problem, vector: str | None, rows: str | None) -> tuple[tuple[str, int], ...]:
+def _special(
+    problem: Problem, across: tuple[str | None, int], down: tuple[str | None, int]
+) -> tuple[tuple[str, int], ...]:
     """The sizes of a product that is over in fewer steps than it takes to find how it lies."""
+    (vector, width), (rows, height) = across, down
     if vector is None or rows is None or not _is_product(problem, vector, rows):
         return ()
     names = (rows, vector, *problem.reduced)
     size = problem.known(*names)
-    if size is None or not 0 < size <= _SMALL:
+    if size is None:
+        return ()
+    whole = problem.sizes[rows] % height == 0 and problem.sizes[vector] % width == 0
+    if not 0 < size <= (_WHOLE if whole else _SMALL):
         return ()
     return tuple((name.upper(), problem.sizes[name]) for name in names)
 

@@ -25,6 +25,7 @@ SIZES = (
     ((4, 4, 4, 5), (4, 4, 4, 3), (4, 4, 5, 2), (3, 4, 4, 2), (0, 4, 4, 2), (4, 0, 4, 2)),
     ((8, 8, 8, 3), (8, 8, 8, 3), (8, 7, 8, 0), (19, 3, 9, 1)),
     ((13, 11, 16, 2), (13, 11, 16, 2), (14, 11, 16, 2), (29, 17, 33, 2)),
+    ((32, 32, 32, 2), (32, 32, 32, 2), (32, 31, 32, 2), (32, 32, 31, 2), (25, 32, 32, 2)),
     ((50, 9, 50, 1), (50, 9, 50, 1), (67, 2, 71, 2), (1, 1, 1, 1)),
     ((30, 400, 65, 1), (30, 400, 65, 1), (9, 389, 81, 1), (3, 64, 1, 1)),
 )
@@ -73,8 +74,20 @@ def test_of_code_that_is_written_apart_a_call_compiles_one(given: tuple[int, ...
     assert bound.ir.count("fmuladd") < native.ir.count("fmuladd")
 
 
+def test_no_code_is_written_for_edges_that_there_are_not() -> None:
+    a, b, out = fenced("ij,jk->ik", named((32, 5, 32, 1)), "f4", True)
+    cascade = as_cascade(Case("ij,jk->ik", (a, b)))
+    arrays = {**dict(zip((decl.name for decl in cascade.inputs), (a, b), strict=True)), "Y": out}
+    native = Native(sized(cascade, {name: arrays[name] for name in arrays if name != "Y"}), arrays)
+    assert "masked" in native.ir or "smin" in native.ir
+    bound = native.bound(arrays)
+    assert "masked" not in bound.ir
+    assert "smin" not in bound.ir
+
+
 def test_code_is_written_apart_for_small_sizes_alone() -> None:
-    for given, wanted in (((8, 8, 8, 3), 1), ((64, 64, 64, 3), 0)):
+    sizes = (((8, 8, 8, 3), 1), ((32, 32, 32, 3), 1), ((31, 31, 31, 3), 0), ((64, 64, 64, 3), 0))
+    for given, wanted in sizes:
         a, b, out = fenced("bij,bjk->bik", named(given), "f4", True)
         cascade = as_cascade(Case("bij,bjk->bik", (a, b)))
         names = [decl.name for decl in cascade.inputs]
