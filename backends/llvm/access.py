@@ -47,8 +47,15 @@ class Accesses(Indices):
         `sure` to be inside for every coordinate, not out of a loop, which may run no time at all.
         """
         pointer = self.base(buffer)
-        for term in self.terms(offset):
+        *terms, constant = self.terms(offset)
+        last = terms.pop() if offset.values and offset.loops else "0"
+        for term in terms:
             pointer = self.b.gep(pointer, term)
+        if last != "0":
+            # So that each row is stepped through by the loop's counter: seeing how the rows lie,
+            # LLVM works out the place of one from that of the one before, a chain of additions.
+            pointer = self.b.pure(f"freeze ptr {pointer}")
+        pointer = self.b.gep(self.b.gep(pointer, last), constant)
         found = self.buffers[buffer]
         align = found.dtype.itemsize if isinstance(found, Scratch) else 1
         if found.dtype.kind == "complex" and align > 1:
