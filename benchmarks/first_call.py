@@ -47,9 +47,12 @@ FAMILIES = {
     "matmul 512, transposed": ("ij,kj->ik", (512, 512), (512, 512)),
     "contraction of rank 4": ("dbea,ec->abcd", (24, 24, 24, 24), (24, 24)),
     "matmul 4": ("ij,jk->ik", (4, 4), (4, 4)),
+    "matmul 32": ("ij,jk->ik", (32, 32), (32, 32)),
     "batch of matmuls 4": ("bij,bjk->bik", (100, 4, 4), (100, 4, 4)),
     "Hadamard 16": ("ij,ij->ij", (16, 16), (16, 16)),
     "dot 16": ("i,i->", (16,), (16,)),
+    "matrix by vector 16": ("ij,j->i", (16, 16), (16,)),
+    "sums of rows 16": ("ij->i", (16, 16)),
 }
 
 #: Prints the CPU seconds of the first call of each family.
