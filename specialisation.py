@@ -89,6 +89,7 @@ class Specialisation:
         if backend_form(backend) == "Cascade":
             return self.cascade
         from einloom.backends.llvm.machine import caches
+        from einloom.passes.loops.blockwise import blockwise
         from einloom.passes.loops.lower import lower
         from einloom.passes.loops.parallel import parallel
         from einloom.passes.loops.schedule import Limits
@@ -96,8 +97,9 @@ class Specialisation:
         known = {r.name: r.shape for r in self.cascade.ranks if isinstance(r.shape, int)}
         units = dict(zip(self.names(), layouts, strict=True))
         with shallow(self.cascade.name):
-            lowered = lower(self.cascade, self.dtypes, units, Limits.of(*caches()))
-            return parallel(lowered, known)
+            limits = Limits.of(*caches())
+            lowered = lower(self.cascade, self.dtypes, units, limits)
+            return parallel(blockwise(lowered, known, limits), known)
 
     def kernel(self, backend: str, layouts: tuple[int | None, ...]) -> Kernel:
         """The backend's kernel for these layouts."""

@@ -87,10 +87,11 @@ class _Parser(StatementReader):
         scratch: list[Scratch] = []
         while self._accept("scratch"):
             scratch.append(self._scratch())
-        self.expect("nest")
-        nest = self._nest()
-        self.expect("}")
-        return Parallel(tuple(splits), work, tuple(scratch), nest)
+        nests: list[Nest] = []
+        while not nests or not self._accept("}"):
+            self.expect("nest")
+            nests.append(self._nest())
+        return Parallel(tuple(splits), work, tuple(scratch), tuple(nests))
 
     def _split(self) -> Split:
         variable = self._name()

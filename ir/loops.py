@@ -3,7 +3,7 @@
     LoopProgram = name, sizes, inputs, outputs, scratch buffers, checks, stages
     stage       = Nest | Parallel | Sweep
     Nest        = the statements that compute one tensor (ir/loop_nodes.py)
-    Parallel    = a Nest whose coordinates are shared out among threads
+    Parallel    = Nests, run one after another on each part of coordinates that threads share
     Sweep       = stages run one after another at each coordinate of a scan
 
 `str(program)` prints a text that `loop_parser.parse_loops` reads back to an equal program.
@@ -112,7 +112,7 @@ class Nest:
 class Split:
     """The coordinates of `variable` cut into parts, each but the last a multiple of `unit` long.
 
-    In the nest the variable of rank `I` is `i'p`, which counts from the part's first coordinate,
+    In a nest the variable of rank `I` is `i'p`, which counts from the part's first coordinate,
     the size `I'0`, and has the part's length, `I'P`, as its extent. If `each` unit is a part,
     however many threads there are, the part's number is the size `I'N`.
     """
@@ -162,17 +162,23 @@ class Split:
 
 @dataclass(frozen=True, slots=True)
 class Parallel:
-    """A nest whose parts, boxes of the coordinates of `splits`, may run at the same time.
+    """Nests that each part, a box of the coordinates of `splits`, runs in order; parts may run at
+    the same time.
 
     No part reads what another writes, and each element is computed by the same operations in the
     same order however many threads there are. `work` is about how many picoseconds all of it takes.
-    Each part has buffers `scratch` of its own. A split whose units are parts each is the only one.
+    Each part has buffers `scratch` of its own. Of all splits units are parts each, or of none.
     """
 
     splits: tuple[Split, ...]
     work: RankExpr
     scratch: tuple[Scratch, ...]
-    nest: Nest
+    nests: tuple[Nest, ...]
+
+    @property
+    def each(self) -> bool:
+        """Whether each unit is a part."""
+        return self.splits[0].each
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,16 +208,16 @@ class LoopProgram:
     @property
     def nests(self) -> tuple[Nest, ...]:
         """Every nest, in order of text."""
-        return tuple(s.nest if isinstance(s, Parallel) else s for s in self.leaves)
+        return tuple(nest for stage in self.leaves for nest in nests_of(stage))
 
     @property
     def parallels(self) -> tuple[Parallel, ...]:
-        """Every nest that is shared out, in order of text."""
+        """What is shared out, in order of text."""
         return tuple(stage for stage in self.leaves if isinstance(stage, Parallel))
 
     @property
     def leaves(self) -> tuple[Nest | Parallel, ...]:
-        """Every nest, as it is or shared out, in order of text."""
+        """Every nest that is not shared out, and what is, in order of text."""
         return tuple(stage for stage in _each(self.stages) if not isinstance(stage, Sweep))
 
     @property
@@ -244,6 +250,11 @@ class LoopProgram:
         raise KeyError(name)
 
 
+def nests_of(stage: Nest | Parallel) -> tuple[Nest, ...]:
+    """A nest itself, or those that are shared out."""
+    return stage.nests if isinstance(stage, Parallel) else (stage,)
+
+
 def _each(stages: tuple[Stage, ...]) -> Iterator[Stage]:
     """The stages and those inside sweeps, in order of text."""
     for stage in stages:
@@ -260,7 +271,7 @@ def _print_stage(stage: Stage, depth: int) -> list[str]:
     if isinstance(stage, Parallel):
         head = f"parallel {', '.join(map(str, stage.splits))} work {stage.work}"
         inside = [f"{margin}  scratch {buffer}" for buffer in stage.scratch]
-        inside += _print_stage(stage.nest, depth + 1)
+        inside += [line for nest in stage.nests for line in _print_stage(nest, depth + 1)]
         return [f"{margin}{head} {{", *inside, margin + "}"]
     inside = [line for each in stage.stages for line in _print_stage(each, depth + 1)]
     return [f"{margin}sweep {stage.coordinate} below {stage.extent} {{", *inside, margin + "}"]

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from ...ir.loops import LoopProgram, Nest, Parallel, Stage, Sweep
+from ...ir.loops import LoopProgram, Nest, Parallel, Stage, Sweep, nests_of
 from ...ir.ranks import RankExpr
 from .builder import Builder
 from .index import Indices, Tables
@@ -50,15 +50,16 @@ def generate(program: LoopProgram, isa: Isa, bound: bool = False) -> str:
     tables = Tables(program, bound)
     alone = bound and _is_one_nest(program)
     for number, stage in enumerate(program.leaves):
-        nest = stage.nest if isinstance(stage, Parallel) else stage
-        lines = NestWriter(tables, nest, isa, declared).body()
-        name = f"{entry_name(program)}.{number}"
-        head = f"define internal i32 @{name}(ptr %params, ptr %data, ptr %scratch)"
-        if alone:
-            head = f"define i32 @{entry_name(program)}(ptr %params, ptr %data)"
-        functions.append("\n".join([f"; {nest.name}", f"{head} #0 {{", *lines, "}"]))
+        name, nests = f"{entry_name(program)}.{number}", nests_of(stage)
+        names = [f"{name}.{nest}" for nest in range(len(nests))] if len(nests) > 1 else [name]
+        for own, nest in zip(names, nests, strict=True):
+            lines = NestWriter(tables, nest, isa, declared).body()
+            head = f"define internal i32 @{own}(ptr %params, ptr %data, ptr %scratch)"
+            if alone:
+                head = f"define i32 @{entry_name(program)}(ptr %params, ptr %data)"
+            functions.append("\n".join([f"; {nest.name}", f"{head} #0 {{", *lines, "}"]))
         if isinstance(stage, Parallel):
-            functions.append(shared(name, program, stage, tables, isa, declared))
+            functions.append(shared(name, names, program, stage, tables, isa, declared))
     if not alone:
         functions.append(_entry(program, tables, isa, declared, bound))
     attributes = f'nounwind "prefer-vector-width"="{isa.bits}"'

@@ -1,14 +1,17 @@
-"""A nest that is shared out among threads: what calls the pool, and what runs one part.
+"""Nests that are shared out among threads: what calls the pool, and what runs one part.
 
-    define i32 @NEST.shared(ptr %params, ptr %data, ptr %scratch, ptr %team)
-    define void @NEST.part(ptr %job, ptr %grid, i64 %part)
+    define i32 @STAGE.shared(ptr %params, ptr %data, ptr %scratch, ptr %team)
+    define void @STAGE.part(ptr %job, ptr %grid, i64 %part)
 
 The first is called as a nest is, with a team (pool.py; null: no threads), whose first word is the
 function that runs the parts. A part has parameters of its own: the caller's, then where its
-coordinates begin and how many they are; and its own scratch buffers.
+coordinates begin and how many they are; and its own scratch buffers. It runs the nests one after
+another.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 from ...ir.loop_nodes import Contract
 from ...ir.loops import LoopProgram, Parallel, Split
@@ -28,14 +31,15 @@ _SPLITS = 3
 
 def shared(
     name: str,
+    nests: Sequence[str],
     program: LoopProgram,
     parallel: Parallel,
     tables: Tables,
     isa: Isa,
     declared: dict[str, str],
 ) -> str:
-    """The two functions beside that of the nest itself, which is `name`."""
-    writer = _Writer(name, program, parallel, tables, isa, declared)
+    """The two functions of the stage `name`, beside those of its `nests`."""
+    writer = _Writer(name, nests, program, parallel, tables, isa, declared)
     return writer.caller() + "\n\n" + writer.part()
 
 
@@ -43,20 +47,22 @@ class _Writer:
     def __init__(
         self,
         name: str,
+        nests: Sequence[str],
         program: LoopProgram,
         parallel: Parallel,
         tables: Tables,
         isa: Isa,
         declared: dict[str, str],
     ) -> None:
-        self.name, self.program, self.parallel = name, program, parallel
+        self.name, self.nests, self.program, self.parallel = name, nests, program, parallel
         self.tables, self.isa, self.declared = tables, isa, declared
         # Pieces that are parts each are short, and what is around each counts.
-        self.attributes = "#0" if parallel.splits[0].each else "#1"
+        self.attributes = "#0" if parallel.each else "#1"
 
     def _indices(self) -> Indices:
         simd = Simd(Builder(), self.isa, self.declared)
-        return Indices(simd, self.tables, lanes_of(self.parallel.nest, self.isa))
+        lanes = max(lanes_of(nest, self.isa) for nest in self.parallel.nests)
+        return Indices(simd, self.tables, lanes)
 
     def _units(self, indices: Indices, split: Split) -> tuple[str, str]:
         """How many units there are of a variable, one at least, and the elements of one."""
@@ -87,8 +93,12 @@ class _Writer:
             for rank in term.sizes:
                 value = saturating(b, value, indices.size(rank))
             work = b.add(work, value)
-        packing = _PACKING if isinstance(parallel.nest.body[-1], Contract) else 0
-        fixed = self._units(indices, parallel.splits[0])[0] if parallel.splits[0].each else "0"
+        packing = _PACKING if isinstance(parallel.nests[-1].body[-1], Contract) else 0
+        fixed = "0"
+        if parallel.each:
+            fixed = "1"
+            for split in parallel.splits:
+                fixed = b.mul(fixed, self._units(indices, split)[0])
         arguments = f"ptr @{self.name}.part, ptr {job}, ptr {shape}, i64 {work}, i64 {packing}"
         arguments += f", i64 {fixed}"
         return "\n".join(
@@ -145,6 +155,7 @@ class _Writer:
             copy = (("ptr", table), ("ptr", "%scratch.given"), size, ("i1", "false"))
             indices.simd.effect(memcpy, *copy)
         memory, failed = allocate(indices.simd, indices, own, indices.lanes, table, shared)
+        arguments = f"(ptr %params, ptr %data, ptr {table})"
         lines = [
             f"define internal void @{self.name}.part"
             f"(ptr %job, ptr %grid, i64 %part) {self.attributes} {{",
@@ -156,12 +167,21 @@ class _Writer:
             "  %scratch.p = getelementptr ptr, ptr %job, i64 2",
             "  %scratch.given = load ptr, ptr %scratch.p, align 8",
             *b.scopes[0].lines,
-            f"  br i1 {failed}, label %end, label %go",
-            "go:",
-            f"  %found = call i32 @{self.name}(ptr %params, ptr %data, ptr {table})",
+            f"  br i1 {failed}, label %end, label %nest0",
+        ]
+        ends = [f"[ 2, %{b.scopes[0].label} ]"]
+        for number, nest in enumerate(self.nests):
+            if number:
+                lines += [
+                    f"  %done{number} = icmp eq i32 %found{number - 1}, 0",
+                    f"  br i1 %done{number}, label %nest{number}, label %end",
+                ]
+            lines += [f"nest{number}:", f"  %found{number} = call i32 @{nest}{arguments}"]
+            ends.append(f"[ %found{number}, %nest{number} ]")
+        lines += [
             "  br label %end",
             "end:",
-            f"  %narrow = phi i32 [ 2, %{b.scopes[0].label} ], [ %found, %go ]",
+            f"  %narrow = phi i32 {', '.join(ends)}",
             "  %status = zext i32 %narrow to i64",
             "  %status.p = getelementptr i64, ptr %job, i64 3",
             "  %before = atomicrmw umax ptr %status.p, i64 %status monotonic",
@@ -177,7 +197,7 @@ class _Writer:
         for number, split in enumerate(self.parallel.splits):
             units, unit = self._units(indices, split)
             entry = b.gep("%grid", str(8 * number))
-            parts = b.pure(f"load i64, ptr {entry}, align 8")
+            parts = units if split.each else b.pure(f"load i64, ptr {entry}, align 8")
             which = b.pure(f"urem i64 {rest}, {parts}")
             rest = b.pure(f"udiv i64 {rest}, {parts}")
             ends: list[str] = []

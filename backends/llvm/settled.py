@@ -44,10 +44,14 @@ def settled(program: LoopProgram, constants: Constants) -> LoopProgram:
 
 def _stage(stage: Stage) -> Stage:
     if isinstance(stage, Nest):
-        return replace(stage, body=_body(stage.body))
+        return _nest(stage)
     if isinstance(stage, Parallel):
-        return replace(stage, nest=replace(stage.nest, body=_body(stage.nest.body)))
+        return replace(stage, nests=tuple(map(_nest, stage.nests)))
     return replace(stage, stages=tuple(map(_stage, stage.stages)))
+
+
+def _nest(nest: Nest) -> Nest:
+    return replace(nest, body=_body(nest.body))
 
 
 def _body(body: tuple[Statement, ...]) -> tuple[Statement, ...]:

@@ -109,7 +109,8 @@ def _each(
         if isinstance(stage, Nest):
             yield stage, times
         elif isinstance(stage, Parallel):
-            yield stage.nest, times * _parts(stage, sizes)
+            parts = _parts(stage, sizes)
+            yield from ((nest, times * parts) for nest in stage.nests)
         else:
             sizes[stage.coordinate] = 0
             yield from _each(stage.stages, times * stage.extent.value(sizes), sizes)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields, is_dataclass, replace
 from typing import Any, TypeVar, cast
 
@@ -18,7 +18,7 @@ from ...ir.loop_nodes import (
     Permute,
     Statement,
 )
-from ...ir.loops import Scratch, Split
+from ...ir.loops import ArrayAxis, LoopProgram, Scratch, Split
 from ...ir.ranks import RankExpr
 from .nest import HEAVY
 from .tile import size, times
@@ -47,6 +47,18 @@ def work_of(statement: Statement) -> RankExpr:
     )
     plain = [stop for stop in stops if len(stop.terms) + bool(stop.offset) == 1]
     return times(_POINT + _FUNCTION * long, *plain)
+
+
+def magnitudes(program: LoopProgram, sizes: Mapping[str, int]) -> dict[str, int]:
+    """The largest sizes that are thought of, for these hints: up to twice as large."""
+    most = {name: 1 << extent.bit_length() for name, extent in sizes.items()}
+    for given in program.sizes:
+        source = given.source
+        if given.name in most or isinstance(source, ArrayAxis):
+            continue
+        if set(source.sizes()) <= most.keys():
+            most[given.name] = source.value(most)
+    return most
 
 
 # ---- what is there
@@ -86,8 +98,11 @@ def each_in(node: Any, kind: type[_T]) -> Iterator[_T]:
 def renamed_sizes(scratch: Scratch, splits: Sequence[Split]) -> Scratch:
     """A buffer that is as large as a part asks for."""
     names = {split.rank: split.count for split in splits}
-    elements = tuple(e.rename_sizes(lambda name: names.get(name, name)) for e in scratch.elements)
-    return replace(scratch, elements=elements)
+    strides, elements = (
+        tuple(e.rename_sizes(lambda name: names.get(name, name)) for e in given)
+        for given in (scratch.strides, scratch.elements)
+    )
+    return replace(scratch, strides=strides, elements=elements)
 
 
 def in_part(statement: Statement, splits: Sequence[Split]) -> Statement:

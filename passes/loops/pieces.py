@@ -251,7 +251,7 @@ def _made(
     again = LoopNest((Loop(chunk, RankExpr(), RankExpr.of_size(count.name)),), (fold,))
     together = around(reduction.loops, (begin, again, reduction.end))
     return Pieces(
-        Parallel((split,), work, own, Nest(nest.name, nest.width, body)),
+        Parallel((split,), work, own, (Nest(nest.name, nest.width, body),)),
         Nest(nest.name, nest.width, together),
         buffer,
         count,

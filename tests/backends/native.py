@@ -23,6 +23,7 @@ from einloom.ir.dtypes import of_numpy
 from einloom.ir.infer import infer_dtypes
 from einloom.ir.loops import ArrayAxis, LoopProgram
 from einloom.ir.sizes import infer_sizes
+from einloom.passes.loops.blockwise import blockwise
 from einloom.passes.loops.lower import LIMITS, lower
 from einloom.passes.loops.parallel import parallel
 from einloom.passes.loops.pieces import Worth
@@ -106,12 +107,13 @@ class Native:
     ) -> None:
         layouts = {name: unit_axis(array) for name, array in arrays.items()}
         dtypes = {decl.name: of_numpy(arrays[decl.name].dtype) for decl in cascade.inputs}
-        self.program: LoopProgram = lower(cascade, dtypes, layouts, limits)
-        shared = False
+        sizes = {r.name: r.shape for r in cascade.ranks if isinstance(r.shape, int)}
+        self.program: LoopProgram = blockwise(
+            lower(cascade, dtypes, layouts, limits), sizes, limits
+        )
         if threads is not None:
-            sizes = {r.name: r.shape for r in cascade.ranks if isinstance(r.shape, int)}
             self.program = parallel(self.program, sizes, EAGER)
-            shared = bool(self.program.parallels)
+        shared = threads is not None and bool(self.program.parallels)
         self.team = team(threads).address if shared and threads else 0
         target = host() if isinstance(bits, Isa) else processor(bits)
         isa = bits if isinstance(bits, Isa) else target.isa

@@ -1,0 +1,306 @@
+"""Nests that follow one another are run block by block of coordinates that all of them have.
+
+    nest E { for i in 0..I, ... { E[i,j] = ... X[i,j] } }
+    nest D { for i in 0..I, ... { D[i] = ... E[i,j] } }
+    -> parallel i by I'U each work ... {
+         scratch E: ... elements (I'P*J)
+         nest E { for i'p in 0..I'P, ... { E[i'p,j] = ... X[i'p+I'0,j] } }
+         nest D { for i'p in 0..I'P, ... { D[i'p+I'0] = ... E[i'p,j] } }
+       }
+
+A rank that no Einsum reduces, shifts or gathers along is gone through once, whatever the others
+need (docs/passes.md): what one makes for a coordinate the next reads at that coordinate alone. So
+the nests may be run for a few coordinates at a time, so few that what one leaves to the next is
+still in a cache, and what nobody else reads is no larger than a block. Blocks are as large as their
+bytes allow, whatever the number of threads.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields, is_dataclass, replace
+from functools import reduce
+from typing import Any, TypeAlias, cast
+
+from ...ir.dtypes import DType
+from ...ir.loop_nodes import (
+    LANES,
+    Collapse,
+    Contract,
+    Finish,
+    Load,
+    LoopNest,
+    Permute,
+    Statement,
+    Store,
+)
+from ...ir.loops import Buffer, LoopProgram, Nest, Parallel, Scratch, Size, Split, Stage, nests_of
+from ...ir.ranks import Quotient, RankExpr, Term, affine
+from .cuts import cuts, inside
+from .lower import product
+from .parts import each_in, in_part, magnitudes, renamed_sizes, work_of
+from .schedule import Limits
+from .tile import minus, number, plus, scaled, size, times
+
+#: What reads or writes an element of a buffer: all have its name and the indices.
+_Access: TypeAlias = Load | Store | Contract | Finish | Permute
+
+#: A size that is not known is thought of as neither small nor large.
+_UNKNOWN = 1 << 10
+
+#: Threads have enough to share if there are so many blocks.
+_ENOUGH = 32
+
+
+def blockwise(program: LoopProgram, sizes: Mapping[str, int], limits: Limits) -> LoopProgram:
+    """The program, its nests that had better go block by block made to do so.
+
+    `sizes` are hints: of the whole program, what a cache holds is left alone.
+    """
+    found = _Blocking(program, magnitudes(program, sizes), limits)
+    stages = tuple(found.stages())
+    if stages == program.stages:
+        return program
+    own = {buffer.name for s in stages if isinstance(s, Parallel) for buffer in s.scratch}
+    scratch = tuple(buffer for buffer in program.scratch if buffer.name not in own)
+    return replace(program, sizes=(*program.sizes, *found.units), scratch=scratch, stages=stages)
+
+
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """Nests that follow one another, and what all of them may be cut along, with units."""
+
+    nests: tuple[Nest, ...]
+    splits: Mapping[str, RankExpr]
+
+    def accesses(self) -> Iterator[_Access]:
+        """What reads and writes in all of them."""
+        for nest in self.nests:
+            yield from _accesses(nest)
+
+    def linked(self) -> _Run:
+        """Without the nests at its ends that share nothing with the others."""
+        nests = self.nests
+        while nests and not _reads(nests[-1]) & _written(nests[:-1]):
+            nests = nests[:-1]
+        while nests and not _written(nests[:1]) & set().union(*map(_reads, nests[1:])):
+            nests = nests[1:]
+        return replace(self, nests=nests)
+
+
+class _Blocking:
+    """Finds the runs of a program; `most` has the largest sizes that are thought of."""
+
+    def __init__(self, program: LoopProgram, most: Mapping[str, int], limits: Limits) -> None:
+        self.program, self.most, self.limits = program, most, limits
+        self.scratch = {b.name: b for b in program.scratch}
+        self.buffers: dict[str, Buffer | Scratch] = {
+            **{b.name: b for b in (*program.inputs, *program.outputs)},
+            **self.scratch,
+        }
+        self.units: list[Size] = []
+
+    def stages(self) -> Iterator[Stage]:
+        """The program's stages, runs of them as one."""
+        stages = self.program.stages
+        at = 0
+        while at < len(stages):
+            run = self._longest(stages[at:])
+            made = self._made(run) if run is not None else None
+            if run is None or made is None:
+                yield stages[at]
+                at += 1
+            else:
+                yield made
+                at += len(run.nests)
+
+    def _longest(self, stages: Sequence[Stage]) -> _Run | None:
+        """The longest run that begins with the first stage; None if that goes with no other."""
+        run: _Run | None = None
+        for stage in stages:
+            longer = _joined(run, stage) if isinstance(stage, Nest) else None
+            if longer is None or not (_aligned(longer) and self._fits(longer)):
+                break
+            run = longer
+        if run is None:
+            return None
+        found = run.linked()
+        return found if found.nests[:1] == run.nests[:1] and len(found.nests) > 1 else None
+
+    def _fits(self, run: _Run) -> bool:
+        """Whether what several nests touch for the smallest block fits a cache."""
+        touched = Counter(
+            name for nest in run.nests for name in {a.buffer for a in _accesses(nest)}
+        )
+        left = [self.buffers[name] for name, count in touched.items() if count > 1]
+        ranks = {v.upper() for v in run.splits}
+        least = self._number(times(*run.splits.values()))
+        bytes_ = plus(*(_bytes(buffer, ranks) for buffer in left))
+        return least * self._number(bytes_) <= 16 * self.limits.shared
+
+    def _number(self, expr: RankExpr) -> int:
+        known = {name: self.most.get(name, _UNKNOWN) for name in expr.sizes()}
+        return expr.value({**known, LANES: 16})
+
+    def _made(self, run: _Run) -> Parallel | None:
+        """A run block by block; None if a cache holds all that it leaves from nest to nest."""
+        local = self._local(run)
+        used = [self.buffers[n] for n in dict.fromkeys(a.buffer for a in run.accesses())]
+        whole = self._number(plus(*(_bytes(b, set()) for b in used)))
+        if not local or whole <= self.limits.unpacked // 2:
+            return None
+        contracts = any(True for nest in run.nests for _ in each_in(nest.body, Contract))
+        budget = 4 * self.limits.shared if contracts else self.limits.unpacked // 2
+        splits = self._splits(run, used, min(budget, whole // _ENOUGH))
+        named = {name for nest in run.nests for name in each_in(nest.body, str)}
+        names = [name for name in self.scratch if name in local or name in named]
+        accessed = {access.buffer for access in run.accesses()}
+        own = tuple(
+            renamed_sizes(self.scratch[name], splits)
+            for name in names
+            if name in local or name not in accessed
+        )
+        places = {n: {axes[s.variable]: s for s in splits} for n, axes in local.items()}
+        return Parallel(
+            splits,
+            plus(*(work_of(s) for nest in run.nests for s in _statements(nest))),
+            own,
+            tuple(
+                replace(
+                    nest,
+                    body=tuple(_near(in_part(s, splits), places) for s in nest.body),
+                )
+                for nest in run.nests
+            ),
+        )
+
+    def _local(self, run: _Run) -> dict[str, dict[str, int]]:
+        """What nobody outside the run reads, and which axis each variable that is cut has there."""
+        outside = {
+            access.buffer
+            for stage in self.program.stages
+            if stage not in run.nests
+            for nest in _nests(stage)
+            for access in _accesses(nest)
+        }
+        found: dict[str, dict[str, int]] = {}
+        for access in run.accesses():
+            name = access.buffer
+            if name in self.scratch and name not in outside and name in _written(run.nests):
+                plain = [i.variable if isinstance(i, RankExpr) else None for i in access.indices]
+                found[name] = {v: plain.index(v) for v in run.splits}
+        return found
+
+    def _splits(
+        self, run: _Run, used: Sequence[Buffer | Scratch], budget: int
+    ) -> tuple[Split, ...]:
+        """What is cut, the innermost first, into units that together have so many bytes."""
+        gone = {v.upper() for v in run.splits}
+        splits: list[Split] = []
+        for variable, tile in reversed(tuple(run.splits.items())):
+            rank = variable.upper()
+            bytes_ = plus(*(_bytes(b, gone) for b in used if rank in _elements(b).sizes()))
+            gone.remove(rank)
+            unit = tile.value({LANES: 16})
+            name = f"{rank}'U"
+            while name in {found.name for found in self.units}:
+                name += "U"
+            divisor = plus(scaled(bytes_, unit), number(1))
+            self.units.append(Size(name, Quotient(number(budget), divisor, 1)))
+            splits.append(Split(variable, times(tile, RankExpr.of_size(name)), each=True))
+        return tuple(splits)
+
+
+def _nests(stage: Stage) -> tuple[Nest, ...]:
+    if isinstance(stage, Nest | Parallel):
+        return nests_of(stage)
+    return tuple(nest for inner in stage.stages for nest in _nests(inner))
+
+
+def _statements(nest: Nest) -> tuple[Statement, ...]:
+    return tuple(s for s in nest.body if not isinstance(s, Collapse))
+
+
+def _joined(run: _Run | None, nest: Nest) -> _Run | None:
+    """The run with one more nest; None if there is nothing to cut all of it along."""
+    statements = _statements(nest)
+    if not all(isinstance(inside(s), LoopNest | Contract | Permute) for s in statements):
+        return None
+    each = [{s.variable: s.unit for alike in cuts(st) for s in alike} for st in statements]
+    if run is not None:
+        each.insert(0, dict(run.splits))
+    splits = reduce(_both, each)
+    return _Run((*(run.nests if run is not None else ()), nest), splits) if splits else None
+
+
+def _both(one: dict[str, RankExpr], other: dict[str, RankExpr]) -> dict[str, RankExpr]:
+    """The variables that both have, with the larger units."""
+    known = {LANES: 16}
+    return {
+        v: max(unit, other[v], key=lambda e: e.value(known))
+        for v, unit in one.items()
+        if v in other
+    }
+
+
+def _aligned(run: _Run) -> bool:
+    """Whether what is written is read at its own coordinates alone, of those that are cut."""
+    written, axes = _written(run.nests), dict[tuple[str, str], int]()
+    counts = Counter(access.buffer for access in run.accesses())
+    for access in run.accesses():
+        if access.buffer not in written or counts[access.buffer] == 1:
+            continue
+        affines = [i if isinstance(i, RankExpr) else None for i in access.indices]
+        for variable in run.splits:
+            found = [a for a, i in enumerate(affines) if i is None or variable in i.variables()]
+            if len(found) != 1 or (i := affines[found[0]]) is None or i.variable != variable:
+                return False
+            if axes.setdefault((access.buffer, variable), found[0]) != found[0]:
+                return False
+    return True
+
+
+def _accesses(nest: Nest) -> Iterator[_Access]:
+    return (node for node in each_in(nest.body, object) if isinstance(node, _Access))
+
+
+def _reads(nest: Nest) -> set[str]:
+    return {load.buffer for load in each_in(nest.body, Load)}
+
+
+def _written(nests: Sequence[Nest]) -> set[str]:
+    found = (access for nest in nests for access in _accesses(nest))
+    return {access.buffer for access in found if not isinstance(access, Load)}
+
+
+def _elements(buffer: Buffer | Scratch) -> RankExpr:
+    """How many elements a buffer has."""
+    return buffer.elements[0] if isinstance(buffer, Scratch) else product(buffer.extents)
+
+
+def _bytes(buffer: Buffer | Scratch, gone: set[str]) -> RankExpr:
+    """How many bytes a buffer has, at one coordinate of each of these ranks."""
+    elements = _elements(buffer)
+    terms = [
+        Term(t.coefficient, tuple(rank for rank in t.sizes if rank not in gone))
+        for t in elements.terms
+    ]
+    return scaled(affine(terms, elements.offset), buffer.dtype.itemsize)
+
+
+def _near(node: Any, places: Mapping[str, Mapping[int, Split]]) -> Any:
+    """A node in which buffers of the part's own begin with the part."""
+    if isinstance(node, tuple):
+        return tuple(_near(each, places) for each in cast("tuple[Any, ...]", node))
+    if not is_dataclass(node) or isinstance(node, DType | RankExpr):
+        return node
+    found: Any = node
+    changed = {f.name: _near(getattr(found, f.name), places) for f in fields(found)}
+    if isinstance(node, _Access) and node.buffer in places:
+        axes = places[node.buffer]
+        changed["indices"] = tuple(
+            minus(index, size(axes[axis].first)) if axis in axes else index
+            for axis, index in enumerate(changed["indices"])
+        )
+    return replace(found, **changed)

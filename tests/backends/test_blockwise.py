@@ -1,0 +1,205 @@
+"""Nests that run block by block: the interpreter's results, on cascades of several Einsums."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+import einloom as el
+from einloom.ir.interpreter import evaluate
+from einloom.ir.loop_parser import parse_loops
+from einloom.ir.loops import Parallel
+from einloom.passes.loops.lower import LIMITS
+from einloom.passes.loops.schedule import Limits
+
+from .native import TINY, WIDTHS, Native, empty_outputs, run, sized
+from .test_contractions import SMALL
+
+#: Blocks of a few rows each, products in register tiles of their usual kinds.
+FEW = Limits(unpacked=64, shared=256)
+
+SOFTMAX = """
+cascade softmax(X[I,J]: f32) -> Y {
+  G[i]   = max[j] X[i,j]
+  E[i,j] = exp(X[i,j] - G[i])
+  D[i]   = E[i,j]
+  Y[i,j] = E[i,j] / D[i]
+}"""
+
+ATTENTION = """
+cascade attention(Q[B,M,D]: f32, K[B,N,D]: f32, V[B,N,F]: f32) -> O {
+  S[b,m,n] = Q[b,m,d] * K[b,n,d]
+  G[b,m]   = max[n] S[b,m,n]
+  E[b,m,n] = exp(S[b,m,n] - G[b,m])
+  L[b,m]   = E[b,m,n]
+  P[b,m,n] = E[b,m,n] / L[b,m]
+  O[b,m,f] = P[b,m,n] * V[b,n,f]
+}"""
+
+
+def native(text: str, limits: Limits = LIMITS, **shapes: tuple[int, ...]) -> Native:
+    """The code for f32 arrays of these shapes."""
+    rng = np.random.default_rng(1)
+    arrays = {name: rng.standard_normal(shape).astype("f4") for name, shape in shapes.items()}
+    known = sized(el.parse(text), arrays)
+    return Native(known, {**arrays, **empty_outputs(known)}, limits=limits)
+
+
+def blocked(made: Native) -> list[tuple[str, tuple[str, ...]]]:
+    """Of each stage that goes by blocks, what is cut and the nests."""
+    return [
+        ("".join(split.variable for split in stage.splits), tuple(n.name for n in stage.nests))
+        for stage in made.program.stages
+        if isinstance(stage, Parallel) and len(stage.nests) > 1
+    ]
+
+
+def test_the_rows_of_a_softmax_are_a_block() -> None:
+    made = native(SOFTMAX, X=(256, 1024))
+    assert blocked(made) == [("i", ("G", "E", "D", "Y"))]
+    assert parse_loops(str(made.program)) == made.program
+    assert not made.program.scratch
+
+
+def test_a_block_of_attention_has_rows_of_one_head() -> None:
+    made = native(ATTENTION, Q=(8, 300, 64), K=(8, 500, 64), V=(8, 500, 64))
+    assert blocked(made) == [("mb", ("S", "G", "E", "L", "O"))]
+    assert not made.program.scratch
+
+
+def test_what_a_cache_holds_is_left_as_it_is() -> None:
+    assert not blocked(native(SOFTMAX, X=(8, 16)))
+
+
+def test_rows_that_no_cache_holds_are_not_blocks() -> None:
+    assert not blocked(native(SOFTMAX, X=(4, 1 << 22)))
+
+
+ELSEWHERE = {
+    "transposed": "T[i,j] = 2 * X[i,j]\n  Y[i,j] = T[i,j] + T[j,i]",
+    "shifted": "T[i,j] = 2 * X[i,j]\n  Y[i,j] = T[i,j] + T[i+1,j else 0]",
+    "summed": "T[i,j] = 2 * X[i,j]\n  S[j] = T[i,j]\n  Y[i,j] = T[i,j] * S[j]",
+}
+
+
+@pytest.mark.parametrize("name", ELSEWHERE)
+def test_what_reads_other_rows_is_not_cut_along_them(name: str) -> None:
+    text = f"cascade c(X[I,J]: f32) -> Y {{\n  ranks J = I\n  {ELSEWHERE[name]}\n}}"
+    made = native(text, FEW, X=(40, 40))
+    assert all("i" not in cut for cut, _ in blocked(made))
+
+
+NUMPY = {"f64": np.float64, "f32": np.float32, "i64": np.int64}
+
+
+class _Maker:
+    """Makes cascades whose Einsums read what those before them made, mostly at the same place."""
+
+    def __init__(self, seed: int) -> None:
+        self.rng = np.random.default_rng(seed)
+        self.ranks = "ijk"[: self.rng.integers(2, 4)]
+        self.tensors = {"X": self.ranks, "Z": self._some(self.ranks), "W": self._some(self.ranks)}
+        self.lines: list[str] = []
+
+    def _some(self, variables: str) -> str:
+        kept = [v for v in variables if self.rng.random() < 0.75] or [variables[0]]
+        self.rng.shuffle(kept)
+        return "".join(kept)
+
+    def _read(self) -> str:
+        names = list(self.tensors)
+        name = names[-1 - int(self.rng.geometric(0.5) - 1) % len(names)]
+        indices = list(self.tensors[name])
+        if indices and self.rng.random() < 0.1:
+            at = self.rng.integers(len(indices))
+            indices[at] += "+1"
+            return f"{name}[{','.join(indices)} else 0]"
+        return f"{name}[{','.join(indices)}]"
+
+    def _einsum(self, name: str, dtype: str) -> None:
+        kind = self.rng.integers(5)
+        reads = [self._read() for _ in range(int(self.rng.integers(1, 4)))]
+        there = [v for v in self.ranks if any(v in read.split("[")[1] for read in reads)]
+        left = self._some("".join(there))
+        gone = [v for v in there if v not in left]
+        value = ("*" if kind < 2 else "+").join(reads)
+        if kind == 3 and gone:
+            value = f"max[{','.join(gone)}] ({value})"
+        elif kind == 4 and dtype[0] == "f":
+            value = f"exp(0 - abs({reads[0]}))"
+            left = "".join(v for v in self.ranks if v in reads[0].split("[")[1])
+        elif gone:
+            value = f"sum[{','.join(gone)}] ({value})"
+        self.tensors[name] = left
+        self.lines.append(f"{name}[{','.join(left)}] = {value}")
+
+    def text(self, dtype: str) -> str:
+        """The text of a cascade."""
+        count = int(self.rng.integers(2, 7))
+        for number in range(count):
+            self._einsum(f"T{number}", dtype)
+        more = [f"T{n}" for n in range(count - 1) if self.rng.random() < 0.15]
+        inputs = ", ".join(
+            f"{n}[{','.join(self.tensors[n].upper())}]: {dtype}" for n in ("X", "Z", "W")
+        )
+        lines = "\n  ".join(self.lines)
+        return f"cascade c({inputs}) -> {', '.join([*more, f'T{count - 1}'])} {{\n  {lines}\n}}"
+
+
+def made(seed: int, dtype: str) -> tuple[Any, dict[str, Any]]:
+    """A cascade, and arrays for it: of few and of many elements, some of none."""
+    maker = _Maker(seed)
+    cascade = el.parse(maker.text(dtype))
+    sizes = {
+        v: int(maker.rng.choice([0, 1, 2, 3, 5, 17, 33], p=[0.04] + [0.16] * 6)) for v in "ijk"
+    }
+    arrays: dict[str, Any] = {}
+    for name in "XZW":
+        shape = [sizes[v] for v in maker.tensors[name]]
+        large = maker.rng.integers(-4, 5, size=[2 * n + 1 for n in shape]).astype(NUMPY[dtype])
+        # Of every other element, backwards or not, or of an array as it is.
+        step = int(maker.rng.choice([1, 1, 2, -1]))
+        cut = tuple(slice(None, None, step) for _ in shape)
+        arrays[name] = large[cut][tuple(slice(0, n) for n in shape)]
+    return cascade, arrays
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_cascades_of_several_einsums(seed: int) -> None:
+    dtype = ("f64", "f32", "i64")[seed % 3]
+    cascade, arrays = made(seed, dtype)
+    with np.errstate(all="ignore"):
+        wanted = evaluate(sized(cascade, arrays), arrays)
+    for limits, bits in ((TINY, WIDTHS[seed % len(WIDTHS)]), (FEW, WIDTHS[0]), (SMALL, WIDTHS[-1])):
+        status, found = run(cascade, arrays, bits, limits)
+        assert status == 0
+        known = sized(cascade, arrays)
+        again = {**arrays, **empty_outputs(known)}
+        if all(again[name].size for name in known.outputs):
+            assert Native(known, again, bits, limits).bound(again)(again) == 0
+            for name in wanted:
+                assert again[name].tobytes() == found[name].tobytes()
+        shared = run(cascade, arrays, bits, limits, threads=1 + seed % 5)[1]
+        alone = run(cascade, arrays, bits, limits, threads=1)[1]
+        for name, value in wanted.items():
+            rough = 1e-3 if dtype == "f32" else 1e-9
+            near = np.isclose(found[name], value, rough, rough * _largest(value), equal_nan=True)
+            assert near.all(), f"{name} of {cascade}"
+            assert shared[name].tobytes() == alone[name].tobytes()
+
+
+def _largest(values: Any) -> float:
+    finite = np.abs(values[np.isfinite(values)]) if values.size else values
+    return float(finite.max(initial=1))
+
+
+def test_most_of_them_go_by_blocks() -> None:
+    """What is tested above is what it is meant to be."""
+    count = 0
+    for seed in range(30):
+        cascade, arrays = made(seed, "f32")
+        known = sized(cascade, arrays)
+        count += bool(blocked(Native(known, {**arrays, **empty_outputs(known)}, limits=FEW)))
+    assert count >= 10
