@@ -89,17 +89,13 @@ class Specialisation:
         if backend_form(backend) == "Cascade":
             return self.cascade
         from einloom.backends.llvm.machine import caches
-        from einloom.passes.loops.blockwise import blockwise
-        from einloom.passes.loops.lower import lower
-        from einloom.passes.loops.parallel import parallel
+        from einloom.passes.loops.pieces import Worth
+        from einloom.passes.loops.plan import planned
         from einloom.passes.loops.schedule import Limits
 
-        known = {r.name: r.shape for r in self.cascade.ranks if isinstance(r.shape, int)}
         units = dict(zip(self.names(), layouts, strict=True))
         with shallow(self.cascade.name):
-            limits = Limits.of(*caches())
-            lowered = lower(self.cascade, self.dtypes, units, limits)
-            return parallel(blockwise(lowered, known, limits), known)
+            return planned(self.cascade, self.dtypes, units, Limits.of(*caches()), Worth())
 
     def kernel(self, backend: str, layouts: tuple[int | None, ...]) -> Kernel:
         """The backend's kernel for these layouts."""

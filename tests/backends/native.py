@@ -23,10 +23,9 @@ from einloom.ir.dtypes import of_numpy
 from einloom.ir.infer import infer_dtypes
 from einloom.ir.loops import ArrayAxis, LoopProgram
 from einloom.ir.sizes import infer_sizes
-from einloom.passes.loops.blockwise import blockwise
-from einloom.passes.loops.lower import LIMITS, lower
-from einloom.passes.loops.parallel import parallel
+from einloom.passes.loops.lower import LIMITS
 from einloom.passes.loops.pieces import Worth
+from einloom.passes.loops.plan import planned
 from einloom.passes.loops.schedule import Limits
 
 Array: TypeAlias = np.ndarray[Any, np.dtype[Any]]
@@ -107,12 +106,8 @@ class Native:
     ) -> None:
         layouts = {name: unit_axis(array) for name, array in arrays.items()}
         dtypes = {decl.name: of_numpy(arrays[decl.name].dtype) for decl in cascade.inputs}
-        sizes = {r.name: r.shape for r in cascade.ranks if isinstance(r.shape, int)}
-        self.program: LoopProgram = blockwise(
-            lower(cascade, dtypes, layouts, limits), sizes, limits
-        )
-        if threads is not None:
-            self.program = parallel(self.program, sizes, EAGER)
+        worth = None if threads is None else EAGER
+        self.program: LoopProgram = planned(cascade, dtypes, layouts, limits, worth)
         shared = threads is not None and bool(self.program.parallels)
         self.team = team(threads).address if shared and threads else 0
         target = host() if isinstance(bits, Isa) else processor(bits)
