@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from ...ir.dtypes import DType
 from ...ir.loop_nodes import apply_dtype
 from .complex import Complex
+from .division import divided, pays
 from .math import Math
 from .simd import Simd, Vec, element, typed
 
@@ -36,6 +37,8 @@ class Arithmetic:
             first = self.apply(op, args[:2])
             return self.apply(op, (first, *args[2:]))
         lanes = max(arg.lanes for arg in args)
+        if op == "div" and pays(self.simd, args[1], lanes):
+            return divided(self.simd, self.simd.splat(args[0], lanes), args[1])
         args = [self.simd.splat(arg, lanes) for arg in args]
         kind = args[0].dtype.kind
         if kind == "complex":

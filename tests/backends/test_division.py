@@ -1,0 +1,51 @@
+"""Vectors divided by a number that they have in common: as NumPy divides, bit for bit."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+import einloom as el
+
+from .native import WIDTHS, run
+
+SPECIAL = [0.0, -0.0, np.inf, -np.inf, np.nan, 1.0, -1.0]
+
+
+def numbers(rng: np.random.Generator, dtype: str, shape: tuple[int, ...]) -> Any:
+    """Of any size, most of them near 1, some special; and next to where rounding turns."""
+    size = np.dtype(dtype).itemsize
+    anything = np.frombuffer(rng.bytes(size * int(np.prod(shape))), dtype).reshape(shape)
+    near = (rng.uniform(1, 2, shape) * 2.0 ** rng.integers(-38, 39, shape)).astype(dtype)
+    near *= rng.choice([-1, 1], shape).astype(dtype)
+    found = np.where(rng.random(shape) < 0.002, anything, near)
+    special = rng.choice(np.array(SPECIAL, dtype), shape)
+    found = np.where(rng.random(shape) < 0.001, special, found)
+    ones = np.array(1, dtype) + rng.integers(-3, 4, shape).astype(dtype) * np.finfo(dtype).eps
+    return np.where(rng.random(shape) < 0.1, ones, found)
+
+
+@pytest.mark.parametrize("bits", WIDTHS)
+@pytest.mark.parametrize("dtype", ["f4", "f8"])
+def test_rows_divided_by_a_number_each(dtype: str, bits: int) -> None:
+    rng = np.random.default_rng(3)
+    x, d = numbers(rng, dtype, (300, 1003)), numbers(rng, dtype, (300,))
+    kind = {"f4": "f32", "f8": "f64"}[dtype]
+    text = f"cascade c(X[I,J]: {kind}, D[I]: {kind}) -> Y {{ Y[i,j] = X[i,j] / D[i] }}"
+    status, found = run(el.parse(text), {"X": x, "D": d}, bits)
+    assert status == 0
+    with np.errstate(all="ignore"):
+        wanted = x / d[:, None]
+    same = (found["Y"] == wanted) & (np.signbit(found["Y"]) == np.signbit(wanted))
+    assert (same | (np.isnan(found["Y"]) & np.isnan(wanted))).all()
+
+
+def test_wide_vectors_are_not_divided_one_by_one() -> None:
+    """What is tested above is what it is meant to be."""
+    if WIDTHS[0] < 512:
+        pytest.skip("the machine has no vectors of 512 bits")
+    f = el.compile("cascade c(X[I,J]: f32, D[I]: f32) -> Y { Y[i,j] = X[i,j] / D[i] }")
+    f(np.ones((40, 1000), "f4"), np.ones(40, "f4"))
+    assert "llvm.fma.v16f32" in f.source
