@@ -9,6 +9,7 @@ from dataclasses import asdict
 
 from . import (
     calls,
+    cascades,
     chains,
     ckks,
     contractions,
@@ -31,6 +32,7 @@ BENCHMARKS = {
     "contractions": contractions,
     "dtypes": dtypes,
     "elementwise": elementwise,
+    "cascades": cascades,
     "permutes": permutes,
     "workloads": workloads,
     "chains": chains,
