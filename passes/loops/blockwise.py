@@ -39,6 +39,7 @@ from ...ir.loops import Buffer, LoopProgram, Nest, Parallel, Scratch, Size, Spli
 from ...ir.ranks import Quotient, RankExpr, Term, affine
 from .cuts import cuts, inside
 from .lower import product
+from .merge import merged
 from .parts import each_in, in_part, magnitudes, renamed_sizes, work_of
 from .schedule import Limits
 from .tile import minus, number, plus, scaled, size, times
@@ -58,7 +59,7 @@ def blockwise(program: LoopProgram, sizes: Mapping[str, int], limits: Limits) ->
 
     `sizes` are hints: of the whole program, what a cache holds is left alone.
     """
-    found = _Blocking(program, magnitudes(program, sizes), limits)
+    found = _Blocking(program, sizes, limits)
     stages = tuple(found.stages())
     if stages == program.stages:
         return program
@@ -90,10 +91,11 @@ class _Run:
 
 
 class _Blocking:
-    """Finds the runs of a program; `most` has the largest sizes that are thought of."""
+    """Finds the runs of a program."""
 
-    def __init__(self, program: LoopProgram, most: Mapping[str, int], limits: Limits) -> None:
-        self.program, self.most, self.limits = program, most, limits
+    def __init__(self, program: LoopProgram, sizes: Mapping[str, int], limits: Limits) -> None:
+        self.program, self.sizes, self.limits = program, sizes, limits
+        self.most = magnitudes(program, sizes)
         self.scratch = {b.name: b for b in program.scratch}
         self.buffers: dict[str, Buffer | Scratch] = {
             **{b.name: b for b in (*program.inputs, *program.outputs)},
@@ -171,7 +173,7 @@ class _Blocking:
                     nest,
                     body=tuple(_near(in_part(s, splits), places) for s in nest.body),
                 )
-                for nest in run.nests
+                for nest in merged(run.nests, self.sizes, self.limits.longest)
             ),
         )
 

@@ -9,9 +9,11 @@ import pytest
 
 import einloom as el
 from einloom.ir.interpreter import evaluate
+from einloom.ir.loop_nodes import Store
 from einloom.ir.loop_parser import parse_loops
 from einloom.ir.loops import Parallel
 from einloom.passes.loops.lower import LIMITS
+from einloom.passes.loops.parts import each_in
 from einloom.passes.loops.schedule import Limits
 
 from .native import TINY, WIDTHS, Native, empty_outputs, run, sized
@@ -58,14 +60,29 @@ def blocked(made: Native) -> list[tuple[str, tuple[str, ...]]]:
 
 def test_the_rows_of_a_softmax_are_a_block() -> None:
     made = native(SOFTMAX, X=(256, 1024))
-    assert blocked(made) == [("i", ("G", "E", "D", "Y"))]
+    assert blocked(made) == [("i", ("G", "D", "Y"))]
     assert parse_loops(str(made.program)) == made.program
     assert not made.program.scratch
 
 
+def test_the_pass_analysis_is_the_plan() -> None:
+    """The rows are gone through once, and there is a nest for each pass over a row."""
+    report = el.count_passes(SOFTMAX)
+    assert report.passes["I"] == 1
+    (stage,) = native(SOFTMAX, X=(256, 1024)).program.stages
+    assert isinstance(stage, Parallel)
+    made = [{a.buffer for a in each_in(n.body, Store)} for n in stage.nests]
+    assert made == [set(names) for names in report.plan["J"].values()]
+
+
+def test_a_sum_that_wants_more_accumulators_is_a_nest_of_its_own() -> None:
+    made = native(SOFTMAX, X=(64, 1 << 15))
+    assert blocked(made) == [("i", ("G", "E", "D", "Y"))]
+
+
 def test_a_block_of_attention_has_rows_of_one_head() -> None:
     made = native(ATTENTION, Q=(8, 300, 64), K=(8, 500, 64), V=(8, 500, 64))
-    assert blocked(made) == [("mb", ("S", "G", "E", "L", "O"))]
+    assert blocked(made) == [("mb", ("S", "G", "L", "O"))]
     assert not made.program.scratch
 
 
