@@ -18,7 +18,7 @@ bytes allow, whatever the number of threads.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass, replace
 from functools import reduce
 from typing import Any, TypeAlias, cast
@@ -37,7 +37,7 @@ from ...ir.loop_nodes import (
 )
 from ...ir.loops import Buffer, LoopProgram, Nest, Parallel, Scratch, Size, Split, Stage, nests_of
 from ...ir.ranks import Quotient, RankExpr, Term, affine
-from .cuts import cuts, inside
+from .cuts import cuts, inside, workspace
 from .lower import product
 from .merge import merged
 from .parts import each_in, in_part, magnitudes, renamed_sizes, work_of
@@ -49,6 +49,10 @@ _Access: TypeAlias = Load | Store | Contract | Finish | Permute
 
 #: A size that is not known is thought of as neither small nor large.
 _UNKNOWN = 1 << 10
+
+#: Picoseconds that it takes to pack a byte, and that are saved where one stays in a cache until it
+#: has been read twice.
+_PACKED, _KEPT = 80, 225
 
 #: Threads have enough to share if there are so many blocks.
 _ENOUGH = 32
@@ -152,17 +156,15 @@ class _Blocking:
         whole = self._number(plus(*(_bytes(b, set()) for b in used)))
         if not local or whole <= self.limits.unpacked // 2:
             return None
-        contracts = any(True for nest in run.nests for _ in each_in(nest.body, Contract))
+        contracts = [c for nest in run.nests for c in each_in(nest.body, Contract)]
         budget = 4 * self.limits.shared if contracts else self.limits.unpacked // 2
-        splits = self._splits(run, used, min(budget, whole // _ENOUGH))
-        named = {name for nest in run.nests for name in each_in(nest.body, str)}
-        names = [name for name in self.scratch if name in local or name in named]
-        accessed = {access.buffer for access in run.accesses()}
-        own = tuple(
-            renamed_sizes(self.scratch[name], splits)
-            for name in names
-            if name in local or name not in accessed
-        )
+        budget = min(budget, whole // _ENOUGH)
+        if not self._pays(run, local, contracts, used, budget):
+            return None
+        splits = self._splits(run, used, budget)
+        names = {n for nest in run.nests for s in _statements(nest) for n in workspace(s)}
+        names |= local.keys()
+        own = tuple(renamed_sizes(b, splits) for name, b in self.scratch.items() if name in names)
         places = {n: {axes[s.variable]: s for s in splits} for n, axes in local.items()}
         return Parallel(
             splits,
@@ -176,6 +178,32 @@ class _Blocking:
                 for nest in merged(run.nests, self.sizes, self.limits.longest)
             ),
         )
+
+    def _pays(
+        self,
+        run: _Run,
+        local: Collection[str],
+        contracts: Sequence[Contract],
+        used: Sequence[Buffer | Scratch],
+        budget: int,
+    ) -> bool:
+        """Whether packing what each block of rows of a product reads anew costs less than is saved.
+
+        Both are counted for one coordinate of all that is cut.
+        """
+        ranks = {v.upper() for v in run.splits}
+        variable, tile = tuple(run.splits.items())[-1]
+        bytes_ = plus(*(_bytes(b, ranks) for b in used if variable.upper() in _elements(b).sizes()))
+        rows = tile.value({LANES: 16}) + budget // (self._number(bytes_) + 1)
+        extent = self.most.get(variable.upper(), _UNKNOWN)
+        packed = 0
+        for contract in contracts:
+            for operand in (contract.rows, contract.columns):
+                if variable not in (*operand.variables, *contract.batch) and rows < extent:
+                    extents = map(size, (*operand.variables, *contract.depth))
+                    packed += self._number(times(operand.value.dtype.itemsize, *extents))
+        kept = self._number(plus(*(_bytes(self.scratch[name], ranks) for name in local)))
+        return packed * _PACKED <= kept * _KEPT * rows
 
     def _local(self, run: _Run) -> dict[str, dict[str, int]]:
         """What nobody outside the run reads, and which axis each variable that is cut has there."""
@@ -191,7 +219,8 @@ class _Blocking:
             name = access.buffer
             if name in self.scratch and name not in outside and name in _written(run.nests):
                 plain = [i.variable if isinstance(i, RankExpr) else None for i in access.indices]
-                found[name] = {v: plain.index(v) for v in run.splits}
+                if set(run.splits) <= set(plain):
+                    found[name] = {v: plain.index(v) for v in run.splits}
         return found
 
     def _splits(

@@ -50,6 +50,14 @@ def written(statement: Contract | Permute) -> set[str]:
     return {statement.buffer} | ({finish.buffer} if finish is not None else set[str]())
 
 
+def workspace(statement: Statement) -> set[str]:
+    """The buffers that it fills for its own use."""
+    if isinstance(statement, Contract):
+        packed = statement.rows.buffer, statement.columns.buffer
+        return {*packed, statement.offsets, statement.runs}
+    return {statement.staged} if isinstance(statement, Permute) else set()
+
+
 def inside(statement: Statement) -> Statement:
     """The loops for which code is written twice; any other statement itself."""
     while isinstance(statement, Past | Special) and len(statement.body) == 1:

@@ -22,7 +22,6 @@ from ...ir.loop_nodes import (
     Begin,
     Collapse,
     Contract,
-    Load,
     LoopNest,
     Permute,
     Statement,
@@ -37,8 +36,8 @@ from ...ir.loops import (
     Stage,
     Sweep,
 )
-from .cuts import cuts, inside, written
-from .parts import each_in, in_part, magnitudes, renamed_sizes, work_of
+from .cuts import cuts, inside, workspace
+from .parts import in_part, magnitudes, renamed_sizes, work_of
 from .pieces import Worth, pieces_of
 
 #: A size that is not known is thought of as large.
@@ -141,14 +140,8 @@ class _Sharing:
         splits = self._splits(statement)[:_MOST]
         if not splits:
             return nest
-        used = {load.buffer for load in each_in(statement, Load)}
-        if isinstance(statement, Contract | Permute):
-            used |= written(statement)
-            own = [b for name, b in self.scratch.items() if name not in used]
-            named = set(each_in(statement, str))
-            scratch = tuple(renamed_sizes(b, splits) for b in own if b.name in named)
-        else:
-            scratch = ()
+        own = workspace(statement)
+        scratch = tuple(renamed_sizes(b, splits) for n, b in self.scratch.items() if n in own)
         body = tuple(in_part(s, splits) for s in nest.body)
         return Parallel(tuple(splits), work, scratch, (replace(nest, body=body),))
 

@@ -94,6 +94,13 @@ def test_rows_that_no_cache_holds_are_not_blocks() -> None:
     assert not blocked(native(SOFTMAX, X=(4, 1 << 22)))
 
 
+def test_large_factors_are_not_packed_for_each_block() -> None:
+    chain = "cascade c(A[I,J]: f32, B[J,K]: f32, C[K,L]: f32) -> Y {\n"
+    chain += "  T[i,k] = A[i,j] * B[j,k]\n  Y[i,l] = T[i,k] * C[k,l]\n}"
+    assert not blocked(native(chain, A=(1024, 1024), B=(1024, 1024), C=(1024, 1024)))
+    assert blocked(native(chain, A=(40000, 16), B=(16, 2048), C=(2048, 16)))
+
+
 ELSEWHERE = {
     "transposed": "T[i,j] = 2 * X[i,j]\n  Y[i,j] = T[i,j] + T[j,i]",
     "shifted": "T[i,j] = 2 * X[i,j]\n  Y[i,j] = T[i,j] + T[i+1,j else 0]",
