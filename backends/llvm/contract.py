@@ -250,6 +250,7 @@ class Contraction:
         else:
             starts = [line(str(i)) for i in range(self.height)]
             places = [[b.gep(start, step) for step in steps] for start in starts]
+            self._fetch_to_write(places)
             totals = self.kernel.totals(self._begin(), panels, self.harmless)
             fetch()
             self._store_totals(totals, first, places, goal.counts)
@@ -269,6 +270,13 @@ class Contraction:
         count = b.here(f"select i1 {cut}, i64 {columns}, i64 {self.width}")
         counts = tuple(b.sub(count, str(v * self.lanes)) for v in range(self.vectors))
         return _Goal(b.here(f"or i1 {whole}, {edge}"), counts, top[1])
+
+    def _fetch_to_write(self, places: list[list[str]]) -> None:
+        """Asks for a tile's lines before its sums are made: stores wait for lines from memory."""
+        write = (("i32", "1"), ("i32", "3"), ("i32", "1"))
+        for line in places:
+            for place in line:
+                self.simd.effect("llvm.prefetch.p0", ("ptr", place), *write)
 
     def _store_totals(
         self,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import numpy as np
@@ -97,6 +98,20 @@ def test_the_blocked_form_is_what_is_tested() -> None:
     text = str(Native(sized(cascade, {n: arrays[n] for n in "AB"}), arrays, limits=TINY).program)
     assert "Y.B.panel" in text
     assert "contract Y" in text
+
+
+@pytest.mark.parametrize("bits", WIDTHS)
+def test_the_lines_of_a_tile_are_asked_for_before_its_sums(bits: int) -> None:
+    a = np.ones((19, 37), "f4")
+    arrays = {"A": a, "B": np.ones((37, 23), "f4"), "Y": np.ones((19, 23), "f4")}
+    cascade = as_cascade(Case("ij,jk->ik", (arrays["A"], arrays["B"])))
+    ir = Native(sized(cascade, {n: arrays[n] for n in "AB"}), arrays, bits, TINY).ir
+    asked = re.findall(r"prefetch\.p0\(ptr (%[\w.]+), i32 1,", ir)
+    assert asked
+    for place in asked:
+        stores = re.search(rf"store\b.*ptr (nonnull )?(align \d+ )?{re.escape(place)}\b", ir)
+        assert stores is not None
+        assert ir.index(f"ptr {place}, i32 1,") < stores.start()
 
 
 @pytest.mark.parametrize("limits", [LIMITS, TINY], ids=["blocks", "tiny_blocks"])
