@@ -1,7 +1,7 @@
 """The loop-nest level, page one: loops, statements and values.
 
     statement   = LoopNest | Special | Past | When | Collapse | If | Begin | Fold | Assign | Store
-                | Contract | Permute
+                | Fetch | Contract | Permute
     value       = Load | Number | Index | Register | Apply | Convert       (every one of one dtype)
 
 Each schedule decision is a value here: loop order, tiles (a loop that steps, and inside it a loop
@@ -243,6 +243,14 @@ class Store:
 
 
 @dataclass(frozen=True, slots=True)
+class Fetch:
+    """buffer[indices] will be stored: its line had better be in a cache by then."""
+
+    buffer: str
+    indices: tuple[RankExpr, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class If:
     """`then` if the expression is not 0, else `otherwise`."""
 
@@ -350,6 +358,7 @@ Statement: TypeAlias = (
     | Fold
     | Assign
     | Store
+    | Fetch
     | If
     | Contract
     | Permute

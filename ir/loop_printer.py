@@ -9,6 +9,7 @@ from .loop_nodes import (
     Collapse,
     Contract,
     Convert,
+    Fetch,
     Finish,
     Fold,
     If,
@@ -76,7 +77,7 @@ def print_loop(loop: Loop) -> str:
     return text + " once" * loop.once
 
 
-def _simple(statement: Collapse | Begin | Fold | Assign | Store) -> str:
+def _simple(statement: Collapse | Begin | Fold | Assign | Store | Fetch) -> str:
     if isinstance(statement, Collapse):
         steps = ", ".join(f"{name} {outer} {inner}" for name, outer, inner in statement.steps)
         return f"collapse {statement.outer} into {statement.inner} where {steps}"
@@ -89,8 +90,10 @@ def _simple(statement: Collapse | Begin | Fold | Assign | Store) -> str:
         return f"%{statement.register} {statement.op}= {print_value(statement.value)}{where}"
     if isinstance(statement, Assign):
         return f"%{statement.register} = {print_value(statement.value)}"
-    indices = ",".join(map(str, statement.indices))
-    return f"{statement.buffer}[{indices}] = {print_value(statement.value)}"
+    place = f"{statement.buffer}[{','.join(map(str, statement.indices))}]"
+    if isinstance(statement, Fetch):
+        return f"fetch {place}"
+    return f"{place} = {print_value(statement.value)}"
 
 
 def _contract(found: Contract) -> list[str]:

@@ -15,6 +15,7 @@ from .loop_nodes import (
     Collapse,
     Contract,
     Convert,
+    Fetch,
     Finish,
     Fold,
     If,
@@ -217,6 +218,10 @@ class StatementReader(TokenReader):
             indices = self._index_list("]")
             self.expect("=")
             return Store(name, indices, self._value())
+        if name == "fetch":
+            buffer = self._name()
+            self.expect("[")
+            return Fetch(buffer, self._index_list("]"))
         if name == "for":
             loops = [self._loop()]
             while self._accept(","):

@@ -154,6 +154,11 @@ class Accesses(Indices):
         mask = None if remaining is None else self.simd.prefix(remaining, self.lanes)
         self.simd.scatter(place, offsets, value, mask)
 
+    def fetch(self, buffer: str, indices: tuple[RankExpr, ...], at: Point) -> None:
+        """Asks for the line in which an element is, or the first of a vector, to write to it."""
+        place = self._place(buffer, self._offset(buffer, dict(enumerate(indices)), at))
+        self.simd.fetch_to_write(place.pointer)
+
     # ---- reads that may be out of range
 
     def _load_checked(self, load: Load, at: Point, evaluate: Callable[[Value, Point], Vec]) -> Vec:

@@ -273,10 +273,9 @@ class Contraction:
 
     def _fetch_to_write(self, places: list[list[str]]) -> None:
         """Asks for a tile's lines before its sums are made: stores wait for lines from memory."""
-        write = (("i32", "1"), ("i32", "3"), ("i32", "1"))
         for line in places:
             for place in line:
-                self.simd.effect("llvm.prefetch.p0", ("ptr", place), *write)
+                self.simd.fetch_to_write(place)
 
     def _store_totals(
         self,

@@ -16,6 +16,7 @@ from ...ir.loop_nodes import (
     Begin,
     Collapse,
     Contract,
+    Fetch,
     Fold,
     If,
     Loop,
@@ -109,6 +110,8 @@ class NestWriter:
             elif isinstance(statement, Store):
                 self.values.store(statement)
                 self._wrote({statement.buffer})
+            elif isinstance(statement, Fetch):
+                self.values.fetch(statement)
             elif isinstance(statement, If):
                 self._if(statement)
             elif isinstance(statement, Contract):

@@ -98,6 +98,11 @@ class Simd:
         self.declared[name] = f"declare void @{name}({', '.join(t for t, _ in args)})"
         self.b.do(f"call void @{name}({', '.join(f'{t} {v}' for t, v in args)})")
 
+    def fetch_to_write(self, pointer: str) -> None:
+        """Asks for the line that a byte is in; any address will do."""
+        write = (("i32", "1"), ("i32", "3"), ("i32", "1"))
+        self.effect("llvm.prefetch.p0", ("ptr", pointer), *write)
+
     def intrinsic(self, name: str, of: str, lanes: int, *values: str) -> str:
         """An intrinsic whose operands and result have one type."""
         type = typed(of, lanes)

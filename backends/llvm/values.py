@@ -17,6 +17,7 @@ from ...ir.loop_nodes import (
     Assign,
     Begin,
     Convert,
+    Fetch,
     Fold,
     Index,
     Load,
@@ -201,6 +202,10 @@ class Values:
         values = [self.value(statement.value, at) for at in points]
         for at, value in zip(points, values, strict=True):
             self.accesses.store(statement.buffer, statement.indices, value, at)
+
+    def fetch(self, statement: Fetch) -> None:
+        for at in self._points():
+            self.accesses.fetch(statement.buffer, statement.indices, at)
 
     # ---- values
 

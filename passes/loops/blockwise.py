@@ -28,6 +28,7 @@ from ...ir.loop_nodes import (
     LANES,
     Collapse,
     Contract,
+    Fetch,
     Finish,
     Load,
     LoopNest,
@@ -45,7 +46,7 @@ from .schedule import Limits
 from .tile import minus, number, plus, scaled, size, times
 
 #: What reads or writes an element of a buffer: all have its name and the indices.
-_Access: TypeAlias = Load | Store | Contract | Finish | Permute
+_Access: TypeAlias = Load | Store | Fetch | Contract | Finish | Permute
 
 #: A size that is not known is thought of as neither small nor large.
 _UNKNOWN = 1 << 10

@@ -15,6 +15,7 @@ from ...ir.loop_nodes import (
     Begin,
     Collapse,
     Contract,
+    Fetch,
     Index,
     Load,
     Loop,
@@ -177,7 +178,7 @@ class NestLowering:
         elif schedule.block is not None:
             body += self._blocked(schedule.block, scratch)
         else:
-            plain = self._plain(schedule, staged)
+            plain = self._plain(schedule, staged, limits)
             past = self._goes_past(schedule, limits)
             body += (Past(self.einsum.name, limits.streamed, plain),) if past else plain
         width = self._width(schedule, tuple(body))
@@ -213,12 +214,17 @@ class NestLowering:
     def _source(self, reading: Reading) -> DType:
         return self.storage.dtypes[reading.access.tensor]
 
-    def _plain(self, schedule: Schedule, staged: Mapping[Access, Load]) -> tuple[Statement, ...]:
+    def _plain(
+        self, schedule: Schedule, staged: Mapping[Access, Load], limits: Limits
+    ) -> tuple[Statement, ...]:
         """Loops over the free variables, the register tile, in it the reduction and the store."""
         scope = Scope(frozenset(self.einsum.free))
         outer, inner = reduction_loops(schedule)
         value = self.point.value(self.point.typing(staged), scope, outer, inner)
-        scope.statements.append(self.final_store(value))
+        store = self.final_store(value)
+        scope.statements.append(store)
+        if self._waits(schedule, limits):
+            scope.statements.insert(0, Fetch(store.buffer, store.indices))
         rows, vectors = row_loops(schedule), vector_loops(schedule)
         if schedule.vector is None or schedule.vector in schedule.folded:
             pairs = [rows] if schedule.rows in self.einsum.free else []
@@ -244,6 +250,16 @@ class NestLowering:
             return False
         if name not in self.storage.outputs or self.dtype.kind in ("complex", "bool"):
             return False
+        return self._is_large(limits)
+
+    def _waits(self, schedule: Schedule, limits: Limits) -> bool:
+        """Whether stores of sums along an output that is known to be large wait for its lines."""
+        output = self._reading(self.einsum.output)
+        along = schedule.vector is not None and schedule.vector == output.unit
+        return along and output.plain and bool(self.reduced) and self._is_large(limits)
+
+    def _is_large(self, limits: Limits) -> bool:
+        """Whether the output is known to be kept in no cache."""
         known = [self.storage.sizes.get(v.upper()) for v in self.einsum.free]
         sizes = [size for size in known if size is not None]
         return len(sizes) == len(known) and prod(sizes) * self.dtype.itemsize >= limits.streamed

@@ -52,8 +52,18 @@ def restricted(text: str, name: str, target: Target) -> Code:
     return _linked(_linkable(emit(text, target, "object"), name), name)
 
 
-#: Blocks so small that small arrays have several of each kind.
-TINY = Limits(longest=7, shared=64, unpacked=0, few_rows=2, tall=8, deep=16, wide=1, depth=16)
+#: Blocks so small that small arrays have several of each kind, and are large.
+TINY = Limits(
+    longest=7,
+    shared=64,
+    unpacked=0,
+    few_rows=2,
+    tall=8,
+    deep=16,
+    wide=1,
+    depth=16,
+    streamed=128,
+)
 
 #: Everything that may be shared out is, reductions in pieces of a few points.
 EAGER = Worth(shortest=1, piece=4, together=0)

@@ -10,14 +10,16 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+import einloom as el
 from einloom.ir.loop_nodes import Past, walk
+from einloom.ir.loop_parser import parse_loops
 from einloom.ir.loops import LoopProgram, Nest
 from einloom.passes.loops.lower import LIMITS
 
 from ..generated import Case
 from ..test_properties_einsum import as_cascade
 from .fences import fenced
-from .native import WIDTHS, Native, sized
+from .native import WIDTHS, Native, empty_outputs, sized
 
 #: What is large, in bytes, in these tests.
 LARGE = replace(LIMITS, streamed=4096)
@@ -98,3 +100,17 @@ def test_threads_share_a_batch_of_small_products(threads: int) -> None:
     assert [split.variable for split in found.splits] == ["b"]
     assert native(given) == 0
     np.testing.assert_array_equal(given["Y"], np.matmul(a, b))
+
+
+def test_sums_whose_stores_would_wait_ask_for_their_lines_first() -> None:
+    cascade = el.parse("cascade c(A[I,J]: f32, B[J,K]: f32) -> Y { Y[i,k] = A[i,j] * B[j,k] }")
+    large, small = np.ones((40000, 8), "f4"), np.ones((300, 8), "f4")
+    for rows, asks in ((large, True), (small, False)):
+        arrays = {"A": rows, "B": np.ones((8, 48), "f4")}
+        known = sized(cascade, arrays)
+        arrays |= empty_outputs(known)
+        native = Native(known, arrays)
+        assert parse_loops(str(native.program)) == native.program
+        assert ("fetch Y[i,k]" in str(native.program)) == asks
+        assert native(arrays) == 0
+        assert (arrays["Y"] == 8).all()
