@@ -33,6 +33,7 @@ from ...ir.loop_nodes import (
     Load,
     LoopNest,
     Permute,
+    Special,
     Statement,
     Store,
 )
@@ -64,9 +65,10 @@ def blockwise(program: LoopProgram, sizes: Mapping[str, int], limits: Limits) ->
 
     `sizes` are hints: of the whole program, what a cache holds is left alone.
     """
-    found = _Blocking(program, sizes, limits)
+    parted = replace(program, stages=_copies_first(program))
+    found = _Blocking(parted, sizes, limits)
     stages = tuple(found.stages())
-    if stages == program.stages:
+    if stages == parted.stages:
         return program
     own = {buffer.name for s in stages if isinstance(s, Parallel) for buffer in s.scratch}
     scratch = tuple(buffer for buffer in program.scratch if buffer.name not in own)
@@ -93,6 +95,24 @@ class _Run:
         while nests and not _written(nests[:1]) & set().union(*map(_reads, nests[1:])):
             nests = nests[1:]
         return replace(self, nests=nests)
+
+
+def _copies_first(program: LoopProgram) -> tuple[Stage, ...]:
+    """The stages; what copies inputs for one of them is a nest of its own, made before all."""
+    given = {buffer.name for buffer in program.inputs}
+    first: list[Stage] = []
+    rest: list[Stage] = []
+    for stage in program.stages:
+        if isinstance(stage, Nest):
+            ranks = tuple(s for s in stage.body if isinstance(s, Collapse))
+            *copies, last = _statements(stage)
+            loads = {load.buffer for s in copies for load in each_in(s, Load)}
+            if loads and loads <= given and all(isinstance(s, LoopNest | Permute) for s in copies):
+                # Without the collapsed ranks: those look at buffers that may become a block's own.
+                first.append(replace(stage, body=tuple(copies)))
+                stage = replace(stage, body=(*ranks, last))
+        rest.append(stage)
+    return (*first, *rest)
 
 
 class _Blocking:
@@ -174,7 +194,7 @@ class _Blocking:
             tuple(
                 replace(
                     nest,
-                    body=tuple(_near(in_part(s, splits), places) for s in nest.body),
+                    body=tuple(_near(in_part(s, splits), places) for s in _unfetched(nest, local)),
                 )
                 for nest in merged(run.nests, self.sizes, self.limits.longest)
             ),
@@ -252,6 +272,18 @@ def _nests(stage: Stage) -> tuple[Nest, ...]:
 
 def _statements(nest: Nest) -> tuple[Statement, ...]:
     return tuple(s for s in nest.body if not isinstance(s, Collapse))
+
+
+def _unfetched(nest: Nest, local: Collection[str]) -> tuple[Statement, ...]:
+    """The body; nothing asks for what the caches hold anyhow."""
+    return tuple(_without(statement, local) for statement in nest.body)
+
+
+def _without(statement: Statement, local: Collection[str]) -> Statement:
+    if not isinstance(statement, LoopNest | Special):
+        return statement
+    kept = (s for s in statement.body if not (isinstance(s, Fetch) and s.buffer in local))
+    return replace(statement, body=tuple(_without(s, local) for s in kept))
 
 
 def _joined(run: _Run | None, nest: Nest) -> _Run | None:

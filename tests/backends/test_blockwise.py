@@ -9,9 +9,9 @@ import pytest
 
 import einloom as el
 from einloom.ir.interpreter import evaluate
-from einloom.ir.loop_nodes import Store
+from einloom.ir.loop_nodes import Collapse, Store
 from einloom.ir.loop_parser import parse_loops
-from einloom.ir.loops import Parallel
+from einloom.ir.loops import Nest, Parallel
 from einloom.passes.loops.lower import LIMITS
 from einloom.passes.loops.parts import each_in
 from einloom.passes.loops.schedule import Limits
@@ -99,6 +99,22 @@ def test_large_factors_are_not_packed_for_each_block() -> None:
     chain += "  T[i,k] = A[i,j] * B[j,k]\n  Y[i,l] = T[i,k] * C[k,l]\n}"
     assert not blocked(native(chain, A=(1024, 1024), B=(1024, 1024), C=(1024, 1024)))
     assert blocked(native(chain, A=(40000, 16), B=(16, 2048), C=(2048, 16)))
+
+
+def test_copies_of_inputs_are_made_once_for_all_blocks() -> None:
+    """The sum factorisation of finite elements: nothing of an element but its values is large."""
+    text = """
+    cascade c(A[A,I]: f32, B[B,J]: f32, C[C,K]: f32, X[E,I,J,K]: f32) -> Y {
+      T[j,e,a,k]   = A[a,i] * X[e,i,j,k]
+      U[e,a,b,k]   = T[j,e,a,k] * B[b,j]
+      Y[e,a,b,c]   = U[e,a,b,k] * C[c,k]
+    }"""
+    made = native(text, A=(9, 8), B=(9, 8), C=(9, 8), X=(2000, 8, 8, 8))
+    assert blocked(made) == [("e", ("T", "U", "Y"))]
+    copies = made.program.stages[0]
+    assert isinstance(copies, Nest)
+    assert not any(each_in(copies.body, Collapse))
+    assert [b.name for b in made.program.scratch] == ["Y.C.copy"]
 
 
 ELSEWHERE = {
