@@ -167,7 +167,13 @@ class _Blocking:
         return least * self._number(bytes_) <= 16 * self.limits.shared
 
     def _number(self, expr: RankExpr) -> int:
+        """The value for the largest sizes that are thought of."""
         known = {name: self.most.get(name, _UNKNOWN) for name in expr.sizes()}
+        return expr.value({**known, LANES: 16})
+
+    def _likely(self, expr: RankExpr) -> int:
+        """The value for the sizes that are hinted at."""
+        known = {name: self.sizes.get(name, _UNKNOWN) for name in expr.sizes()}
         return expr.value({**known, LANES: 16})
 
     def _made(self, run: _Run) -> Parallel | None:
@@ -215,15 +221,15 @@ class _Blocking:
         ranks = {v.upper() for v in run.splits}
         variable, tile = tuple(run.splits.items())[-1]
         bytes_ = plus(*(_bytes(b, ranks) for b in used if variable.upper() in _elements(b).sizes()))
-        rows = tile.value({LANES: 16}) + budget // (self._number(bytes_) + 1)
-        extent = self.most.get(variable.upper(), _UNKNOWN)
+        rows = tile.value({LANES: 16}) + budget // (self._likely(bytes_) + 1)
+        extent = self.sizes.get(variable.upper(), _UNKNOWN)
         packed = 0
         for contract in contracts:
             for operand in (contract.rows, contract.columns):
                 if variable not in (*operand.variables, *contract.batch) and rows < extent:
                     extents = map(size, (*operand.variables, *contract.depth))
-                    packed += self._number(times(operand.value.dtype.itemsize, *extents))
-        kept = self._number(plus(*(_bytes(self.scratch[name], ranks) for name in local)))
+                    packed += self._likely(times(operand.value.dtype.itemsize, *extents))
+        kept = self._likely(plus(*(_bytes(self.scratch[name], ranks) for name in local)))
         return packed * _PACKED <= kept * _KEPT * rows
 
     def _local(self, run: _Run) -> dict[str, dict[str, int]]:
