@@ -93,8 +93,8 @@ def cost_of(program: LoopProgram, sizes: Mapping[str, int], vector_bytes: int = 
         if given.name not in known and not isinstance(given.source, ArrayAxis):
             known[given.name] = max(given.source.value(known), 0)
     costs: list[NestCost] = []
-    for nest, times in _each(program.stages, 1, known):
-        counting = _Counting({**known, LANES: max(2, vector_bytes * 8 // nest.width)})
+    for nest, times in _each(program.stages, 1, known, vector_bytes):
+        counting = _Counting({**known, LANES: _lanes(nest, vector_bytes)})
         counting.body(nest.body, float(times))
         moved = times * sum(counting.elements.values())
         costs.append(NestCost(nest.name, counting.operations, moved, times * counting.packed))
@@ -102,27 +102,34 @@ def cost_of(program: LoopProgram, sizes: Mapping[str, int], vector_bytes: int = 
 
 
 def _each(
-    stages: tuple[Stage, ...], times: int, sizes: dict[str, int]
+    stages: tuple[Stage, ...], times: int, sizes: dict[str, int], vector_bytes: int
 ) -> Iterator[tuple[Nest, int]]:
     """The nests, and how often each runs."""
     for stage in stages:
         if isinstance(stage, Nest):
             yield stage, times
         elif isinstance(stage, Parallel):
-            parts = _parts(stage, sizes)
+            lanes = max(_lanes(nest, vector_bytes) for nest in stage.nests)
+            parts = _parts(stage, sizes, lanes)
             yield from ((nest, times * parts) for nest in stage.nests)
         else:
             sizes[stage.coordinate] = 0
-            yield from _each(stage.stages, times * stage.extent.value(sizes), sizes)
+            often = times * stage.extent.value(sizes)
+            yield from _each(stage.stages, often, sizes, vector_bytes)
 
 
-def _parts(stage: Parallel, sizes: dict[str, int]) -> int:
+def _lanes(nest: Nest, vector_bytes: int) -> int:
+    return max(2, vector_bytes * 8 // nest.width)
+
+
+def _parts(stage: Parallel, sizes: dict[str, int], lanes: int) -> int:
     """How many parts there are, as if one thread ran them: one, or one for each unit."""
     count = 1
     for split in stage.splits:
         extent = sizes[split.rank]
         sizes |= dict.fromkeys(split.sizes, 0)
-        sizes[split.count] = min(split.unit.value(sizes), extent) if split.each else extent
+        unit = split.unit.value({**sizes, LANES: lanes})
+        sizes[split.count] = min(unit, extent) if split.each else extent
         if split.each and extent:
             count *= -(-extent // sizes[split.count])
     return count

@@ -12,10 +12,12 @@ from einloom.ir.interpreter import evaluate
 from einloom.ir.loop_nodes import Collapse, Store
 from einloom.ir.loop_parser import parse_loops
 from einloom.ir.loops import Nest, Parallel
+from einloom.passes.loops.cost import cost_of
 from einloom.passes.loops.lower import LIMITS
 from einloom.passes.loops.parts import each_in
 from einloom.passes.loops.schedule import Limits
 
+from ..cascades import known_sizes
 from .native import TINY, WIDTHS, Native, empty_outputs, run, sized
 from .test_contractions import SMALL
 
@@ -217,6 +219,9 @@ def test_cascades_of_several_einsums(seed: int) -> None:
         status, found = run(cascade, arrays, bits, limits)
         assert status == 0
         known = sized(cascade, arrays)
+        program = Native(known, {**arrays, **empty_outputs(known)}, bits, limits).program
+        assert parse_loops(str(program)) == program
+        assert cost_of(program, known_sizes(known)).summary
         again = {**arrays, **empty_outputs(known)}
         if all(again[name].size for name in known.outputs):
             assert Native(known, again, bits, limits).bound(again)(again) == 0
