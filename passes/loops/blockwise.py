@@ -99,17 +99,18 @@ class _Run:
 
 def _copies_first(program: LoopProgram) -> tuple[Stage, ...]:
     """The stages; what copies inputs for one of them is a nest of its own, made before all."""
-    given = {buffer.name for buffer in program.inputs}
+    given, scratch = ({b.name for b in group} for group in (program.inputs, program.scratch))
     first: list[Stage] = []
     rest: list[Stage] = []
     for stage in program.stages:
         if isinstance(stage, Nest):
             ranks = tuple(s for s in stage.body if isinstance(s, Collapse))
             *copies, last = _statements(stage)
-            loads = {load.buffer for s in copies for load in each_in(s, Load)}
-            if loads and loads <= given and all(isinstance(s, LoopNest | Permute) for s in copies):
-                # Without the collapsed ranks: those look at buffers that may become a block's own.
-                first.append(replace(stage, body=tuple(copies)))
+            # Without the collapsed ranks: those look at buffers that may become a block's own.
+            copying = replace(stage, body=tuple(copies))
+            only_copies = _reads(copying) <= given and _written((copying,)) <= scratch
+            if copies and only_copies and all(isinstance(s, LoopNest | Permute) for s in copies):
+                first.append(copying)
                 stage = replace(stage, body=(*ranks, last))
         rest.append(stage)
     return (*first, *rest)
