@@ -36,7 +36,8 @@ def blocked(problem: Problem, limits: Limits, schedule: Schedule) -> Schedule:
     panel = problem.bytes(vector, *problem.reduced)
     if problem.size(*down) < limits.few_rows:
         return schedule
-    if panel <= limits.unpacked and not _scattered(problem, limits, columns, vector):
+    most = limits.unpacked if schedule.nearby else min(limits.unpacked, limits.apart)
+    if panel <= most and not _scattered(problem, limits, columns, vector):
         return schedule
     height = _height(problem, down, rows.unit)
     deep = _pieces(problem.known(*problem.reduced), limits.deep, limits.depth)
@@ -71,12 +72,6 @@ def _height(problem: Problem, down: Sequence[str], unit: str | None) -> int:
     return min(range(1, most + 1), key=cost)
 
 
-def _order(reading: Reading) -> tuple[str, ...]:
-    """A plain operand's variables, the farthest apart in memory first."""
-    names = tuple(reading.access.variables())
-    return names[::-1] if names[0] == reading.unit else names
-
-
 def _scattered(problem: Problem, limits: Limits, columns: Reading, vector: str) -> bool:
     """Whether an operand that no cache keeps had better be packed, however small its panels.
 
@@ -88,7 +83,7 @@ def _scattered(problem: Problem, limits: Limits, columns: Reading, vector: str) 
         return False
     if columns.unit != vector:
         return True
-    order = _order(columns)
+    order = columns.order()
     inner = order[min(map(order.index, problem.reduced)) :]
     apart = any(v in problem.free and v != vector for v in inner)
     return apart and problem.size(*problem.reduced) > _FORESEEN
@@ -105,7 +100,7 @@ def _joined(
     large = problem.size(*reading.variables) > problem.size(*problem.free)
     if not large or found[-1] != reading.unit:
         return found
-    return _last(sorted(variables, key=_order(reading).index), last)
+    return _last(sorted(variables, key=reading.order().index), last)
 
 
 def _last(variables: Sequence[str], last: Sequence[str | None]) -> tuple[str, ...]:

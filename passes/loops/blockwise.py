@@ -183,10 +183,10 @@ class _Blocking:
         local = self._local(run)
         used = [self.buffers[n] for n in dict.fromkeys(a.buffer for a in run.accesses())]
         whole = self._number(plus(*(_bytes(b, set()) for b in used)))
-        if not local or whole <= self.limits.unpacked // 2:
+        if not local or whole <= self.limits.near:
             return None
         contracts = [c for nest in run.nests for c in each_in(nest.body, Contract)]
-        budget = 4 * self.limits.shared if contracts else self.limits.unpacked // 2
+        budget = 4 * self.limits.shared if contracts else self.limits.near
         budget = min(budget, whole // _ENOUGH)
         if not self._pays(run, local, contracts, used, budget):
             return None

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import prod
+from math import gcd, prod
 
 from ...ir.einsum import Access
 from ...ir.ranks import RankExpr
@@ -22,8 +22,8 @@ _STREAMED = (12, 25)
 #: Multiply-adds of a product for whose sizes code is written apart: of any; of one of whole tiles.
 _SMALL, _WHOLE = 16**3, 32**3
 
-#: Bytes of a line of the caches.
-_LINE = 64
+#: Bytes of a line of the caches; how far apart lines lie that a level-1 cache keeps in one place.
+_LINE, _PAGE = 64, 4096
 
 #: The level-1 data cache and the level-2 cache that `Limits` fits as it is.
 _CACHES = (48 << 10, 2 << 20)
@@ -41,9 +41,11 @@ class Limits:
     """
 
     longest: int = 1024
+    near: int = 48 << 10  # a level-1 cache
     shared: int = 256 << 10  # what every block of rows may read all of: part of a level-2 cache
-    unpacked: int = 96 << 10  # the largest columns' operand that is read as it lies
-    followed: int = 8 << 10  # the same, if what follows from the sums would be a pass of its own,
+    unpacked: int = 256 << 10  # the largest columns' operand that is read as it lies
+    apart: int = 96 << 10  # the same, if the level-1 cache holds no tile's columns of it,
+    followed: int = 8 << 10  # if what follows from the sums would be a pass of its own,
     whole: int = 12 << 10  # of integers, which several at a time are multiplied once packed,
     narrow: int = 2 << 10  # and of those of 16 bits and less, and bools
     few_rows: int = 24  # below this many rows packing the columns' operand does not pay
@@ -72,7 +74,9 @@ class Limits:
         share = farther / _CACHES[1]
         return cls(
             shared=int(like.shared * share),
-            unpacked=like.unpacked * nearer // _CACHES[0],
+            near=nearer,
+            unpacked=int(like.unpacked * share),
+            apart=like.apart * nearer // _CACHES[0],
             tall=max(1, int(like.tall * share * like.deep / deep)),
             deep=deep,
             wide=max(1, int(like.wide * share * like.deep / deep)),
@@ -99,6 +103,11 @@ class Reading:
         names = [v for i in self.access.indices if isinstance(i, RankExpr) for v in i.variables()]
         affine = all(isinstance(index, RankExpr) for index in self.access.indices)
         return self.unit is None and affine and len(set(names)) < len(names)
+
+    def order(self) -> tuple[str, ...]:
+        """The variables, if it is plain, the farthest apart in memory first."""
+        names = tuple(self.access.variables())
+        return names[::-1] if names[0] == self.unit else names
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,6 +178,7 @@ class Schedule:
     moved: tuple[Reading, ...] = ()  # copied beforehand with the vector variable consecutive
     block: Block | None = None
     special: tuple[tuple[str, int], ...] = ()  # ranks, and sizes to write code apart for
+    nearby: bool = False  # a level-1 cache holds a tile's columns, which go through all rows
 
 
 def block_side(bits: int) -> int:
@@ -185,7 +195,8 @@ def choose(problem: Problem, limits: Limits) -> Schedule:
         vectors = 1
     elif rows is not None and _is_product(problem, vector, rows):
         needed = -(-problem.size(vector) // lanes)
-        shape = product_tile(problem.size(rows), needed, problem.size(*problem.reduced))
+        depth = problem.size(*problem.reduced)
+        shape = product_tile(problem.size(rows), needed, depth, _columns_near(limits))
         row_count, vectors = shape
     else:
         vectors = _vectors(problem, vector, rows, row_count, lanes)
@@ -195,8 +206,10 @@ def choose(problem: Problem, limits: Limits) -> Schedule:
     reduced = tuple(v for v in _reduction_order(problem, vector) if v not in (vector, rows))
     folded = frozenset(problem.reduced)
     # A block of columns serves all rows; if all columns stay in a cache, memory order is better.
-    rows_inside = problem.bytes(*problem.reduced, vector) > limits.shared
-    rows_inside = rows_inside and bool(problem.reduced)
+    columns = problem.bytes(*problem.reduced, vector)
+    nearby = _nearby(problem, limits, (vector, lanes * vectors), rows)
+    few = _columns_near(limits) if nearby else limits.shared
+    rows_inside = columns > few and bool(problem.reduced)
     return Schedule(
         vector,
         vectors,
@@ -210,6 +223,7 @@ def choose(problem: Problem, limits: Limits) -> Schedule:
         _chunk(problem, limits, ((vector, lanes * vectors), (rows, row_count)), reduced),
         moved,
         special=_special(problem, (vector, lanes * vectors), (rows, row_count)),
+        nearby=nearby,
     )
 
 
@@ -303,6 +317,34 @@ def _is_product(problem: Problem, vector: str | None, rows: str) -> bool:
     across = [r for r in problem.readings if vector in r.variables]
     down = [r for r in problem.readings if rows in r.variables]
     return len(across) == len(down) == 1 and across != down and rows in problem.free
+
+
+def _columns_near(limits: Limits) -> int:
+    """Bytes of columns that a level-1 cache holds beside rows."""
+    return limits.near * 2 // 3
+
+
+def _nearby(
+    problem: Problem, limits: Limits, across: tuple[str | None, int], rows: str | None
+) -> bool:
+    """Whether a tile's columns stay in a level-1 cache while they go through all rows.
+
+    What lies a multiple of a page apart takes the same places of it, of which each has few lines.
+    """
+    vector, width = across
+    if vector is None or rows is None or not _is_product(problem, vector, rows):
+        return False
+    if problem.bytes(rows, *problem.reduced) > 4 * limits.shared:
+        return False
+    (columns,) = (reading for reading in problem.readings if vector in reading.variables)
+    if not columns.plain or columns.unit != vector:
+        return False
+    order = columns.order()
+    inner = order[max(map(order.index, problem.reduced)) + 1 :]
+    step = gcd(problem.bytes(*inner), _PAGE)
+    line = -(-width * problem.width // 8 // _LINE) * _LINE
+    held = min(_PAGE, _PAGE // step * line) if step > _LINE else _PAGE
+    return problem.size(*problem.reduced) * line * _PAGE <= _columns_near(limits) * held
 
 
 def _special(

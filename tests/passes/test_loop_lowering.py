@@ -141,6 +141,21 @@ def test_large_operands_are_packed_however_small_their_panels(
         assert not contracts(lowered(classic(subscripts, sizes=small)))
 
 
+def test_columns_that_stay_near_are_read_as_they_lie() -> None:
+    """By all rows, before the next columns. Steps a power of two apart push each other out."""
+
+    def of(i: int, j: int, k: int) -> LoopProgram:
+        return lowered(classic("ij,jk->ik", "f64", sizes={"i": i, "j": j, "k": k}))
+
+    for sides in ((100, 150, 150), (50, 100, 150)):
+        assert not contracts(of(*sides))
+        assert "for k' in" in str(of(*sides))
+    assert "for i' in" in str(of(40, 40, 40))
+    # Columns: a power of two apart; too many steps for the cache. Rows: too many of them.
+    for sides in ((128, 128, 128), (100, 600, 50), (4000, 150, 100)):
+        assert contracts(of(*sides))
+
+
 def contracts(program: LoopProgram) -> list[Contract]:
     return [s for nest in program.nests for s in nest.body if isinstance(s, Contract)]
 
