@@ -39,6 +39,9 @@ _ABANDONED_AFTER = 3600.0
 
 DEFAULT_MAX_BYTES = 64 << 20
 
+#: In so many parts what a folder may hold is stored; about once in each the folder is looked at.
+_PARTS = 64
+
 #: A file of the cache: the time of its last use, its path, its size.
 _Entry: TypeAlias = tuple[float, str, int]
 
@@ -57,7 +60,7 @@ _WRITE_FLAGS = _flags("O_WRONLY", "O_CREAT", "O_EXCL", "O_NOFOLLOW")
 
 
 class ObjectCache:
-    """A folder of objects of at most `max_bytes` in all; `folder=None` keeps nothing."""
+    """A folder of objects of `max_bytes` in all, or little more; `folder=None` keeps nothing."""
 
     def __init__(
         self, folder: str | PathLike[str] | None, max_bytes: int = DEFAULT_MAX_BYTES
@@ -98,7 +101,8 @@ class ObjectCache:
             path = _path(self.folder, key)
             write_atomically(path, header + payload, mode=0o600, temporary_stem=key)
             self._count("stores")
-            self._make_room()
+            if self._is_due(key, size):
+                self._make_room()
         except OSError:
             self._count("failures")
 
@@ -135,6 +139,14 @@ class ObjectCache:
                         if stat.S_ISREG(status.st_mode):
                             found.append((status.st_mtime, item.path, status.st_size))
         return sorted(found)
+
+    def _is_due(self, key: str, size: int) -> bool:
+        """Whether storing so many bytes is the time to look at all that is in the folder.
+
+        That takes longer than to compile most objects, once there are thousands. The die is the
+        key, a digest: all processes together look about once in each part.
+        """
+        return int(key[:8], 16) * self.max_bytes < _PARTS * size << 32
 
     def _make_room(self) -> None:
         now = time.time()
@@ -273,7 +285,7 @@ def _user_cache_dir() -> str:
 def configure(
     folder: str | PathLike[str] | None, max_bytes: int = DEFAULT_MAX_BYTES
 ) -> ObjectCache:
-    """From now on keeps objects in `folder` (None: nowhere), at most `max_bytes` of them."""
+    """From now on keeps objects in `folder` (None: nowhere), `max_bytes` of them or little more."""
     global _current
     _current = ObjectCache(folder, max_bytes)
     return _current

@@ -263,7 +263,28 @@ def test_foreign_files_are_not_evicted(tmp_path: Path) -> None:
     assert cache.info().files == 4
 
 
-def test_what_a_killed_writer_left_goes_after_a_while(cache: ObjectCache) -> None:
+def test_a_folder_of_many_is_seldom_gone_through(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache = ObjectCache(tmp_path, max_bytes=640 * 113)
+    scan, looked = os.scandir, list[int]()
+
+    def counted(*given: Any) -> Any:
+        looked.append(1)
+        return scan(*given)
+
+    monkeypatch.setattr(os, "scandir", counted)
+    for number in range(1200):
+        cache.store(key_of(str(number)), b"")
+    scans = len(looked)
+    info = cache.info()
+    assert 1 < scans < 1200 * 2 / 5
+    assert info.evicted > 0
+    assert 0.9 < info.bytes / cache.max_bytes < 1.1
+
+
+def test_what_a_killed_writer_left_goes_after_a_while(tmp_path: Path) -> None:
+    cache = ObjectCache(tmp_path, max_bytes=10 * (len(OBJECT) + 113))
     folder = stored_file(cache).parent
     old, new = (folder / f"{KEY}.{digit * 16}.tmp" for digit in "ab")
     for file in (old, new):
