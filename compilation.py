@@ -36,6 +36,11 @@ def _magnitude(extent: int) -> int:
     return extent.bit_length()
 
 
+def _unsaid(cascade: Cascade) -> list[DType]:
+    """The inputs' dtypes where a caller says none: those that are declared, else f32."""
+    return [decl.dtype or F32 for decl in cascade.inputs]
+
+
 class Compilation:
     """What is compiled of one einsum or cascade, for each set of shapes and dtypes.
 
@@ -71,7 +76,7 @@ class Compilation:
         self._tiers: dict[Any, Bound] = {}
         self._shown: Specialisation | None = None
         if shapes is not None:
-            self.specialise(shapes, dtypes or [F32] * len(shapes))
+            self.specialise(shapes, dtypes or _unsaid(template(shapes, None)))
 
     def __reduce__(self) -> tuple[Any, ...]:
         """As a value: what it was made from; code is compiled again where it is needed."""
@@ -95,8 +100,7 @@ class Compilation:
         """What was called last; before that, the form for the shapes and dtypes given, or any."""
         if self._shown is None:
             cascade = self.template(None, self.dtypes)
-            dtypes = self.dtypes or [decl.dtype or F32 for decl in cascade.inputs]
-            self._shown = self._specialise(cascade, {}, dtypes)
+            self._shown = self._specialise(cascade, {}, self.dtypes or _unsaid(cascade))
         return self._shown
 
     def _specialise(

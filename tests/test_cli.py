@@ -49,6 +49,13 @@ def test_compile_without_shapes_leaves_them_open(capsys: pytest.CaptureFixture[s
     assert el.parse(capsys.readouterr().out).einsums[0].reduced == ("j",)
 
 
+def test_shapes_leave_the_declared_dtypes(tmp_path: Path) -> None:
+    file, target = tmp_path / "total.ein", tmp_path / "total.h"
+    file.write_text("cascade total(A[K]: i32, B[K]) -> Y {\n  Y = A[k] * B[k]\n}")
+    assert main(["compile", str(file), "--shapes", "3,3", "-o", str(target)]) == 0
+    assert "const int32_t *A" in target.read_text()
+
+
 @pytest.mark.parametrize(
     ("name", "beginning"),
     [
