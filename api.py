@@ -8,6 +8,7 @@ from typing import Any, cast
 
 import numpy as np
 
+from einloom import records
 from einloom.arguments import checked_threads
 from einloom.backends.base import Array
 from einloom.backends.numpy.layout import result_axes, take_view, view_plan
@@ -51,6 +52,8 @@ def prepare(
         found = call_for(parsed, arrays, target, options)
         if key is not None:
             keep(table, key, found)
+        if isinstance(subscripts, str):
+            records.keep(records.identity("einsum", subscripts, given_options), arrays, out, found)
     return found, arrays
 
 

@@ -171,8 +171,6 @@ def _prepared(
     from einloom.api import prepare
 
     found, arrays = prepare(_calls, subscripts, operands, out, options)
-    if type(subscripts) is str:
-        records.keep(records.identity("einsum", subscripts, options), arrays, out, found)
     return _run(key, found, arrays, out)
 
 

@@ -79,45 +79,50 @@ class Executable:
 
     def _call(self, *arrays: Any, out: Any = None, **named: Any) -> Any:
         """A call that native code did not serve, at least not yet."""
-        if not named:
-            found = None
-            try:
-                key = (out is None, *signature(_all(arrays, out)))
-            except AttributeError:
-                pass  # a list or number among the operands
-            else:
-                found = self._bound.get(key)
-                if found is not None and found.later is not None:
-                    found = found.later
-                    keep(self._bound, key, found)
-                    self._record(arrays, out, found)
-                elif found is None:
-                    found = records.find(self._called, arrays, out, self._call_compiled)
-                    if found is not None:
-                        keep(self._bound, key, found)
-                        self._served = [(array.shape, array.dtype) for array in arrays]
-            if found is not None:
-                self._learn(found)
-                return found.call(*_all(arrays, out))
-        return self._call_compiled(*arrays, out=out, **named)
+        found = None if named else self._known(arrays, out)
+        if found is None:
+            return self._call_compiled(*arrays, out=out, **named)
+        self._learn(found)
+        return found.call(*_all(arrays, out))
+
+    def _known(self, arrays: Sequence[Any], out: Any) -> Bound | None:
+        """What serves such a call, of this process or of an earlier one."""
+        try:
+            key = _key(arrays, out)
+        except AttributeError:
+            return None  # a list or number among the operands
+        found = self._bound.get(key)
+        if found is None:
+            found = records.find(self._called, arrays, out, self._call_compiled)
+            if found is None:
+                return None
+            keep(self._bound, key, found)
+            self._served = [(array.shape, array.dtype) for array in arrays]
+        elif found.later is not None:
+            found = found.later
+            keep(self._bound, key, found)
+            self._record(arrays, out, found)
+        return found
 
     def _call_compiled(self, *arrays: Any, out: Any = None, **named: Any) -> Any:
         """A call not seen before, by no earlier process either; or one that a record gave up."""
         from einloom.frontend.calls import as_array, by_name
 
-        compiled = self._compiled()
-        self._served = None
         if named:
-            names = compiled.names()
+            names = self._compiled().names()
             given_by_name = by_name(names, arrays, named)
             arrays = tuple(given_by_name[name] for name in names)
         operands = [as_array(array, number) for number, array in enumerate(arrays)]
-        found = compiled.bind(operands, out)
-        given = _all(arrays, out)
-        if all(type(array) is np.ndarray for array in given):
-            keep(self._bound, (out is None, *signature(given)), found)
-            self._learn(found)
-        self._record(operands, out, found)
+        anew = bool(named) or any(a is not b for a, b in zip(arrays, operands, strict=True))
+        found = self._known(operands, out) if anew else None
+        if found is None:
+            found = self._compiled().bind(operands, out)
+            self._served = None
+            if all(type(array) is np.ndarray for array in (*operands, *_each(out))):
+                keep(self._bound, _key(operands, out), found)
+                if not anew:  # no guard serves calls like this one
+                    self._learn(found)
+            self._record(operands, out, found)
         return found.call(*_all(operands, out))
 
     def _record(self, arrays: Sequence[Any], out: Any, found: Bound) -> None:
@@ -219,6 +224,18 @@ class Executable:
 
     def __repr__(self) -> str:
         return f"<einloom.Executable {self.cascade.name} on {self.backend}>"
+
+
+def _key(arrays: Sequence[Any], out: Any) -> tuple[Any, ...]:
+    """What a call is known by: the signature of its arrays, and what they are given as."""
+    return (out is None, isinstance(out, tuple | list), *signature((*arrays, *_each(out))))
+
+
+def _each(out: Any) -> Sequence[Any]:
+    """The arrays of `out=`."""
+    if isinstance(out, tuple | list):
+        return cast("Sequence[Any]", out)
+    return () if out is None else (out,)
 
 
 def _all(arrays: Sequence[Any], out: Any) -> Sequence[Any]:

@@ -21,6 +21,7 @@ import einloom as el
 from einloom import dispatch, entry, records
 from einloom.backends.base import Array
 from einloom.backends.llvm import arrays, objects, vectorcall
+from einloom.compilation import Compilation
 from einloom.ir.errors import ArgumentError, EinloomError, OperandError, RankError
 
 from .support import in_threads
@@ -62,6 +63,30 @@ def matmul() -> Any:
     f: Any = el.compile("ij,jk->ik")
     f(*matrices())
     return f
+
+
+#: Calls of a function of A with two outputs that no guard serves.
+UNGUARDED: dict[str, Callable[[Any, Array], Any]] = {
+    "list": lambda f, a: f(a.tolist()),
+    "by name": lambda f, a: f(A=a),
+    "two outputs": lambda f, a: f(a, out=(np.zeros(4), np.zeros(4))),
+    "all of it": lambda f, a: f(A=a.tolist(), out=[np.zeros(4), np.zeros(4)]),
+}
+
+
+@pytest.mark.parametrize("way", UNGUARDED)
+def test_what_was_called_is_bound_once(way: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = "cascade sums(A[I,J]: f64) -> Y, Z {\n  Y[i] = A[i,j]\n  Z[j] = A[i,j]\n}"
+    f, (a, b) = el.compile(text), matrices(dtype=np.float64)
+    UNGUARDED[way](f, a)
+
+    def refuse(*_: Any) -> Any:
+        raise AssertionError("bound again")
+
+    monkeypatch.setattr(Compilation, "bind", refuse)
+    y, z = UNGUARDED[way](f, b)
+    np.testing.assert_array_equal(y, b.sum(axis=1))
+    np.testing.assert_array_equal(z, b.sum(axis=0))
 
 
 class Untouchable:

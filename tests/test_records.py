@@ -107,6 +107,21 @@ def test_lists_leave_a_record_for_arrays(anew: Callable[[], None]) -> None:
     np.testing.assert_array_equal(el.einsum("ij,jk->ik", A.astype("f8"), B.astype("f8")), A @ B)
 
 
+def test_calls_again_leave_nothing_more() -> None:
+    f: Any = el.compile("ij,jk->ik", name="product")
+    ways: list[Callable[[], Any]] = [
+        lambda: el.einsum("ij,jk->ik", A.tolist(), B),
+        lambda: f(A.tolist(), B),
+        lambda: f(B=B, A=A),
+    ]
+    for way in ways:
+        way()
+        before = records.written_now
+        assert before
+        np.testing.assert_array_equal(way(), A @ B)
+        assert records.written_now == before
+
+
 def test_what_the_code_cannot_do_the_compiler_does(monkeypatch: pytest.MonkeyPatch) -> None:
     """Memory that `out=` shares with an operand, one that is read-only; and then as before."""
     square = integers(4, 4)
