@@ -157,7 +157,7 @@ class Accesses(Indices):
     def fetch(self, buffer: str, indices: tuple[RankExpr, ...], at: Point) -> None:
         """Asks for the line in which an element is, or the first of a vector, to write to it."""
         place = self._place(buffer, self._offset(buffer, dict(enumerate(indices)), at))
-        self.simd.fetch_to_write(place.pointer)
+        self.simd.fetch(place.pointer, write=True)
 
     # ---- reads that may be out of range
 

@@ -250,7 +250,7 @@ class Contraction:
         else:
             starts = [line(str(i)) for i in range(self.height)]
             places = [[b.gep(start, step) for step in steps] for start in starts]
-            self._fetch_to_write(places)
+            self._fetch(places, left, top, last)
             totals = self.kernel.totals(self._begin(), panels, self.harmless)
             fetch()
             self._store_totals(totals, first, places, goal.counts)
@@ -271,11 +271,24 @@ class Contraction:
         counts = tuple(b.sub(count, str(v * self.lanes)) for v in range(self.vectors))
         return _Goal(b.here(f"or i1 {whole}, {edge}"), counts, top[1])
 
-    def _fetch_to_write(self, places: list[list[str]]) -> None:
-        """Asks for a tile's lines before its sums are made: stores wait for lines from memory."""
-        for line in places:
-            for place in line:
-                self.simd.fetch_to_write(place)
+    def _fetch(
+        self, places: list[list[str]], left: tuple[str, str], top: tuple[str, str], last: str
+    ) -> None:
+        """Asks for the lines that a tile's sums meet in memory, before they are made: stores wait
+        for lines that come from there. Vectors may begin within a line, and end in another one.
+        """
+        end = str(self.lanes * self.dtype.itemsize - 1)
+
+        def written() -> None:
+            for line in places:
+                for place in (*line, self.b.gep(line[-1], end)):
+                    self.simd.fetch(place, write=True)
+
+        finishing, there = self.finishing, self._inside(left, top)
+        if finishing is None:
+            written()
+        else:
+            self._branch(last, lambda: finishing.fetch(self.width, *there), written)
 
     def _store_totals(
         self,
@@ -314,18 +327,22 @@ class Contraction:
 
     def _store_tile(self, left: tuple[str, str], top: tuple[str, str], last: str) -> None:
         """What becomes of the tile on the stack."""
-        if self.finishing is None:
+        finishing, there = self.finishing, self._inside(left, top)
+        if finishing is None:
             self._copy_tile(left, top, out=True)
             return
-        b = self.b
-        b.begin_arm()
-        columns = left[0], b.minimum(left[1], str(self.width))
-        rows = top[0], b.minimum(top[1], str(self.height))
-        self.finishing.write(self.tile, self.width, columns, rows)
-        then = b.end_arm()
-        b.begin_arm()
-        self._copy_tile(left, top, out=True)
-        b.branch(last, then, b.end_arm(), ())
+        self._branch(
+            last,
+            lambda: finishing.write(self.tile, self.width, *there),
+            lambda: self._copy_tile(left, top, out=True),
+        )
+
+    def _inside(
+        self, left: tuple[str, str], top: tuple[str, str]
+    ) -> tuple[tuple[str, str], tuple[str, str]]:
+        """Where a tile's columns and rows begin, and how many there are."""
+        columns = self.b.minimum(left[1], str(self.width))
+        return (left[0], columns), (top[0], self.b.minimum(top[1], str(self.height)))
 
     def _is_whole(self, left: tuple[str, str], top: tuple[str, str]) -> str:
         """Whether a tile is full, and each vector of it consecutive in the output."""
@@ -346,12 +363,15 @@ class Contraction:
         return b.sub(other, tables.at(self.out_n, left))
 
     def _unless(self, test: str, write: Callable[[], None]) -> None:
-        b = self.b
-        b.begin_arm()
-        then = b.end_arm()
-        b.begin_arm()
-        write()
-        b.branch(test, then, b.end_arm(), ())
+        self._branch(test, lambda: None, write)
+
+    def _branch(self, test: str, then: Callable[[], None], otherwise: Callable[[], None]) -> None:
+        arms: list[Scope] = []
+        for write in (then, otherwise):
+            self.b.begin_arm()
+            write()
+            arms.append(self.b.end_arm())
+        self.b.branch(test, arms[0], arms[1], ())
 
     def _begin(self) -> Vec:
         """What an accumulator begins with: it leaves all else unchanged."""

@@ -19,6 +19,9 @@ from .offsets import OffsetTables, Table
 from .simd import Place, Vec, typed
 from .values import Values
 
+#: Bytes of a line of the caches.
+_LINE = 64
+
 
 @dataclass(frozen=True, slots=True)
 class _Buffer:
@@ -85,6 +88,27 @@ class Finishing:
             id(found): self.tables.first(found.name, found.indices, around)
             for found in (self.target, *self.read.values())
         }
+
+    def fetch(self, width: int, left: tuple[str, str], rows: tuple[str, str]) -> None:
+        """Asks for the lines that finishing a tile, so wide if it is whole, will meet.
+
+        What is the same for all rows or columns is near, and what is gathered may be anywhere.
+        """
+        b = self.b
+        places: list[tuple[str, Table, bool]] = []
+        for found in (self.target, *self.read.values()):
+            if found.down is None or found.across is None or found.runs is None:
+                continue
+            step = max(1, _LINE // self.accesses.buffers[found.name].dtype.itemsize)
+            for number in (*range(0, width, step), width - 1):
+                at = b.minimum(b.add(left[0], str(number)), b.sub(b.add(*left), "1"))
+                start = b.gep(self.firsts[id(found)], found.across.at(b, at))
+                places.append((start, found.down, found is self.target))
+        line = b.begin_loop(rows[1])
+        number = b.add(rows[0], line.counter)
+        for start, down, write in places:
+            self.simd.fetch(b.gep(start, down.at(b, number)), write)
+        b.end_loop(line)
 
     def write(self, tile: str, width: int, left: tuple[str, str], rows: tuple[str, str]) -> None:
         """Finishes a tile; `left` and `rows` are where it begins, and how many there are."""

@@ -153,10 +153,8 @@ class MicroKernel:
         count = self.vectors
         if self.product is not None:
             size, count = self.product.word.itemsize, self.vectors * self.product.columns.count
-        rest = (("i32", "0"), ("i32", "3"), ("i32", "1"))
         for v in range(count):
-            place = self.b.gep(line, str(v * self.lanes * size))
-            self.simd.effect("llvm.prefetch.p0", ("ptr", place), *rest)
+            self.simd.fetch(self.b.gep(line, str(v * self.lanes * size)))
 
     def _step(
         self,

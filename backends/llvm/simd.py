@@ -98,10 +98,10 @@ class Simd:
         self.declared[name] = f"declare void @{name}({', '.join(t for t, _ in args)})"
         self.b.do(f"call void @{name}({', '.join(f'{t} {v}' for t, v in args)})")
 
-    def fetch_to_write(self, pointer: str) -> None:
+    def fetch(self, pointer: str, write: bool = False) -> None:
         """Asks for the line that a byte is in; any address will do."""
-        write = (("i32", "1"), ("i32", "3"), ("i32", "1"))
-        self.effect("llvm.prefetch.p0", ("ptr", pointer), *write)
+        how = (("i32", str(int(write))), ("i32", "3"), ("i32", "1"))
+        self.effect("llvm.prefetch.p0", ("ptr", pointer), *how)
 
     def intrinsic(self, name: str, of: str, lanes: int, *values: str) -> str:
         """An intrinsic whose operands and result have one type."""

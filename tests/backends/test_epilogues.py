@@ -173,6 +173,18 @@ def test_fused(body: str, limits: Limits) -> None:
     assert not {"T", "U"} & {buffer.name for buffer in made.program.scratch}
 
 
+def test_lines_that_finish_a_tile_are_asked_for() -> None:
+    """Of what differs from element to element, not of a row that all tiles read."""
+    asked = {
+        body: native(f"{HEAD} {FUSED[body]}", Limits(unpacked=0, followed=0)).ir.count(
+            "prefetch.p0(ptr %"
+        )
+        for body in ("two Einsums", "alpha, beta", "summed columns")
+    }
+    assert asked["alpha, beta"] > asked["two Einsums"]
+    assert asked["summed columns"] < asked["alpha, beta"]  # its result is no tile
+
+
 APART = {
     "an output": "-> T, Y { T[i,k] = A[i,j]*B[j,k]\n Y[i,k] = T[i,k] + b[k] }",
     "two readers": "-> Y, Z { T[i,k] = A[i,j]*B[j,k]\n Y[i,k] = T[i,k] + b[k]\n Z[i,k] = T[i,k] }",
