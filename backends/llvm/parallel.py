@@ -65,10 +65,14 @@ class _Writer:
         return Indices(simd, self.tables, lanes)
 
     def _units(self, indices: Indices, split: Split) -> tuple[str, str]:
-        """How many units there are of a variable, one at least, and the elements of one."""
+        """How many units there are of a variable, and the elements of one.
+
+        There is one at least where units are shared out: those of a grid are not 0.
+        """
         b, unit = indices.b, indices.number(split.unit)
         up = b.add(indices.size(split.rank), b.sub(unit, "1"))
-        return b.maximum(b.pure(f"udiv i64 {up}, {unit}"), "1"), unit
+        units = b.pure(f"udiv i64 {up}, {unit}")
+        return units if split.each else b.maximum(units, "1"), unit
 
     def caller(self) -> str:
         """What gathers what a part must know, and asks the team."""
@@ -94,11 +98,12 @@ class _Writer:
                 value = saturating(b, value, indices.size(rank))
             work = b.add(work, value)
         packing = _PACKING if isinstance(parallel.nests[-1].body[-1], Contract) else 0
-        fixed = "0"
+        fixed, none = "0", "false"
         if parallel.each:
             fixed = "1"
             for split in parallel.splits:
                 fixed = b.mul(fixed, self._units(indices, split)[0])
+            none = b.pure(f"icmp eq i64 {fixed}, 0")
         arguments = f"ptr @{self.name}.part, ptr {job}, ptr {shape}, i64 {work}, i64 {packing}"
         arguments += f", i64 {fixed}"
         return "\n".join(
@@ -107,8 +112,10 @@ class _Writer:
                 f"(ptr %params, ptr %data, ptr %scratch, ptr %team) {self.attributes} {{",
                 "entry:",
                 *b.scopes[0].lines,
-                "  %none = icmp eq ptr %team, null",
-                "  br i1 %none, label %alone, label %ask",
+                f"  br i1 {none}, label %end, label %begin",
+                "begin:",
+                "  %nobody = icmp eq ptr %team, null",
+                "  br i1 %nobody, label %alone, label %ask",
                 "ask:",
                 "  %run = load ptr, ptr %team, align 8",
                 f"  call void %run(ptr %team, {arguments})",

@@ -173,6 +173,18 @@ def test_parts_find_a_copy_where_it_was_made() -> None:
         np.testing.assert_array_equal(found["Y"], np.einsum("ad,bca->dbc", *inputs.values()))
 
 
+@pytest.mark.parametrize("threads", [1, 3])
+def test_a_reduction_of_nothing_has_no_pieces(threads: int) -> None:
+    """Code for long reductions; a piece that there is no room for would be 4 MB."""
+    cascade = el.parse("cascade f(X[I,J]: f32) -> Y { Y[j] = X[i,j] }")
+    hints = sized(cascade, {"X": np.empty((1 << 16, 8), "f4")})
+    arrays = {"X": np.empty((0, 1 << 20), "f4"), "Y": np.ones(1 << 20, "f4")}
+    native = Native(hints, arrays, threads=threads)
+    assert any(parallel.each for parallel in native.program.parallels)
+    assert native(arrays) == 0
+    assert not arrays["Y"].any()
+
+
 def test_one_rank_is_cut_into_pieces_of_two_lengths() -> None:
     """What takes longer at each point is worth shorter pieces."""
     f = el.compile(
