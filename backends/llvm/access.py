@@ -7,6 +7,7 @@ unrolled variable of the tile as square blocks, transposed in registers; anythin
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import cast
 
 from ...ir.dtypes import BOOL, C64, I64
@@ -46,8 +47,8 @@ class Accesses(Indices):
         Not out of the arm of a branch, whose test may be what keeps it inside; and unless it is
         `sure` to be inside for every coordinate, not out of a loop, which may run no time at all.
         """
-        pointer = self.base(buffer)
-        *terms, constant = self.terms(offset)
+        pointer, near = self.base(buffer), offset.near
+        *terms, constant = self.terms(replace(offset, near="0"))
         last = terms.pop() if offset.values and offset.loops else "0"
         for term in terms:
             pointer = self.b.gep(pointer, term)
@@ -55,7 +56,11 @@ class Accesses(Indices):
             # So that each row is stepped through by the loop's counter: seeing how the rows lie,
             # LLVM works out the place of one from that of the one before, a chain of additions.
             pointer = self.b.pure(f"freeze ptr {pointer}")
-        pointer = self.b.gep(self.b.gep(pointer, last), constant)
+        pointer = self.b.gep(pointer, last)
+        if near != "0" and last != "0":
+            pointer = self.b.pure(f"freeze ptr {pointer}")
+        pointer = self.b.gep(pointer, near)
+        pointer = self.b.gep(pointer, constant)
         found = self.buffers[buffer]
         align = found.dtype.itemsize if isinstance(found, Scratch) else 1
         if found.dtype.kind == "complex" and align > 1:

@@ -23,6 +23,10 @@ from .simd import Simd, Vec, numbers, typed
 #: A point of the register tile: the number of each tile variable's element or vector.
 Point: TypeAlias = Mapping[str, int]
 
+#: So many rows may have pointers of their own; of more, as many share one as a processor adds up
+#: addresses for by itself: pointer, pointer + stride, pointer + 2 * stride.
+_MOST_POINTERS, _SHARED = 8, 3
+
 
 @dataclass(frozen=True, slots=True)
 class SerialVariable:
@@ -42,12 +46,16 @@ class OdometerVariable:
 
 @dataclass(frozen=True, slots=True)
 class TileVariable:
-    """start + 0, 1, ... : `count` elements (unroll) or vectors; `room` elements are in range."""
+    """start + 0, 1, ... : `count` elements (unroll) or vectors; `room` elements are in range.
+
+    Of the vectors the first `whole` are known to be.
+    """
 
     start: RankExpr
     vector: bool
     count: int
     room: str | None
+    whole: int = 0
 
 
 @dataclass(slots=True)
@@ -64,6 +72,7 @@ class Offset:
         default_factory=dict[int, "tuple[Odometer, dict[int, str]]"]
     )
     lane: str = "0"
+    near: str = "0"  # how far a row lies from the one that its pointer is of
 
 
 class Tables:
@@ -215,6 +224,10 @@ class Indices:
             if variable.room is not None and coordinate:
                 last = self.b.sub(variable.room, "1")
                 factor = self.b.mul(factor, self.b.minimum(str(coordinate), last))
+            elif factor[0] == "%" and variable.count > _MOST_POINTERS and not variable.vector:
+                beyond = coordinate % _SHARED
+                into.near = self.b.add(into.near, self.b.mul(factor, str(beyond)))
+                factor = self.b.mul(factor, str(coordinate - beyond))
             else:
                 factor = self.b.mul(factor, str(coordinate))
             self.add_value(into, factor)
@@ -231,7 +244,7 @@ class Indices:
         values = list(offset.values)
         values += [self.b.offset(loop, factor) for loop, factor in offset.loops.values()]
         values += [odometer.sum(factors) for odometer, factors in offset.odometers.values()]
-        values = [value for value in values if value != "0"]
+        values = [value for value in (*values, offset.near) if value != "0"]
         values.sort(key=self.b.depth_of)
         return [*values, str(offset.constant)]
 
@@ -285,6 +298,6 @@ class Indices:
     def remaining(self, at: Point) -> str | None:
         """How many lanes of this point's vector are in range; None: all."""
         axis = self.vector_axis()
-        if axis is None or axis[1].room is None:
+        if axis is None or axis[1].room is None or at[axis[0]] < axis[1].whole:
             return None
         return self.b.sub(axis[1].room, str(at[axis[0]] * self.lanes))

@@ -415,7 +415,33 @@ class NestWriter:
         if wide is None or strip == axes[wide].count:
             self._inside(axes, body)
             return
+        if self._isa.masks and any(isinstance(statement, LoopNest) for statement in walk(body)):
+            edge, reaches = self._edge(axes, wide)
+            writers = [lambda: self._inside(edge, body), lambda: self._strips(axes, wide, body)]
+            self._branch(reaches, writers)
+        else:
+            self._strips(axes, wide, body)
+
+    def _edge(
+        self, axes: dict[str, TileVariable], wide: str
+    ) -> tuple[dict[str, TileVariable], str]:
+        """The tile with all of its rows and a part of its last vector, and whether it is that."""
+        edge, reaches = dict(axes), "true"
+        for name, axis in axes.items():
+            if axis.room is None:
+                continue
+            last = axis.count - 1
+            least = axis.count if name != wide else last * self.lanes + 1
+            edge[name] = replace(axis, whole=last) if name == wide else replace(axis, room=None)
+            reaches = self.b.both(reaches, self.b.compare("sge", axis.room, str(least)))
+        return edge, reaches
+
+    def _strips(
+        self, axes: dict[str, TileVariable], wide: str, body: tuple[Statement, ...]
+    ) -> None:
+        """The body for so many of a tile's vectors at a time."""
         axis = axes[wide]
+        strip = self._strip(axis.count)
         total = str(axis.count * self.lanes)
         room = axis.room or total
         loop = self.b.begin_loop(self.b.minimum(total, room), str(strip * self.lanes))

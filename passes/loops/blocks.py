@@ -33,10 +33,13 @@ def blocked(problem: Problem, limits: Limits, schedule: Schedule) -> Schedule:
     across = [v for v in problem.free if v not in rows.variables]
     if vector not in across or not down or max(map(len, (down, across, depth))) > _MOST_JOINED:
         return schedule
-    panel = problem.bytes(vector, *problem.reduced)
     if problem.size(*down) < limits.few_rows:
         return schedule
-    most = limits.unpacked if schedule.nearby else min(limits.unpacked, limits.apart)
+    panel, most = problem.bytes(vector, *problem.reduced), min(limits.unpacked, limits.apart)
+    if _few(problem, limits, across, rows):
+        most = limits.shared
+    elif schedule.nearby:
+        most = limits.unpacked
     if panel <= most and not _scattered(problem, limits, columns, vector):
         return schedule
     height = _height(problem, down, rows.unit)
@@ -70,6 +73,17 @@ def _height(problem: Problem, down: Sequence[str], unit: str | None) -> int:
         return -(-size // height) * (height + 2) * broken, -height
 
     return min(range(1, most + 1), key=cost)
+
+
+def _few(problem: Problem, limits: Limits, across: Sequence[str], rows: Reading) -> bool:
+    """Whether there are few columns, and steps through both operands are short.
+
+    An element of the rows' operand is used so little then that packing it takes longer than what is
+    saved by it; and the columns' operand is read from one end to the other, which is quick from a
+    level-2 cache as well.
+    """
+    near = rows.unit in problem.reduced or problem.bytes(*rows.variables) <= limits.shared
+    return near and problem.bytes(*across) <= limits.few
 
 
 def _scattered(problem: Problem, limits: Limits, columns: Reading, vector: str) -> bool:

@@ -166,7 +166,7 @@ class _Blocking:
         ranks = {v.upper() for v in run.splits}
         least = self._number(times(*run.splits.values()))
         bytes_ = plus(*(_bytes(buffer, ranks) for buffer in left))
-        return least * self._number(bytes_) <= 16 * self.limits.shared
+        return least * self._number(bytes_) <= 4 * self.limits.shared
 
     def _number(self, expr: RankExpr) -> int:
         """The value for the largest sizes that are thought of."""
@@ -186,7 +186,7 @@ class _Blocking:
         if not local or whole <= self.limits.near:
             return None
         contracts = [c for nest in run.nests for c in each_in(nest.body, Contract)]
-        budget = 4 * self.limits.shared if contracts else self.limits.near
+        budget = self.limits.shared if contracts else self.limits.near
         budget = min(budget, whole // _ENOUGH)
         if not self._pays(run, local, contracts, used, budget):
             return None

@@ -198,7 +198,8 @@ class NestLowering:
         if sums and not self.carrier.is_inexact:
             bits = [self.storage.dtypes[access.tensor].bits for access in accesses(expr)]
             most.append(limits.narrow if max(bits, default=0) <= 16 else limits.whole)
-        limits = replace(limits, unpacked=min(most))
+        if len(most) > 1:
+            limits = replace(limits, unpacked=min(most), few=0)
         schedule = choose(self._problem({}), limits)
         problem = self._problem(dict(likely(collapses.pairs(schedule))))
         return blocked(problem, limits, choose(problem, limits))

@@ -5,8 +5,8 @@ from __future__ import annotations
 #: Vector registers, as AVX-512 and AArch64 have them; with fewer a tile is cut into strips of rows.
 _REGISTERS = 32
 
-#: More rows need more pointers than there are general registers.
-_MOST_ROWS, _MOST_VECTORS = 13, 6
+#: Of more rows and vectors no tile that registers hold takes less.
+_MOST_ROWS, _MOST_VECTORS = 16, 6
 
 #: A tile of at most so many vectors that is not full is computed one vector at a time.
 _NARROW = 3
@@ -19,7 +19,7 @@ _VECTOR = 64
 
 #: Cycles beside multiply-adds: of a row, of a vector of columns, and more from the level-2 cache;
 #: once for a tile and for each of its accumulators. Fitted to the tiles of 27 products of 17 to 200
-#: rows, on an Intel Xeon (Emerald Rapids): those that are chosen take 0.7 % longer than the best.
+#: rows, on an Intel Xeon (Emerald Rapids): those that are chosen take 0.9 % longer than the best.
 _ROW, _COLUMN, _FAR, _BEGIN, _STORE = 0.2, 0.6, 0.5, 20, 1.5
 
 #: Rows whose pointers stay in registers; cycles of each other one.

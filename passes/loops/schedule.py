@@ -42,9 +42,10 @@ class Limits:
 
     longest: int = 1024
     near: int = 48 << 10  # a level-1 cache
-    shared: int = 256 << 10  # what every block of rows may read all of: part of a level-2 cache
+    shared: int = 1 << 20  # what every block of rows may read all of: half of a level-2 cache
     unpacked: int = 256 << 10  # the largest columns' operand that is read as it lies
-    apart: int = 96 << 10  # the same, if the level-1 cache holds no tile's columns of it,
+    few: int = 512  # bytes of columns so few that it may be as large as what is shared
+    apart: int = 96 << 10  # it is smaller if the level-1 cache holds no tile's columns of it,
     followed: int = 8 << 10  # if what follows from the sums would be a pass of its own,
     whole: int = 12 << 10  # of integers, which several at a time are multiplied once packed,
     narrow: int = 2 << 10  # and of those of 16 bits and less, and bools
@@ -208,8 +209,8 @@ def choose(problem: Problem, limits: Limits) -> Schedule:
     # A block of columns serves all rows; if all columns stay in a cache, memory order is better.
     columns = problem.bytes(*problem.reduced, vector)
     nearby = _nearby(problem, limits, (vector, lanes * vectors), rows)
-    few = _columns_near(limits) if nearby else limits.shared
-    rows_inside = columns > few and bool(problem.reduced)
+    most = _columns_near(limits) if nearby else limits.shared
+    rows_inside = columns > most and bool(problem.reduced)
     return Schedule(
         vector,
         vectors,
@@ -234,7 +235,7 @@ def _strided(problem: Problem, vector: str) -> list[Reading]:
 def _vector(problem: Problem, limits: Limits) -> tuple[str | None, tuple[Reading, ...]]:
     """The vector variable, and the operands that must be copied to be consecutive along it."""
     lines = problem.size(*problem.free, *problem.reduced) * _LINE
-    if problem.reduced and lines > limits.shared and all(r.diagonal for r in problem.readings):
+    if problem.reduced and lines > limits.shared // 4 and all(r.diagonal for r in problem.readings):
         return None, ()
     inner = _reduction_vector(problem)
     vector = problem.output_unit
@@ -334,7 +335,7 @@ def _nearby(
     vector, width = across
     if vector is None or rows is None or not _is_product(problem, vector, rows):
         return False
-    if problem.bytes(rows, *problem.reduced) > 4 * limits.shared:
+    if problem.bytes(rows, *problem.reduced) > limits.shared:
         return False
     (columns,) = (reading for reading in problem.readings if vector in reading.variables)
     if not columns.plain or columns.unit != vector:

@@ -57,6 +57,7 @@ TINY = Limits(
     longest=7,
     shared=64,
     unpacked=0,
+    few=0,
     few_rows=2,
     tall=8,
     deep=16,

@@ -22,7 +22,7 @@ from .native import TINY, WIDTHS, Native, empty_outputs, run, sized
 from .test_contractions import SMALL
 
 #: Blocks of a few rows each, products in register tiles of their usual kinds.
-FEW = Limits(near=32, shared=256)
+FEW = Limits(near=32, shared=1024)
 
 SOFTMAX = """
 cascade softmax(X[I,J]: f32) -> Y {

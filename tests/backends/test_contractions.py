@@ -23,7 +23,9 @@ from .fences import Fenced, fences
 from .native import TINY, WIDTHS, Native, sized
 
 #: Blocks of several tiles, in which square blocks across tiles and along the depth have room.
-SMALL = Limits(longest=7, shared=64, unpacked=0, few_rows=1, tall=9, deep=64, wide=8, depth=8)
+SMALL = Limits(
+    longest=7, shared=64, unpacked=0, few=0, few_rows=1, tall=9, deep=64, wide=8, depth=8
+)
 EXTENTS = (0, 1, 2, 3, 4, 5, 7, 8, 9, 11, 16, 17, 23, 33)
 
 

@@ -164,7 +164,7 @@ FUSED = {
 }
 
 
-@pytest.mark.parametrize("limits", [SMALL, Limits(unpacked=0, followed=0)])
+@pytest.mark.parametrize("limits", [SMALL, Limits(unpacked=0, few=0, followed=0)])
 @pytest.mark.parametrize("body", FUSED.values(), ids=list(FUSED))
 def test_fused(body: str, limits: Limits) -> None:
     made = native(f"{HEAD} {body}", limits)
@@ -247,7 +247,7 @@ def test_functions_of_sums() -> None:
     last = (
         "Y[i,k] = tanh(T[i,k]) * erf(T[i,k] + b[k]) + exp(C[i,k] - T[i,k]) / (1 + sigmoid(T[i,k]))"
     )
-    limits = Limits(unpacked=0, followed=0)
+    limits = Limits(unpacked=0, few=0, followed=0)
     fused = run(parse_cascade(f"{HEAD} -> Y {{ {product}\n {last} }}"), arrays, limits=limits)[1]
     apart = run(parse_cascade(f"{HEAD} -> Y, T {{ {product}\n {last} }}"), arrays, limits=limits)[1]
     np.testing.assert_array_equal(fused["Y"], apart["Y"])

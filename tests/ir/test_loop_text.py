@@ -21,7 +21,9 @@ from einloom.passes.loops.schedule import Limits
 from ..cascades import Sample, classic, generals, products
 from ..generated import examples
 
-TINY = Limits(longest=7, shared=64, unpacked=0, few_rows=2, tall=8, deep=16, wide=1, depth=16)
+TINY = Limits(
+    longest=7, shared=64, unpacked=0, few=0, few_rows=2, tall=8, deep=16, wide=1, depth=16
+)
 
 TEXT = """loops f {
   size N' = A.0

@@ -152,8 +152,24 @@ def test_columns_that_stay_near_are_read_as_they_lie() -> None:
         assert "for k' in" in str(of(*sides))
     assert "for i' in" in str(of(40, 40, 40))
     # Columns: a power of two apart; too many steps for the cache. Rows: too many of them.
-    for sides in ((128, 128, 128), (100, 600, 50), (4000, 150, 100)):
+    for sides in ((128, 128, 128), (100, 600, 70), (4000, 150, 100)):
         assert contracts(of(*sides))
+
+
+@pytest.mark.parametrize(
+    ("subscripts", "extents", "packed"),
+    [
+        ("ij,jk->ik", sizes(i=1000, j=1000, k=128), False),
+        ("ij,jk->ik", sizes(i=1000, j=1000, k=160), True),  # no longer few
+        ("ij,jk->ik", sizes(i=1000, j=3000, k=128), True),  # more than a level-2 cache holds
+        ("ji,jk->ik", sizes(i=1000, j=1000, k=64), True),  # steps of the depth lie far apart
+        ("ji,jk->ik", sizes(i=24, j=4000, k=24), False),
+    ],
+)
+def test_few_columns_are_read_as_they_lie(
+    subscripts: str, extents: dict[str, int], packed: bool
+) -> None:
+    assert bool(contracts(lowered(classic(subscripts, sizes=extents)))) == packed
 
 
 def contracts(program: LoopProgram) -> list[Contract]:
