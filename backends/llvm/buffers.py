@@ -73,7 +73,8 @@ class _Pool:
         addresses = {name: find(number) for number, name in enumerate(FUNCTIONS)}
         self.state: Any = (ctypes.c_uint64 * STATE_WORDS)()
         self.new = addresses["new"]
-        self.limit: Any = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_void_p, ctypes.c_int64)(
+        # Arrays come and go under the interpreter's lock: while this holds it, the pool is free.
+        self.limit: Any = ctypes.PYFUNCTYPE(ctypes.c_int64, ctypes.c_void_p, ctypes.c_int64)(
             addresses["limit"]
         )
         allocator = _Allocator(
