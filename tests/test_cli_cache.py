@@ -1,5 +1,6 @@
 """`einloom cache` and `einloom prebuild`: the objects that are kept on disk."""
 
+import errno
 import math
 import os
 import subprocess
@@ -13,6 +14,7 @@ import pytest
 import einloom as el
 from einloom import prebuilt, records
 from einloom.__main__ import main
+from einloom.backends.llvm import cache
 
 from .command_line import MATMUL, SOFTMAX, refused, run
 
@@ -59,6 +61,26 @@ def test_what_is_prebuilt_needs_no_compiler(tmp_path: Path) -> None:
     ):
         said = call([sys.executable, "-c", NO_COMPILER], env=fresh, capture_output=True, text=True)
         assert (said.stdout, said.stderr) == (compiled, "")
+
+
+def test_what_cannot_be_kept_is_told(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A disk that is full after the first object: the command has not done all of its work."""
+    replace, stored = os.replace, list[str]()
+
+    def full(source: str, target: str) -> None:
+        if stored:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        stored.append(target)
+        replace(source, target)
+
+    monkeypatch.setattr(cache, "_current", cache.ObjectCache(tmp_path))
+    monkeypatch.setattr(os, "replace", full)
+    assert main(["prebuild", "ij,jk->ki", "--shapes", "2x3,3x4"]) == 2
+    said = capsys.readouterr()
+    assert "1 files" in said.out
+    assert "not all of it" in said.err
 
 
 def test_a_cascade_is_prebuilt_in_its_own_dtypes(tmp_path: Path) -> None:
