@@ -17,7 +17,6 @@ def lift(
     wanted: Callable[[Reduce], bool],
     names: set[str],
     dtypes: Mapping[str, DType],
-    stem: str = "T",
 ) -> tuple[list[Einsum], Einsum]:
     """The Einsum with the inner reductions that are wanted read from Einsums before it.
 
@@ -25,10 +24,9 @@ def lift(
      -> T[m] = max[k] X[m,k]
         Y[m] = exp(T[m])
 
-    Equal ones are one. They keep the type that they are computed in, so nothing rounds sooner.
-    `names` grows, by `stem` or what is like it.
+    They keep the type that they are computed in, so nothing rounds sooner. `names` grows.
     """
-    made: dict[Reduce, Einsum] = {}
+    made: list[Einsum] = []
     known = dict(dtypes)
 
     def lifted(expr: Expr, *, top: bool = False) -> Expr:
@@ -42,15 +40,13 @@ def lift(
         expr = expr if inner is expr.expr else replace(expr, expr=inner)
         if top or not wanted(expr):
             return expr
-        if expr in made:
-            return replace(made[expr].output, span=expr.span)
-        name = fresh_name(stem, names)
+        name = fresh_name("T", names)
         names.add(name)
         free = tuple(RankExpr.of_variable(v) for v in free_variables(expr))
         output = Access(name, free, None, expr.span)
         known[name] = strong(expr_dtype(expr, known)).compute
-        made[expr] = Einsum(output, expr, einsum.semiring, dtype=known[name], span=einsum.span)
+        made.append(Einsum(output, expr, einsum.semiring, dtype=known[name], span=einsum.span))
         return output
 
     expr = lifted(einsum.expr, top=True)
-    return list(made.values()), einsum if expr is einsum.expr else replace(einsum, expr=expr)
+    return made, einsum if expr is einsum.expr else replace(einsum, expr=expr)

@@ -15,8 +15,9 @@ be read in its turn by another, under the same rule.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from ...ir.cascade import fresh_name
 from ...ir.dtypes import DType
 from ...ir.einsum import (
     Access,
@@ -26,10 +27,10 @@ from ...ir.einsum import (
     Map,
     Reduce,
     accesses,
+    free_variables,
     walk,
 )
-from ...ir.lift import lift
-from ...ir.operators import OPERATORS, in_table
+from ...ir.infer import expr_dtype, strong
 from ...ir.ranks import RankExpr
 from ...ir.scans import Stage
 
@@ -181,39 +182,34 @@ def named_sum(
     einsum: Einsum, dtypes: Mapping[str, DType], taken: set[str]
 ) -> tuple[Chain, DType] | None:
     """An Einsum with one sum of products inside, the sum given a name; and the sum's dtype."""
-    sums = list(dict.fromkeys(inner_reductions(einsum)))
-    if len(sums) != 1 or sums[0].op != einsum.ring.add:
+    sums = [node for node in _inside(einsum) if isinstance(node, Reduce)]
+    if len(sums) != 1:
         return None
-    product, reader = named(einsum, sums[0], dtypes, taken)
-    if _factors(product) is None or not _follows(product, reader):
+    (inner,) = sums
+    free = free_variables(inner)
+    output = Access(fresh_name(f"{einsum.name}.sum", taken), tuple(map(RankExpr.of_variable, free)))
+    dtype = strong(expr_dtype(inner.expr, dtypes)).compute
+    product = Einsum(output, inner, einsum.semiring, dtype=dtype)
+    reader = replace(einsum, expr=_replaced(einsum.expr, inner, output))
+    if inner.op != einsum.ring.add or _factors(product) is None or not _follows(product, reader):
         return None
-    assert product.dtype is not None
-    return Chain(product, (reader,)), product.dtype
+    return Chain(product, (reader,)), dtype
 
 
-def named(
-    einsum: Einsum, inner: Reduce, dtypes: Mapping[str, DType], taken: set[str]
-) -> tuple[Einsum, Einsum]:
-    """A reduction inside an Einsum as one of its own, and what reads it.
-
-    Y[i] = (sum[j] X[i,j]) / J    ->    Y.sum[i] = X[i,j],   Y[i] = Y.sum[i] / J
-    """
-    op = in_table(inner.op)
-    stem = f"{einsum.name}.{OPERATORS[op].reduction or op}"
-    (found,), reader = lift(einsum, lambda node: node == inner, set(taken), dtypes, stem)
-    return found, reader
-
-
-def inner_reductions(einsum: Einsum) -> Iterator[Reduce]:
-    """The reductions that an expression is computed from, without those inside them."""
+def _inside(einsum: Einsum) -> Iterator[Expr]:
+    """What is in the expression, without the reduction at its top."""
     top = einsum.expr
-    left = [top.expr if isinstance(top, Reduce) else top]
-    while left:
-        node = left.pop()
-        if isinstance(node, Reduce):
-            yield node
-        elif isinstance(node, Map):
-            left += node.args[::-1]
+    yield from walk(top.expr if isinstance(top, Reduce) else top)
+
+
+def _replaced(expr: Expr, old: Expr, new: Expr) -> Expr:
+    if expr is old:
+        return new
+    if isinstance(expr, Map):
+        return replace(expr, args=tuple(_replaced(arg, old, new) for arg in expr.args))
+    if isinstance(expr, Reduce):
+        return replace(expr, expr=_replaced(expr.expr, old, new))
+    return expr
 
 
 def reads_besides(chain: Chain) -> Iterator[Access]:

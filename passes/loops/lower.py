@@ -19,7 +19,7 @@ from ...ir.ranks import RankExpr, Term, affine
 from ...ir.scans import Scan, Stage, at, stages
 from ...ir.windows import Window, kept_extents, narrowed, shifts, windows
 from .finish import vectors
-from .fuse import Chain, chains, formed, inner_reductions, named, named_sum
+from .fuse import Chain, chains, formed, named_sum
 from .nest import NestLowering
 from .point import Storage
 from .schedule import Limits
@@ -115,10 +115,8 @@ class _Lowering:
         for number, stage in enumerate(stages):
             if number in found:
                 yield self._lowered(found[number])
-            elif not isinstance(stage, Einsum):
+            elif not isinstance(stage, Einsum) or stage.name not in fused:
                 yield self.stage(stage, {})
-            elif stage.name not in fused:
-                yield from self._apart(stage)
 
     def _formed(
         self,
@@ -155,35 +153,6 @@ class _Lowering:
             extents={**self.storage.extents, name: tuple(map(size, free))},
         )
         return self._fused(chain, storage)
-
-    def _apart(self, einsum: Einsum) -> Iterator[Nest | Sweep]:
-        """The nest of an Einsum, after those of the reductions in it that are better off alone:
-        they are the same for many of its elements, or have their vectors along what they reduce.
-        """
-        storage = self.storage
-        around = set(einsum.free)
-        if isinstance(einsum.expr, Reduce):
-            around |= set(einsum.expr.variables)
-        for inner in dict.fromkeys(inner_reductions(einsum)) if einsum.where is None else ():
-            taken = {*storage.dtypes, *(buffer.name for buffer in self.scratch)}
-            found, reader = named(einsum, inner, storage.dtypes, taken)
-            name, free = found.name, found.free
-            assert found.dtype is not None
-            extents = tuple(map(size, free))
-            known = replace(
-                storage,
-                dtypes={**storage.dtypes, name: found.dtype},
-                extents={**storage.extents, name: extents},
-                units={**storage.units, name: len(free) - 1 if free else None},
-            )
-            lowering = NestLowering(found, known, set())
-            along = lowering.schedule(self.limits).vector in inner.variables
-            if not along and not set(free) < around:
-                continue
-            einsum, storage = reader, known
-            self.scratch.append(_temporary(name, extents, found.dtype))
-            yield from replace(self, storage=storage)._apart(found)
-        yield replace(self, storage=storage).stage(einsum, {})
 
     def _fused(self, chain: Chain, storage: Storage | None = None) -> _Fused | None:
         """A chain as one nest, if its product is packed; its vectors are what serves the rest."""

@@ -185,10 +185,6 @@ class NestLowering:
         name = self.einsum.name if self.chain is None else self.chain.last.name
         return Lowered(Nest(name, width, tuple(body)), tuple(scratch))
 
-    def schedule(self, limits: Limits) -> Schedule:
-        """Which loops the nest has."""
-        return self._schedule(Collapses(self.einsum, self.storage.extents), limits)
-
     def _schedule(self, collapses: Collapses, limits: Limits) -> Schedule:
         most = [limits.unpacked]
         if self.chain is not None:
@@ -207,7 +203,7 @@ class NestLowering:
     def block(self, limits: Limits) -> Block | None:
         """The blocks of the chain's product, if it is packed and the rest can be done near it."""
         assert self.chain is not None
-        found = self.schedule(limits).block
+        found = self._schedule(Collapses(self.einsum, self.storage.extents), limits).block
         if found is None or not aligned(found, self.chain, self.storage):
             return None
         return fitted(found, self.chain, self.storage.sizes)
