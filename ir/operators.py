@@ -115,7 +115,12 @@ _ROWS = (
     Operator("sqrt", 1, "np.sqrt(a)"),
     Operator("rsqrt", 1, "np.true_divide(1, np.sqrt(a))"),
     Operator("tanh", 1, "np.tanh(a)"),
-    Operator("sigmoid", 1, "np.exp(-np.logaddexp(0, np.negative(a)))"),
+    # Of a power below 1, however far a is from 0; fabs is that of floats, which no integer wraps.
+    Operator(
+        "sigmoid",
+        1,
+        "np.where(np.less(a, 0), np.exp(-np.fabs(a)), 1) / (1 + np.exp(-np.fabs(a)))",
+    ),
     Operator(
         "erf",
         1,

@@ -261,7 +261,10 @@ def apply(op: str, *args: Typed) -> Typed:
     if op == "rsqrt":
         return apply("div", 1, apply("sqrt", args[0]))
     if op == "sigmoid":
-        return apply("exp", apply("neg", apply("logaddexp", 0, apply("neg", args[0]))))
+        real = convert(as_value(args[0]), as_value(apply("exp", args[0])).dtype)
+        power = apply("exp", apply("neg", apply("abs", real)))
+        above = apply("select", apply("lt", real, 0), power, 1)
+        return apply("div", above, apply("add", 1, power))
     if op == "erf":
         result = as_value(apply("exp", args[0])).dtype
         return convert(Apply("erf", (convert(as_value(args[0]), F64),)), result)
