@@ -52,6 +52,9 @@ _Access: TypeAlias = Load | Store | Fetch | Contract | Finish | Permute
 #: A size that is not known is thought of as neither small nor large.
 _UNKNOWN = 1 << 10
 
+#: How many elements a vector is thought of as having, where sizes are known before vectors are.
+_LANES = 16
+
 #: Picoseconds that it takes to pack a byte, 16 steps of a product (backends/llvm/parallel.py), and
 #: that are surely saved where one stays in a cache until it has been read twice: textbook attention
 #: of 8 x 2048 x 64 saves twice as much.
@@ -171,12 +174,12 @@ class _Blocking:
     def _number(self, expr: RankExpr) -> int:
         """The value for the largest sizes that are thought of."""
         known = {name: self.most.get(name, _UNKNOWN) for name in expr.sizes()}
-        return expr.value({**known, LANES: 16})
+        return expr.value({**known, LANES: _LANES})
 
     def _likely(self, expr: RankExpr) -> int:
         """The value for the sizes that are hinted at."""
         known = {name: self.sizes.get(name, _UNKNOWN) for name in expr.sizes()}
-        return expr.value({**known, LANES: 16})
+        return expr.value({**known, LANES: _LANES})
 
     def _made(self, run: _Run) -> Parallel | None:
         """A run block by block; None if a cache holds all that it leaves from nest to nest."""
@@ -225,7 +228,7 @@ class _Blocking:
         ranks = {v.upper() for v in run.splits}
         variable, tile = tuple(run.splits.items())[-1]
         bytes_ = plus(*(_bytes(b, ranks) for b in used if variable.upper() in _elements(b).sizes()))
-        rows = tile.value({LANES: 16}) + budget // (self._likely(bytes_) + 1)
+        rows = tile.value({LANES: _LANES}) + budget // (self._likely(bytes_) + 1)
         extent = self.sizes.get(variable.upper(), _UNKNOWN)
         packed = 0
         for contract in contracts:
@@ -264,7 +267,7 @@ class _Blocking:
             rank = variable.upper()
             bytes_ = plus(*(_bytes(b, gone) for b in used if rank in _elements(b).sizes()))
             gone.remove(rank)
-            unit = tile.value({LANES: 16})
+            unit = tile.value({LANES: _LANES})
             name = f"{rank}'U"
             while name in {found.name for found in self.units}:
                 name += "U"
@@ -307,7 +310,7 @@ def _joined(run: _Run | None, nest: Nest) -> _Run | None:
 
 def _both(one: dict[str, RankExpr], other: dict[str, RankExpr]) -> dict[str, RankExpr]:
     """The variables that both have, with the larger units."""
-    known = {LANES: 16}
+    known = {LANES: _LANES}
     return {
         v: max(unit, other[v], key=lambda e: e.value(known))
         for v, unit in one.items()
@@ -354,7 +357,10 @@ def _bytes(buffer: Buffer | Scratch, gone: set[str]) -> RankExpr:
     """How many bytes a buffer has, at one coordinate of each of these ranks."""
     elements = _elements(buffer)
     terms = [
-        Term(t.coefficient, tuple(rank for rank in t.sizes if rank not in gone))
+        Term(
+            t.coefficient * _LANES ** t.sizes.count(LANES),
+            tuple(rank for rank in t.sizes if rank not in (*gone, LANES)),
+        )
         for t in elements.terms
     ]
     return scaled(affine(terms, elements.offset), buffer.dtype.itemsize)

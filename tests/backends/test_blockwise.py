@@ -104,6 +104,24 @@ def test_large_factors_are_not_packed_for_each_block() -> None:
     assert blocked(native(chain, A=(40000, 16), B=(16, 2048), C=(2048, 16)))
 
 
+def test_sums_that_are_folded_by_lanes_are_part_of_a_block() -> None:
+    """How many lanes there are is not known where the sizes of blocks are."""
+    text = """
+    cascade c(A[I,J]: f32, B[J,K]: f32, V[L]: f32) -> Y {
+      T[i,k] = A[i,j] * B[j,k]
+      G[i]   = T[i,k] * T[i,k]
+      H[i,l] = G[i] * V[l]
+      Y[i]   = max[l] H[i,l]
+    }"""
+    rng = np.random.default_rng(0)
+    a, b, v = (rng.integers(-2, 3, shape).astype("f4") for shape in ((600, 64), (64, 96), (500,)))
+    assert blocked(native(text, A=a.shape, B=b.shape, V=v.shape)) == [("i", ("G", "Y"))]
+    status, found = run(el.parse(text), {"A": a, "B": b, "V": v})
+    assert status == 0
+    wanted = (((a @ b) ** 2).sum(1)[:, None] * v).max(1)
+    np.testing.assert_allclose(found["Y"], wanted, rtol=1e-5)
+
+
 def test_copies_of_inputs_are_made_once_for_all_blocks() -> None:
     """The sum factorisation of finite elements: nothing of an element but its values is large."""
     text = """
