@@ -3,8 +3,6 @@
     T[i,k] = A[i,j] * B[j,k]
     H[i,k] = relu(T[i,k] + b[k])         ->  one nest, in which T is never stored
 
-    Y[i,k] = 2 * (sum[j] A[i,j]*B[j,k]) + C[i,k]    the same, after its sum has been given a name
-
 The rule: T is no output and one Einsum alone reads it, always at the coordinates that it is defined
 at; that Einsum has no other coordinates and no filter, computes from the elements there and from
 numbers, and reads other tensors at affine indices. Then each element of T is needed once, just when
@@ -15,22 +13,18 @@ be read in its turn by another, under the same rule.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
-from ...ir.cascade import fresh_name
 from ...ir.dtypes import DType
 from ...ir.einsum import (
     Access,
     Coordinate,
     Einsum,
     Expr,
-    Map,
     Reduce,
     accesses,
-    free_variables,
     walk,
 )
-from ...ir.infer import expr_dtype, strong
 from ...ir.ranks import RankExpr
 from ...ir.scans import Stage
 
@@ -176,40 +170,6 @@ def _nodes(chain: Chain) -> int:
         reads = sum(1 for n in nodes if isinstance(n, Access) and n.tensor == name)
         size, name = len(nodes) + reads * size, follower.name
     return size
-
-
-def named_sum(
-    einsum: Einsum, dtypes: Mapping[str, DType], taken: set[str]
-) -> tuple[Chain, DType] | None:
-    """An Einsum with one sum of products inside, the sum given a name; and the sum's dtype."""
-    sums = [node for node in _inside(einsum) if isinstance(node, Reduce)]
-    if len(sums) != 1:
-        return None
-    (inner,) = sums
-    free = free_variables(inner)
-    output = Access(fresh_name(f"{einsum.name}.sum", taken), tuple(map(RankExpr.of_variable, free)))
-    dtype = strong(expr_dtype(inner.expr, dtypes)).compute
-    product = Einsum(output, inner, einsum.semiring, dtype=dtype)
-    reader = replace(einsum, expr=_replaced(einsum.expr, inner, output))
-    if inner.op != einsum.ring.add or _factors(product) is None or not _follows(product, reader):
-        return None
-    return Chain(product, (reader,)), dtype
-
-
-def _inside(einsum: Einsum) -> Iterator[Expr]:
-    """What is in the expression, without the reduction at its top."""
-    top = einsum.expr
-    yield from walk(top.expr if isinstance(top, Reduce) else top)
-
-
-def _replaced(expr: Expr, old: Expr, new: Expr) -> Expr:
-    if expr is old:
-        return new
-    if isinstance(expr, Map):
-        return replace(expr, args=tuple(_replaced(arg, old, new) for arg in expr.args))
-    if isinstance(expr, Reduce):
-        return replace(expr, expr=_replaced(expr.expr, old, new))
-    return expr
 
 
 def reads_besides(chain: Chain) -> Iterator[Access]:

@@ -19,12 +19,12 @@ from ...ir.ranks import RankExpr, Term, affine
 from ...ir.scans import Scan, Stage, at, stages
 from ...ir.windows import Window, kept_extents, narrowed, shifts, windows
 from .finish import vectors
-from .fuse import Chain, chains, formed, named_sum
+from .fuse import Chain, chains, formed
+from .inner import inner_named
 from .nest import NestLowering
 from .point import Storage
 from .schedule import Limits
 from .shifted import shifted
-from .tile import size
 
 #: What is told of no machine fits this: the caches of servers.
 LIMITS = Limits()
@@ -48,9 +48,10 @@ def lower(
         UnsupportedError: a dtype is the host's own.
     """
     types = infer_dtypes(cascade, dtypes)
-    written = shifted(cascade, types)
-    if written is not cascade:
-        cascade, types = written, infer_dtypes(written, dtypes)
+    for rewrite in (inner_named, shifted):
+        written = rewrite(cascade, types)
+        if written is not cascade:
+            cascade, types = written, infer_dtypes(written, dtypes)
     for name, dtype in types.items():
         if dtype.is_host_only:
             raise UnsupportedError(f"{name} is {dtype}, which runs on the NumPy backend only")
@@ -104,11 +105,6 @@ class _Lowering:
             if made is not None:
                 found[number] = made
                 fused |= chain.names
-        for number, stage in enumerate(stages):
-            if number not in found and isinstance(stage, Einsum) and stage.name not in fused:
-                made = self._named(stage)
-                if made is not None:
-                    found[number] = made
         for number, made in self._formed(stages, outputs, found, fused):
             found[number] = made
             fused |= made.chain.names
@@ -135,29 +131,13 @@ class _Lowering:
             given = tuple(e for e in formers.get(chain.product.name, ()) if e.name not in fused)
             if given:
                 chain = replace(chain, formed=given)
-                better = self._fused(chain, None if made is None else made.storage)
+                better = self._fused(chain)
                 if better is not None:
                     yield number, better
 
-    def _named(self, einsum: Einsum) -> _Fused | None:
-        """An Einsum with a sum inside, as a chain; None if it is better as it is."""
-        taken = {*self.storage.dtypes, *(buffer.name for buffer in self.scratch)}
-        found = named_sum(einsum, self.storage.dtypes, taken)
-        if found is None:
-            return None
-        chain, dtype = found
-        name, free = chain.product.name, chain.product.free
-        storage = replace(
-            self.storage,
-            dtypes={**self.storage.dtypes, name: dtype},
-            extents={**self.storage.extents, name: tuple(map(size, free))},
-        )
-        return self._fused(chain, storage)
-
-    def _fused(self, chain: Chain, storage: Storage | None = None) -> _Fused | None:
+    def _fused(self, chain: Chain) -> _Fused | None:
         """A chain as one nest, if its product is packed; its vectors are what serves the rest."""
-        storage = storage or self.storage
-        product = chain.product
+        storage, product = self.storage, chain.product
         places = [storage]
         if chain.followers:
             axes = map(product.free.index, vectors(chain, storage))

@@ -194,7 +194,6 @@ APART = {
     "a coordinate": "-> Y { T[i,k] = A[i,j]*B[j,k]\n Y[i,k] = T[i,k] + i }",
     "a diagonal": "-> Y { T[i,k] = A[i,j]*B[j,k]\n Y[i,i,k] = T[i,k] }",
     "read ahead": "-> Y { T[i,k] = A[i,j]*B[j,k]\n Y[i,k] = T[i,k] + T[I-1-i,k] }",
-    "sum of sums": "-> Y { T[i,k] = A[i,j]*B[j,k]\n Y[i] = (sum[k] C[i,k]) - (sum[k] T[i,k]) }",
 }
 
 
