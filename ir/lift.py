@@ -17,6 +17,7 @@ def lift(
     wanted: Callable[[Reduce], bool],
     names: set[str],
     dtypes: Mapping[str, DType],
+    stem: str = "T",
 ) -> tuple[list[Einsum], Einsum]:
     """The Einsum with the inner reductions that are wanted read from Einsums before it.
 
@@ -24,9 +25,10 @@ def lift(
      -> T[m] = max[k] X[m,k]
         Y[m] = exp(T[m])
 
-    They keep the type that they are computed in, so nothing rounds sooner. `names` grows.
+    Equal ones are one. They keep the type that they are computed in, so nothing rounds sooner, and
+    the order of the output's variables. `names` grows, by `stem` or what is like it.
     """
-    made: list[Einsum] = []
+    made: dict[Reduce, Einsum] = {}
     known = dict(dtypes)
 
     def lifted(expr: Expr, *, top: bool = False) -> Expr:
@@ -40,13 +42,17 @@ def lift(
         expr = expr if inner is expr.expr else replace(expr, expr=inner)
         if top or not wanted(expr):
             return expr
-        name = fresh_name("T", names)
+        if expr in made:
+            return made[expr].output
+        name = fresh_name(stem, names)
         names.add(name)
-        free = tuple(RankExpr.of_variable(v) for v in free_variables(expr))
-        output = Access(name, free, None, expr.span)
+        free = free_variables(expr)
+        order = [v for v in einsum.free if v in free]
+        order += [v for v in free if v not in order]
+        output = Access(name, tuple(map(RankExpr.of_variable, order)), None, expr.span)
         known[name] = strong(expr_dtype(expr, known)).compute
-        made.append(Einsum(output, expr, einsum.semiring, dtype=known[name], span=einsum.span))
+        made[expr] = Einsum(output, expr, einsum.semiring, dtype=known[name], span=einsum.span)
         return output
 
     expr = lifted(einsum.expr, top=True)
-    return made, einsum if expr is einsum.expr else replace(einsum, expr=expr)
+    return list(made.values()), einsum if expr is einsum.expr else replace(einsum, expr=expr)

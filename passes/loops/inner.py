@@ -15,20 +15,17 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
-from ...ir.cascade import Cascade, fresh_name
+from ...ir.cascade import Cascade
 from ...ir.dtypes import DType
 from ...ir.einsum import (
-    Access,
     Einsum,
     Expr,
-    Map,
     Reduce,
     accesses,
     children,
     free_variables,
 )
-from ...ir.infer import expr_dtype, strong
-from ...ir.ranks import RankExpr
+from ...ir.lift import lift
 from ...ir.scans import stages
 
 #: So many points of a reduction are many; a size that is not known is large.
@@ -52,22 +49,11 @@ def _parted(
     einsum: Einsum, dtypes: Mapping[str, DType], sizes: Mapping[str, int], taken: set[str]
 ) -> Iterator[Einsum]:
     """The Einsums that stand for one, itself last; their names join `taken`."""
-    made: dict[Reduce, Access] = {}
-    for inner in _inside(einsum.expr):
-        free = free_variables(inner)
-        if inner in made or not _may_go(inner, free, einsum):
-            continue
-        order = [*(v for v in einsum.free if v in free), *(v for v in free if v not in einsum.free)]
-        name = fresh_name(f"{einsum.name}.sum", taken)
-        output = Access(name, tuple(map(RankExpr.of_variable, order)))
-        dtype = strong(expr_dtype(inner.expr, dtypes)).compute
-        part = Einsum(output, inner, einsum.semiring, dtype=dtype)
-        points = math.prod(sizes.get(v.upper(), _UNKNOWN) for v in inner.variables)
-        if points >= _MANY or _has_rows_and_columns(part):
-            made[inner] = output
-            taken.add(name)
-            yield from _parted(part, dtypes, sizes, taken)
-    yield replace(einsum, expr=_replaced(einsum.expr, made)) if made else einsum
+    named = {inner for inner in _inside(einsum.expr) if _is_apart(inner, einsum, sizes)}
+    parts, rest = lift(einsum, lambda node: node in named, taken, dtypes, f"{einsum.name}.sum")
+    for part in parts:
+        yield from _parted(part, dtypes, sizes, taken)
+    yield rest
 
 
 def _inside(expr: Expr) -> Iterator[Reduce]:
@@ -77,6 +63,14 @@ def _inside(expr: Expr) -> Iterator[Reduce]:
             yield child
         else:
             yield from _inside(child)
+
+
+def _is_apart(inner: Reduce, einsum: Einsum, sizes: Mapping[str, int]) -> bool:
+    """Whether it is better off, and may be, an Einsum of its own."""
+    points = math.prod(sizes.get(v.upper(), _UNKNOWN) for v in inner.variables)
+    if points < _MANY and not _has_rows_and_columns(replace(einsum, expr=inner, where=None)):
+        return False
+    return _may_go(inner, free_variables(inner), einsum)
 
 
 def _may_go(inner: Reduce, free: tuple[str, ...], einsum: Einsum) -> bool:
@@ -95,11 +89,3 @@ def _has_rows_and_columns(einsum: Einsum) -> bool:
     """Whether it is a product of two, of which neither has all that the other is read at."""
     factors = [set(factor.variables()) for factor in einsum.product() or ()]
     return len(factors) == 2 and bool(factors[0] - factors[1] and factors[1] - factors[0])
-
-
-def _replaced(expr: Expr, made: Mapping[Reduce, Access]) -> Expr:
-    if isinstance(expr, Map):
-        return replace(expr, args=tuple(_replaced(arg, made) for arg in expr.args))
-    if isinstance(expr, Reduce):
-        return made.get(expr) or replace(expr, expr=_replaced(expr.expr, made))
-    return expr
