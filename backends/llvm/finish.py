@@ -16,11 +16,8 @@ from ...ir.ranks import RankExpr
 from .builder import OpenLoop
 from .compute import compute
 from .offsets import OffsetTables, Table
-from .simd import Place, Vec, typed
+from .simd import LINE, Place, Vec, typed
 from .values import Values
-
-#: Bytes of a line of the caches.
-_LINE = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +96,7 @@ class Finishing:
         for found in (self.target, *self.read.values()):
             if found.down is None or found.across is None or found.runs is None:
                 continue
-            step = max(1, _LINE // self.accesses.buffers[found.name].dtype.itemsize)
+            step = max(1, LINE // self.accesses.buffers[found.name].dtype.itemsize)
             for number in (*range(0, width, step), width - 1):
                 at = b.minimum(b.add(left[0], str(number)), b.sub(b.add(*left), "1"))
                 start = b.gep(self.firsts[id(found)], found.across.at(b, at))

@@ -21,12 +21,9 @@ from ...ir.dtypes import DTYPES, DType
 from ...ir.loop_nodes import Permute
 from ...ir.ranks import RankExpr
 from .builder import OpenLoop
-from .simd import Place
+from .simd import LINE, Place
 from .transpose import Transposition
 from .values import Values
-
-#: Bytes of a line of the cache.
-_LINE = 64
 
 #: How many lines are moved at a time; what is shorter does not go past the caches.
 _LINES = 4
@@ -56,7 +53,7 @@ class Permutation:
         self.accesses, self.simd, self.b = values.accesses, values.simd, values.b
         self.dtype: DType = DTYPES[f"i{8 * statement.value.dtype.itemsize}"]  # it is not looked at
         self.step = self.dtype.itemsize
-        self.side = max(16, _LINE // self.step)  # rows of a block
+        self.side = max(16, LINE // self.step)  # rows of a block
         self.lanes = min(self.side, self.simd.bits // self.dtype.bits)  # of a column, in a vector
         self.width = min(self.lanes, 16)  # columns of a block
         self._transpose = Transposition(self.dtype, self.side, self.lanes, self.width)
@@ -199,7 +196,7 @@ class Permutation:
     def _move(self, target: str, source: str, size: str, past: str) -> None:
         """Copies so many bytes; past the caches if the i1 `past` holds and they are not few."""
         b = self.b
-        long = b.pure(f"and i1 {past}, {b.compare('sge', size, str(_LINE * _LINES))}")
+        long = b.pure(f"and i1 {past}, {b.compare('sge', size, str(LINE * _LINES))}")
         self._branch(
             long,
             lambda: self._move_past(target, source, size),
@@ -213,21 +210,21 @@ class Permutation:
     def _move_past(self, target: str, source: str, size: str) -> None:
         """Whole lines past the caches; what is before the first and after the last, as it comes."""
         b = self.b
-        head = self._askew(target, _LINE)
+        head = self._askew(target, LINE)
         self._copy(target, source, head)
         target, source, size = b.gep(target, head), b.gep(source, head), b.sub(size, head)
-        block = _LINE * _LINES
+        block = LINE * _LINES
         whole = b.pure(f"and i64 {size}, {-block}")
         dtype = DTYPES["i8"]
         with self._loop(whole, str(block)) as loop:
             here = b.gep(source, b.offset(loop, "1"))
             there = b.gep(target, b.offset(loop, "1"))
             found = [
-                self.simd.load(Place(b.gep(here, str(n)), 1, b.depth), dtype, _LINE)
-                for n in range(0, block, _LINE)
+                self.simd.load(Place(b.gep(here, str(n)), 1, b.depth), dtype, LINE)
+                for n in range(0, block, LINE)
             ]
             for n, value in enumerate(found):
-                self.simd.store_past(b.gep(there, str(n * _LINE)), value)
+                self.simd.store_past(b.gep(there, str(n * LINE)), value)
         self._copy(b.gep(target, whole), b.gep(source, whole), b.sub(size, whole))
 
     def _askew(self, pointer: str, line: int) -> str:
@@ -247,7 +244,7 @@ class Permutation:
             apart = b.compare("sgt", self.sizes[name], "1")
             stride = b.pure(f"select i1 {apart}, i64 {self.outside[name]}, i64 0")
             together = b.pure(f"or i64 {together}, {stride}")
-        rest = b.pure(f"and i64 {together}, {_LINE - 1}")
+        rest = b.pure(f"and i64 {together}, {LINE - 1}")
         enough = b.compare("sge", self.sizes[statement.rows], str(4 * self.side))
         return b.pure(f"and i1 {enough}, {b.compare('eq', rest, '0')}")
 
@@ -256,7 +253,7 @@ class Permutation:
         b, statement, side = self.b, self.statement, str(self.side)
         count = self.sizes[statement.rows]
         past = b.pure(f"and i1 {even}, {large}")
-        askew = self._askew(self.target, _LINE)
+        askew = self._askew(self.target, LINE)
         before = b.sub(b.pure(f"udiv i64 {askew}, {self.step}"), side)
         shifted = b.pure(f"and i1 {even}, {b.compare('sgt', askew, '0')}")
         first = b.pure(f"select i1 {shifted}, i64 {before}, i64 0")
@@ -337,7 +334,7 @@ class Permutation:
     def _tiles(self) -> tuple[str, str, str]:
         """Room for a block, the table of its rows, and room for what becomes of it."""
         count = self.side * self.width
-        rooms = [self._room(f"[{count} x i{self.dtype.bits}]", _LINE) for _ in range(2)]
+        rooms = [self._room(f"[{count} x i{self.dtype.bits}]", LINE) for _ in range(2)]
         arguments = (("ptr", rooms[0]), ("i8", "0"), ("i64", str(count * self.step)))
         self.simd.effect("llvm.memset.p0.i64", *arguments, ("i1", "false"))
         return rooms[0], self._evenly(str(self.width * self.step)), rooms[1]

@@ -45,6 +45,9 @@ def component(dtype: DType) -> DType:
     return DTYPES[f"f{dtype.bits // 2}"] if dtype.kind == "complex" else dtype
 
 
+#: Bytes of a line of the caches.
+LINE = 64
+
 _FLOATS = {"f32": "float", "f64": "double"}
 
 

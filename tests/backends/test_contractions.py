@@ -127,3 +127,27 @@ def test_operands_whose_blocks_lie_apart(
         ]
         assert all(prod(array.shape) for array in arrays)
         check(subscripts, arrays, bits, SMALL, np.random.default_rng(1))
+
+
+@pytest.mark.parametrize("bits", WIDTHS)
+@pytest.mark.parametrize("dtype", ["f4", "f8", "i1", "i4", "c8", "f2", "?"])
+@pytest.mark.parametrize(
+    ("subscripts", "sizes"),
+    [
+        ("ki,kj->ij", {"k": 21, "i": 157, "j": 35}),
+        ("aki,kj->aij", {"a": 2, "k": 5, "i": 101, "j": 17}),
+        ("kai,kj->aij", {"a": 3, "k": 5, "i": 67, "j": 17}),
+    ],
+)
+def test_rows_whose_tiles_lie_side_by_side(
+    subscripts: str, sizes: dict[str, int], dtype: str, bits: int
+) -> None:
+    """In long runs: several tiles of rows are packed together, and the rest one by one."""
+    terms = subscripts.replace("->", ",").split(",")
+    for at_end in (True, False):
+        arrays = [
+            fence.array(tuple(sizes[name] for name in term), dtype, at_end, "C")
+            for fence, term in zip(fences(), terms, strict=True)
+        ]
+        limits = Limits(unpacked=0, few_rows=1)
+        check(subscripts, arrays, bits, limits, np.random.default_rng(1))
