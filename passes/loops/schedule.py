@@ -341,7 +341,10 @@ def _nearby(
     if not columns.plain or columns.unit != vector:
         return False
     order = columns.order()
-    inner = order[max(map(order.index, problem.reduced)) + 1 :]
+    depth = [order.index(v) for v in problem.reduced if v in columns.variables]
+    if not depth:
+        return False
+    inner = order[max(depth) + 1 :]
     step = gcd(problem.bytes(*inner), _PAGE)
     line = -(-width * problem.width // 8 // _LINE) * _LINE
     held = min(_PAGE, _PAGE // step * line) if step > _LINE else _PAGE
