@@ -2,11 +2,12 @@
 
     exp x = 2^n e^t,             n the integer nearest to x / ln 2,  |t| <= ln 2 / 2
     log x = k ln 2 + log(1 + f), x = 2^k (1 + f),                    1 + f in [sqrt 1/2, sqrt 2)
+    tanh x = r / (r + 2),        r = e^2x - 1 = 2^n (e^t - 1) + (2^n - 1),              x >= 0
 
 e^t is a polynomial; log(1 + f) is 2 artanh s for s = f / (2 + f), an odd power series in s. The
 coefficients make the largest error least on those ranges, so that a value is wrong by less than a
-unit in its last place (log1p by 1.5) where multiplications and additions are fused. ln 2 is taken
-in two parts, n times the first of which is exact.
+unit in its last place (log1p by 1.5, tanh by 2.5) where multiplications and additions are fused.
+ln 2 is taken in two parts, n times the first of which is exact.
 (J.-M. Muller, Elementary Functions, 3rd edition, 2016: chapters 3 and 11.)
 """
 
@@ -67,7 +68,7 @@ _FORMATS = {
 
 
 class Exponential:
-    """exp, exp2, log and log1p of values of one dtype, in one number of lanes."""
+    """exp, exp2, log, log1p and tanh of values of one dtype, in one number of lanes."""
 
     def __init__(self, simd: Simd, dtype: DType, lanes: int) -> None:
         self.simd, self.b = simd, simd.b
@@ -79,10 +80,7 @@ class Exponential:
         """e^x."""
         least, most = self.format.range
         x = self._within(x, least, most)
-        n, bits = self._nearest(x, _LOG2E)
-        t = x
-        for part in self.format.ln2:
-            t = self._multiply_add(n, self._number(-part), t)
+        n, bits, t = self._reduced(x)
         return self._scaled(self._power(t), n, bits)
 
     def exp2(self, x: str) -> str:
@@ -115,6 +113,22 @@ class Exponential:
         total, lost = self._plus_one(self.exp(x))
         return self._normal_log(total, lost=lost)
 
+    def tanh(self, x: str) -> str:
+        """(e^x - e^-x) / (e^x + e^-x)."""
+        bias, fraction = self.format.bias, self.format.fraction
+        size = self.simd.intrinsic("fabs", self.of, self.lanes, x)
+        # From 2^(fraction + 3) on r + 2 is r.
+        twice = self._within(self._float("fadd", size, size), 0.0, (fraction + 3) * LN2)
+        _, bits, t = self._reduced(twice)
+        less_one = self._multiply_add(
+            self._float("fmul", t, t), self._polynomial(self.format.exp, t), t
+        )
+        power = self._value(self._whole("shl", self._whole("add", bits, bias), fraction))
+        rest = self._float("fsub", power, self._number(1.0))
+        r = self._multiply_add(power, less_one, rest)
+        found = self._float("fdiv", r, self._float("fadd", r, self._number(2.0)))
+        return self.simd.intrinsic("copysign", self.of, self.lanes, found, x)
+
     # ---- the parts of an exponential
 
     def _within(self, x: str, least: float, most: float) -> str:
@@ -128,6 +142,14 @@ class Exponential:
         magic = self._number(1.5 * 2.0**self.format.fraction)
         sum = self._multiply_add(x, self._number(factor), magic)
         return self._float("fsub", sum, magic), self._bits(sum)
+
+    def _reduced(self, x: str) -> tuple[str, str, str]:
+        """n, bits whose low ones are n's, and t."""
+        n, bits = self._nearest(x, _LOG2E)
+        t = x
+        for part in self.format.ln2:
+            t = self._multiply_add(n, self._number(-part), t)
+        return n, bits, t
 
     def _power(self, t: str) -> str:
         """e^t, |t| at most ln 2 / 2."""

@@ -13,13 +13,14 @@ from .exponential import LN2, Exponential
 from .simd import Simd, element, typed
 
 #: Operators that are one function of the C library.
-_LIBM = frozenset({"expm1", "tanh", "sin", "cos", "erf", "pow"})
+_LIBM = frozenset({"expm1", "sin", "cos", "erf", "pow"})
 
 _EXPONENTIAL = {
     "exp": Exponential.exp,
     "exp2": Exponential.exp2,
     "log": Exponential.log,
     "log1p": Exponential.log1p,
+    "tanh": Exponential.tanh,
 }
 
 

@@ -18,7 +18,7 @@ from einloom.passes.loops.lower import LIMITS
 from .native import TINY, WIDTHS, Array, run
 
 #: How far from the exact value each may be, in units in the last place.
-ULPS = {"exp": 1.0, "exp2": 1.0, "log": 1.0, "log1p": 1.5, "sigmoid": 2.5}
+ULPS = {"exp": 1.0, "exp2": 1.0, "log": 1.0, "log1p": 1.5, "sigmoid": 2.5, "tanh": 2.5}
 
 #: And how much farther on the least processor, which rounds each product.
 UNFUSED = 0.25
@@ -42,7 +42,7 @@ def arguments(op: str, dtype: str) -> Array:
     info = np.finfo(dtype)
     far = float(np.log(info.max)) * (1 if op != "exp2" else 1 / np.log(2))
     near = np.concatenate([np.linspace(-2, 2, 4001), np.linspace(-1e-3, 1e-3, 1001)])
-    if op in ("exp", "exp2", "sigmoid"):
+    if op in ("exp", "exp2", "sigmoid", "tanh"):
         points = np.concatenate([np.linspace(-1.2 * far, 1.01 * far, 40_001), near])
         points = np.concatenate([points, np.arange(-1100.0, 1030.0)])
     else:
