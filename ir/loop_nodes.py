@@ -244,7 +244,9 @@ class Store:
 
 @dataclass(frozen=True, slots=True)
 class Fetch:
-    """buffer[indices] will be stored: its line had better be in a cache by then."""
+    """buffer[indices], wherever that is, had better be in a cache: it will be read if the buffer is
+    an input, else stored.
+    """
 
     buffer: str
     indices: tuple[RankExpr, ...]

@@ -6,7 +6,7 @@ unrolled variable of the tile as square blocks, transposed in registers; anythin
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from typing import cast
 
@@ -14,7 +14,7 @@ from ...ir.dtypes import BOOL, C64, I64
 from ...ir.loop_nodes import Load, Value
 from ...ir.loops import Scratch
 from ...ir.ranks import RankExpr
-from .index import Indices, Offset, Point, Tables
+from .index import Indices, OdometerVariable, Offset, Point, Tables
 from .simd import Place, Simd, Vec, element, typed
 
 
@@ -26,6 +26,8 @@ class Accesses(Indices):
         self.floors: dict[str, int] = {}  # of a buffer that is written: see Place
         self.versions: dict[str, int] = {}
         self.past: str | None = None  # the buffer whose whole vectors go past the caches
+        #: Of the arms of branches that ask whether a tile is full, by depth: the tile's variables.
+        self.full: dict[int, frozenset[str]] = {}
 
     # ---- loads and stores
 
@@ -41,12 +43,8 @@ class Accesses(Indices):
             self.expand(index, at, offset, self.stride(buffer, axis), lane)
         return offset
 
-    def _place(self, buffer: str, offset: Offset, sure: bool = True) -> Place:
-        """Where an element lies, and how far out a read of it may move.
-
-        Not out of the arm of a branch, whose test may be what keeps it inside; and unless it is
-        `sure` to be inside for every coordinate, not out of a loop, which may run no time at all.
-        """
+    def _place(self, buffer: str, offset: Offset, floor: int = 0) -> Place:
+        """Where an element lies, and that a read of it may move out to depth `floor`."""
         pointer, near = self.base(buffer), offset.near
         *terms, constant = self.terms(replace(offset, near="0"))
         last = terms.pop() if offset.values and offset.loops else "0"
@@ -65,12 +63,27 @@ class Accesses(Indices):
         align = found.dtype.itemsize if isinstance(found, Scratch) else 1
         if found.dtype.kind == "complex" and align > 1:
             align //= 2
-        floor = max(self.floors.get(buffer, 0), self.b.guard if sure else self.b.depth)
+        floor = max(self.floors.get(buffer, 0), floor)
         return Place(pointer, align, floor, self.versions.get(buffer, 0))
 
-    def _sure(self, indices: Mapping[int, RankExpr]) -> bool:
-        """Whether no index has to be checked: then it is inside even where nothing is read."""
-        return not any(index in self.tables.checked for index in indices.values())
+    def _floor(self, indices: Collection[RankExpr]) -> int:
+        """How far out a read at these indices may move.
+
+        Not out of the arm of a branch, whose test may be what keeps it inside; only whether a tile
+        is full does not matter to what is the same for all of it. And where an index has to be
+        checked, not out of a loop, which may run no time at all.
+        """
+        if any(index in self.tables.checked for index in indices):
+            return self.b.depth
+        used: set[str] = set()
+        names = [name for index in indices for name in index.variables()]
+        while names:
+            name = names.pop()
+            used.add(name)
+            if not isinstance(variable := self.variables[name], OdometerVariable):
+                names += variable.start.variables()
+        arms = reversed(self.b.arms)
+        return next(depth for depth in arms if depth not in self.full or self.full[depth] & used)
 
     def load(
         self,
@@ -86,19 +99,19 @@ class Accesses(Indices):
             axis: index for axis, index in enumerate(load.indices) if isinstance(index, RankExpr)
         }
         offset = self._offset(load.buffer, indices, at)
-        sure = self._sure(indices)
+        floor = self._floor(indices.values())
         if offset.lane == "0":
-            return self.simd.load(self._place(load.buffer, offset, sure), load.dtype, 1)
+            return self.simd.load(self._place(load.buffer, offset, floor), load.dtype, 1)
         remaining = self.remaining(at)
         if offset.lane == str(load.dtype.itemsize):
-            place = self._place(load.buffer, offset, sure)
+            place = self._place(load.buffer, offset, floor)
             return self.simd.load(place, load.dtype, self.lanes, remaining)
         along = self._unit_axis(load, indices)
         if along is not None:
             rest = tuple((name, at[name]) for name in self.axes if name != along)
             key = (id(load), rest)
             if key not in memo:
-                memo[key] = self._load_block(load, indices, at, along, sure)
+                memo[key] = self._load_block(load, indices, at, along, floor)
             return cast("list[Vec]", memo[key])[at[along]]
         steps = self.iota()
         if remaining is not None:
@@ -106,7 +119,7 @@ class Accesses(Indices):
             steps = self.simd.intrinsic("smin", "i64", self.lanes, steps, last)
         factor = self.simd.spread("i64", offset.lane, self.lanes)
         offsets = self.b.pure(f"mul {typed('i64', self.lanes)} {steps}, {factor}")
-        place = self._place(load.buffer, offset, sure)
+        place = self._place(load.buffer, offset, floor)
         return self.simd.gather(place, offsets, load.dtype, self.lanes, None)
 
     def _unit_axis(self, load: Load, indices: Mapping[int, RankExpr]) -> str | None:
@@ -123,7 +136,7 @@ class Accesses(Indices):
         return None
 
     def _load_block(
-        self, load: Load, indices: Mapping[int, RankExpr], at: Point, along: str, sure: bool
+        self, load: Load, indices: Mapping[int, RankExpr], at: Point, along: str, floor: int
     ) -> list[Vec]:
         """Vectors along the unrolled axis, transposed: one for each of its elements."""
         axis = self.axes[along]
@@ -133,7 +146,7 @@ class Accesses(Indices):
         rows: list[Vec] = []
         for lane in range(self.lanes):
             offset = self._offset(load.buffer, indices, start, lane)
-            place = self._place(load.buffer, offset, sure)
+            place = self._place(load.buffer, offset, floor)
             rows.append(self.simd.load(place, dtype, axis.count, axis.room))
         columns = self.simd.transpose(rows)
         return [self.simd.pairs(column) for column in columns] if load.dtype == C64 else columns
@@ -160,9 +173,9 @@ class Accesses(Indices):
         self.simd.scatter(place, offsets, value, mask)
 
     def fetch(self, buffer: str, indices: tuple[RankExpr, ...], at: Point) -> None:
-        """Asks for the line in which an element is, or the first of a vector, to write to it."""
+        """Asks for the line in which an element is, or the first of a vector."""
         place = self._place(buffer, self._offset(buffer, dict(enumerate(indices)), at))
-        self.simd.fetch(place.pointer, write=True)
+        self.simd.fetch(place.pointer, write=buffer not in self.tables.inputs)
 
     # ---- reads that may be out of range
 

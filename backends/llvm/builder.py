@@ -69,7 +69,8 @@ class Builder:
         self._depths: dict[str, int] = {}
         self._values = 0
         self._labels = 0
-        self._arms = [0]
+        #: The depths of the arms of branches around the current scope, after that of the function.
+        self.arms = [0]
 
     # ---- instructions
 
@@ -81,7 +82,7 @@ class Builder:
     @property
     def guard(self) -> int:
         """The depth of the innermost arm of a branch: its test may be what allows a read."""
-        return self._arms[-1]
+        return self.arms[-1]
 
     def depth_of(self, *operands: str) -> int:
         """The depth of the innermost scope that any of these values needs."""
@@ -263,11 +264,11 @@ class Builder:
     def begin_arm(self) -> None:
         """Opens one arm of a branch."""
         self.scopes.append(Scope(self.label("arm")))
-        self._arms.append(self.depth)
+        self.arms.append(self.depth)
 
     def end_arm(self) -> Scope:
         """Closes the arm and gives it for `branch`."""
-        self._arms.pop()
+        self.arms.pop()
         return self.scopes.pop()
 
     def branch(

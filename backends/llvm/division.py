@@ -47,11 +47,12 @@ def divided(simd: Simd, dividend: Vec, divisor: Vec) -> Vec:
         quotient = simd.intrinsic("fma", of, lanes, rest, inverse, quotient)
     usual = _usual(simd, dtype, divisor.only, 1)
     all_usual = _usual(simd, dtype, vector, lanes, or_zero=True)
-    words = f"i{lanes}"
-    mask = b.pure(f"bitcast <{lanes} x i1> {all_usual} to {words}")
-    whole = b.pure(f"icmp eq {words} {mask}, -1")
     # A lane that nobody stores may hold anything.
-    safe = b.pure(f"freeze i1 {b.pure(f'and i1 {whole}, {usual}')}")
+    held = b.pure(f"freeze i{lanes} {b.pure(f'bitcast <{lanes} x i1> {all_usual} to i{lanes}')}")
+    # By an unusual number nothing is divided so: no mask is what is asked for then. With a test of
+    # its own for that, LLVM makes the division first.
+    wanted = b.pure(f"select i1 {usual}, i64 {(1 << lanes) - 1}, i64 -1")
+    safe = b.compare("eq", b.pure(f"zext i{lanes} {held} to i64"), wanted)
     b.begin_arm()
     near = b.end_arm()
     b.begin_arm()

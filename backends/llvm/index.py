@@ -85,6 +85,7 @@ class Tables:
         extents = (extent for buffer in program.outputs for extent in buffer.extents)
         #: The ranks that are known to have a coordinate.
         self.inhabited = {extent.rank for extent in extents if bound}
+        self.inputs = {buffer.name for buffer in program.inputs}
         self.buffers: dict[str, Buffer | Scratch] = {}
         self.bases: dict[str, tuple[str, int]] = {}  # the table of pointers, and which
         self.first_stride: dict[str, int] = {}

@@ -196,10 +196,17 @@ class NestWriter:
         writers = [lambda: self._block(then), lambda: self._block(otherwise)]
         self._branch(test, writers, new=True)
 
-    def _branch(self, test: str, writers: Sequence[Callable[[], None]], new: bool = False) -> None:
+    def _branch(
+        self,
+        test: str,
+        writers: Sequence[Callable[[], None]],
+        new: bool = False,
+        full: frozenset[str] = frozenset(),
+    ) -> None:
         """Writes both arms; afterwards a register has the value of the arm that was taken.
 
-        `new`: those that begin in both arms live on as well.
+        `new`: those that begin in both arms live on as well. `full`: the variables of a tile, where
+        the test is whether it is full.
         """
         before = self.values.registers
         ends: list[dict[str, dict[tuple[int, ...], Vec]]] = []
@@ -207,7 +214,10 @@ class NestWriter:
         for write in writers:
             self.values.registers = {name: dict(values) for name, values in before.items()}
             self.b.begin_arm()
+            if full:
+                self.accesses.full[self.b.depth] = full
             write()
+            self.accesses.full.pop(self.b.depth, None)
             scopes.append(self.b.end_arm())
             ends.append(self.values.registers)
         then, otherwise = ends
@@ -358,7 +368,7 @@ class NestWriter:
             self._inside(partial, body)
         else:
             writers = [lambda: self._inside(full, body), lambda: self._partial(partial, body)]
-            self._branch(fits, writers)
+            self._branch(fits, writers, full=frozenset(full))
 
     def _is_long(self, loops: tuple[Loop, ...]) -> bool:
         """Whether a tile has rows, as blocks that are transposed have."""

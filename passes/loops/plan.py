@@ -20,6 +20,7 @@ from ...ir.errors import PassError
 from ...ir.infer import infer_dtypes
 from ...ir.loops import LoopProgram
 from ..rewrites.nesting import Inline
+from .ahead import asked_ahead
 from .blockwise import blockwise
 from .lower import lower
 from .parallel import parallel
@@ -47,6 +48,7 @@ def planned(
     anew = _computed_anew(cascade, program, dtypes, sizes, limits)
     if anew is not cascade:
         program = blockwise(lower(anew, dtypes, layouts, limits), sizes, limits)
+    program = asked_ahead(program, sizes, limits)
     return program if worth is None else parallel(program, sizes, worth)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 
 import einloom as el
 
-from .native import WIDTHS, run
+from .native import WIDTHS, Native, empty_outputs, run, sized
 
 SPECIAL = [0.0, -0.0, np.inf, -np.inf, np.nan, 1.0, -1.0]
 
@@ -49,3 +50,19 @@ def test_wide_vectors_are_not_divided_one_by_one() -> None:
     f = el.compile("cascade c(X[I,J]: f32, D[I]: f32) -> Y { Y[i,j] = X[i,j] / D[i] }")
     f(np.ones((40, 1000), "f4"), np.ones(40, "f4"))
     assert "llvm.fma.v16f32" in f.source
+
+
+@pytest.mark.parametrize("bits", WIDTHS)
+def test_what_is_the_same_for_a_row_is_read_once(bits: int) -> None:
+    """Whether a vector is whole does not matter to it; whether a row has elements does."""
+    text = "cascade c(X[I,J]: f32, D[I]: f32) -> Y { Y[i,j] = exp(X[i,j]) / D[i] }"
+    x, d = np.ones((7, 37), "f4"), np.full(7, 2, "f4")
+    cascade = sized(el.parse(text), {"X": x, "D": d})
+    native = Native(cascade, {"X": x, "D": d, **empty_outputs(cascade)}, bits)
+    lines = native.ir.split("\n")
+    reads = [line for line in lines if re.search(r"= load float, ptr", line)]
+    assert len(reads) == 1
+    for columns in (37, 16, 3, 0):
+        arrays = {"X": x[:, :columns].copy(), "D": d, "Y": np.empty((7, columns), "f4")}
+        assert native(arrays) == 0
+        np.testing.assert_allclose(arrays["Y"], np.exp(np.float32(1)) / 2)

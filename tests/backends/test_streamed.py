@@ -5,6 +5,7 @@ Arrays lie flush against forbidden pages: at an end of them, so mostly askew, or
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -114,3 +115,40 @@ def test_sums_whose_stores_would_wait_ask_for_their_lines_first() -> None:
         assert ("fetch Y[i,k]" in str(native.program)) == asks
         assert native(arrays) == 0
         assert (arrays["Y"] == 8).all()
+
+
+def test_inputs_that_no_cache_holds_are_asked_for_ahead() -> None:
+    text = """cascade c(X[I,J]: f32) -> Y {
+      G[i]   = max[j] X[i,j]
+      E[i,j] = exp(X[i,j] - G[i])
+      S[i]   = E[i,j]
+      Y[i,j] = E[i,j] / S[i]
+    }"""
+    rng = np.random.default_rng(3)
+    for shape, asks in (((64, 3000), 1), ((64, 20), 0)):
+        x = rng.standard_normal(shape).astype("f4")
+        known = sized(el.parse(text), {"X": x})
+        arrays = {"X": x, **empty_outputs(known)}
+        native = Native(known, arrays, WIDTHS[0], replace(LIMITS, streamed=1 << 16))
+        program = str(native.program)
+        assert parse_loops(program) == native.program
+        # Block by block the nests after the first find a row in a cache.
+        assert len(re.findall(r"fetch X\[i'p\+I'0,j\+1024\]", program)) == asks
+        assert ("prefetch.p0(ptr" in native.ir) == bool(asks)
+        assert native(arrays) == 0
+        wanted = np.exp(x.astype("f8") - x.max(1, keepdims=True))
+        wanted /= wanted.sum(1, keepdims=True)
+        np.testing.assert_allclose(arrays["Y"], wanted, 2e-6)
+
+
+@pytest.mark.parametrize("at_end", [True, False])
+@pytest.mark.parametrize("columns", [0, 1, 31, 160, 1600])
+def test_what_is_asked_for_may_lie_anywhere(columns: int, at_end: bool) -> None:
+    """Beyond the last row there is no memory."""
+    x, _, out = fenced("ij,ij->ij", {"i": 5, "j": columns}, "f4", at_end)
+    cascade = el.parse("cascade c(X[I,J]: f32) -> Y { Y[i,j] = exp(X[i,j]) }")
+    hinted = sized(cascade, {"X": np.ones((5, 1600), "f4")})
+    native = Native(hinted, {"X": x, "Y": out}, WIDTHS[0], LARGE)
+    assert "fetch X[" in str(native.program)
+    assert native({"X": x, "Y": out}) == 0
+    np.testing.assert_allclose(out, np.exp(x), 1e-6)
