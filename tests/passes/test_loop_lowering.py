@@ -153,7 +153,7 @@ def test_columns_that_stay_near_are_read_as_they_lie() -> None:
     assert "for i' in" in str(of(40, 40, 40))
     # What is summed of the rows' operand alone is no step of the columns.
     for subscripts in ("ijm,jk->ik", "ijm,k->ik"):
-        assert lowered(classic(subscripts, sizes=dict.fromkeys("ijkm", 30)))
+        assert lowered(classic(subscripts, sizes=dict.fromkeys("ijkm", 30))).nests
     # Columns: a power of two apart; too many steps for the cache. Rows: too many of them.
     for sides in ((128, 128, 128), (100, 600, 70), (4000, 150, 100)):
         assert contracts(of(*sides))
