@@ -40,6 +40,7 @@ from ...ir.loop_nodes import (
 from ...ir.loops import Buffer, LoopProgram, Nest, Parallel, Scratch, Size, Split, Stage, nests_of
 from ...ir.ranks import Quotient, RankExpr, Term, affine
 from .cuts import cuts, inside, workspace
+from .lend import lent
 from .lower import product
 from .merge import merged
 from .parts import each_in, in_part, magnitudes, renamed_sizes, work_of
@@ -75,6 +76,7 @@ def blockwise(program: LoopProgram, sizes: Mapping[str, int], limits: Limits) ->
     if stages == parted.stages:
         return program
     own = {buffer.name for s in stages if isinstance(s, Parallel) for buffer in s.scratch}
+    own |= found.lent
     scratch = tuple(buffer for buffer in program.scratch if buffer.name not in own)
     return replace(program, sizes=(*program.sizes, *found.units), scratch=scratch, stages=stages)
 
@@ -132,6 +134,7 @@ class _Blocking:
             **self.scratch,
         }
         self.units: list[Size] = []
+        self.lent: set[str] = set()  # what is kept in the memory of others
 
     def stages(self) -> Iterator[Stage]:
         """The program's stages, runs of them as one."""
@@ -184,7 +187,10 @@ class _Blocking:
     def _made(self, run: _Run) -> Parallel | None:
         """A run block by block; None if a cache holds all that it leaves from nest to nest."""
         local = self._local(run)
-        used = [self.buffers[n] for n in dict.fromkeys(a.buffer for a in run.accesses())]
+        nests = merged(run.nests, self.sizes, self.limits.longest)
+        kept = replace(run, nests=lent(nests, {name: self.scratch[name] for name in local}))
+        names = dict.fromkeys(access.buffer for access in kept.accesses())
+        used = [self.buffers[name] for name in names]
         whole = self._number(plus(*(_bytes(b, set()) for b in used)))
         if not local or whole <= self.limits.near:
             return None
@@ -193,10 +199,11 @@ class _Blocking:
         budget = min(budget, whole // _ENOUGH)
         if not self._pays(run, local, contracts, used, budget):
             return None
+        self.lent |= local.keys() - names
         splits = self._splits(run, used, budget)
-        names = {n for nest in run.nests for s in _statements(nest) for n in workspace(s)}
-        names |= local.keys()
-        own = tuple(renamed_sizes(b, splits) for name, b in self.scratch.items() if name in names)
+        of_own = {n for nest in nests for s in _statements(nest) for n in workspace(s)}
+        of_own |= local.keys() & names
+        own = tuple(renamed_sizes(b, splits) for name, b in self.scratch.items() if name in of_own)
         places = {n: {axes[s.variable]: s for s in splits} for n, axes in local.items()}
         return Parallel(
             splits,
@@ -209,7 +216,7 @@ class _Blocking:
                         _near(in_part(s, splits), places) for s in _unfetched(nest.body, local)
                     ),
                 )
-                for nest in merged(run.nests, self.sizes, self.limits.longest)
+                for nest in kept.nests
             ),
         )
 

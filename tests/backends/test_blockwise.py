@@ -89,6 +89,43 @@ def test_a_block_of_attention_has_rows_of_one_head() -> None:
         assert not made.program.scratch
 
 
+def test_exponentials_are_kept_where_the_scores_were() -> None:
+    made = native(ATTENTION, Q=(4, 1024, 64), K=(4, 1024, 64), V=(4, 1024, 64))
+    (stage,) = made.program.stages
+    assert isinstance(stage, Parallel)
+    stored = [a.buffer for nest in stage.nests for a in each_in(nest.body, Store)]
+    assert stored == ["G", "S", "L"]
+    assert "E" not in [b.name for b in (*stage.scratch, *made.program.scratch)]
+
+
+@pytest.mark.parametrize(
+    ("last", "kept"),
+    [
+        ("Y[i] = sum[j] E[i,j]", {"G", "S"}),
+        ("Y[i] = sum[j] (E[i,j] * S[i,j])", {"G", "S", "E"}),  # S is read later
+        ("Y[i] = sum[j] E[i,j]\n  Z[j,i] = S[i,j]", {"G", "S", "E"}),
+    ],
+)
+def test_what_is_read_later_lends_nothing(last: str, kept: set[str]) -> None:
+    text = f"""
+    cascade c(A[I,J]: f32, B[I,J]: f32) -> {"Y, Z" if "Z" in last else "Y"} {{
+      S[i,j] = A[i,j] * B[i,j]
+      G[i]   = max[j] S[i,j]
+      E[i,j] = exp(S[i,j] - G[i])
+      {last}
+    }}"""
+    rng = np.random.default_rng(2)
+    arrays = {name: rng.standard_normal((300, 700)).astype("f4") for name in "AB"}
+    known = sized(el.parse(text), arrays)
+    arrays |= empty_outputs(known)
+    made = Native(known, arrays)
+    (*_, stage) = (s for s in made.program.stages if isinstance(s, Parallel))
+    assert {b.name for b in (*stage.scratch, *made.program.scratch)} & {"G", "S", "E"} == kept
+    assert made(arrays) == 0
+    for name, wanted in el.evaluate(known, keep=["Y"], A=arrays["A"], B=arrays["B"]).items():
+        np.testing.assert_allclose(arrays[name], wanted, 1e-5)
+
+
 def test_what_a_cache_holds_is_left_as_it_is() -> None:
     assert not blocked(native(SOFTMAX, X=(8, 16)))
 
