@@ -41,6 +41,11 @@ class ContractExpression:
         self._calls: dict[Any, Bound] = {}
         self._inline = InlineCache(self._call)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """As a value: what it was made from; its calls are prepared again where they are made."""
+        made = (self.subscripts, self._parsed, self.path, self.constants, self._options)
+        return ContractExpression, made
+
     def __call__(self, *arrays: Any, out: Array | None = None, backend: str | None = None) -> Any:
         """The contraction of these operands; the order is the one that was settled.
 

@@ -1,5 +1,7 @@
 """`contract_expression` and `einsum_path`: opt_einsum's and NumPy's calls, and more."""
 
+import copy
+import pickle
 from typing import Any
 
 import numpy as np
@@ -135,6 +137,17 @@ def test_a_constant_that_changes_later_is_not_seen() -> None:
     first = expression(A)
     weights[...] = 0
     np.testing.assert_array_equal(expression(A), first)
+
+
+def test_an_expression_is_a_value() -> None:
+    b = np.arange(12.0).reshape(3, 4)
+    f: Any = el.contract_expression("ij,jk,kl->il", (2, 3), b, (4, 5), constants=[1])
+    a, c = np.ones((2, 3)), np.ones((4, 5))
+    for _ in range(2):  # before it has been called, and after
+        for other in (pickle.loads(pickle.dumps(f)), copy.deepcopy(f)):
+            assert str(other) == str(f)
+            np.testing.assert_array_equal(other(a, c), a @ b @ c)
+        f(a, c)
 
 
 def test_other_forms_of_subscripts() -> None:
