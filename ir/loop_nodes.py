@@ -1,7 +1,7 @@
 """The loop-nest level, page one: loops, statements and values.
 
     statement   = LoopNest | Special | Past | When | Collapse | If | Begin | Fold | Assign | Store
-                | Fetch | Contract | Permute
+                | Fetch | Contract | Pack | Permute
     value       = Load | Number | Index | Register | Apply | Convert       (every one of one dtype)
 
 Each schedule decision is a value here: loop order, tiles (a loop that steps, and inside it a loop
@@ -266,12 +266,14 @@ class Packed:
     """An operand of a contraction, copied tile by tile to a scratch buffer.
 
     `value` is a Load, perhaps converted, or computed from several as it is copied; `variables`,
-    joined, are what the operand has beside the depth and the batch.
+    joined, are what the operand has beside the depth and the batch. The buffer has a block at a
+    time; or, of columns that a Pack has copied, all of them from the element at `at` on.
     """
 
     value: Value
     variables: tuple[str, ...]
     buffer: str
+    at: tuple[RankExpr, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -321,6 +323,20 @@ class Contract:
 
 
 @dataclass(frozen=True, slots=True)
+class Pack:
+    """The columns of contractions, copied before those: at each coordinate of the batch all of
+    them, in tiles of so many vectors, each along the whole depth.
+    """
+
+    packed: Packed
+    depth: tuple[str, ...]
+    batch: tuple[str, ...]
+    vectors: int
+    offsets: str
+    runs: str
+
+
+@dataclass(frozen=True, slots=True)
 class Permute:
     """buffer[indices] = value, an element of a buffer of the same dtype, for all coordinates.
 
@@ -363,6 +379,7 @@ Statement: TypeAlias = (
     | Fetch
     | If
     | Contract
+    | Pack
     | Permute
 )
 

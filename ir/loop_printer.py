@@ -18,6 +18,7 @@ from .loop_nodes import (
     Loop,
     LoopNest,
     Number,
+    Pack,
     Packed,
     Past,
     Permute,
@@ -58,6 +59,8 @@ def print_block(body: tuple[Statement, ...], depth: int) -> list[str]:
             lines.append(margin + "}")
         elif isinstance(statement, Contract):
             lines += [margin + line for line in _contract(statement)]
+        elif isinstance(statement, Pack):
+            lines.append(margin + _pack(statement))
         elif isinstance(statement, Permute):
             lines += [margin + line for line in _permute(statement)]
         else:
@@ -111,6 +114,14 @@ def _contract(found: Contract) -> list[str]:
     ]
 
 
+def _pack(found: Pack) -> str:
+    batch = f" batch {', '.join(found.batch)}" if found.batch else ""
+    return (
+        f"pack {_packed(found.packed)} depth {', '.join(found.depth)}{batch} "
+        f"tile {found.vectors} tables {found.offsets}, {found.runs}"
+    )
+
+
 def _finish(found: Finish) -> str:
     indices = ",".join(map(str, found.indices))
     return f"{found.buffer}[{indices}] {found.op or ''}= {print_value(found.value)}"
@@ -127,7 +138,8 @@ def _permute(found: Permute) -> list[str]:
 
 
 def _packed(found: Packed) -> str:
-    return f"{', '.join(found.variables)} of {print_value(found.value)} in {found.buffer}"
+    at = "" if found.at is None else f"[{','.join(map(str, found.at))}]"
+    return f"{', '.join(found.variables)} of {print_value(found.value)} in {found.buffer}{at}"
 
 
 def print_value(value: Value) -> str:

@@ -25,6 +25,7 @@ from .loop_nodes import (
     LoopKind,
     LoopNest,
     Number,
+    Pack,
     Packed,
     Past,
     Permute,
@@ -242,6 +243,8 @@ class StatementReader(TokenReader):
             return Special(tuple(sizes), self._block())
         if name == "contract":
             return self._contract()
+        if name == "pack":
+            return self._pack()
         if name == "permute":
             return self._permute()
         if name == "collapse":
@@ -290,6 +293,18 @@ class StatementReader(TokenReader):
         made = (buffer, indices, op, value, empty, rows, columns, depth, batch)
         return Contract(*made, *blocks, offsets, runs, finish)
 
+    def _pack(self) -> Pack:
+        packed = self._packed()
+        self.expect("depth")
+        depth = self._names()
+        batch = self._names() if self._accept("batch") else ()
+        self.expect("tile")
+        vectors = self._integer()
+        self.expect("tables")
+        offsets = self._name()
+        self.expect(",")
+        return Pack(packed, depth, batch, vectors, offsets, self._name())
+
     def _finish(self, dtype: DType) -> Finish:
         buffer = self._name()
         self.expect("[")
@@ -328,7 +343,10 @@ class StatementReader(TokenReader):
         self.expect("of")
         value = self._value()
         self.expect("in")
-        return Packed(value, variables, self._name())
+        buffer = self._name()
+        return Packed(
+            value, variables, buffer, self._index_list("]") if self._accept("[") else None
+        )
 
     def _number(self) -> Number:
         value = self._value()

@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from ...ir.dtypes import I32, DType
-from ...ir.loop_nodes import Contract, Number
+from ...ir.loop_nodes import Contract, Number, Pack
 from .builder import Builder, OpenLoop, Scope
 from .extrema import Harmless, may_be_quick
 from .finish import Finishing
@@ -57,6 +57,22 @@ class _Goal:
         if self.rows is None:
             return self.direct
         return b.here(f"and i1 {self.direct}, {b.compare('slt', row, self.rows)}")
+
+
+def write_pack(values: Values, pack: Pack) -> None:
+    """Writes one Pack."""
+    accesses, b, packed = values.accesses, values.b, pack.packed
+    assert packed.at is not None
+    tables = OffsetTables(accesses, pack.offsets, pack.runs)
+    width = pack.vectors * accesses.lanes
+    operand = Operand.of(values, packed, width, tables, pack.depth, split=True)
+    loops = [b.begin_loop(accesses.size(v.upper())) for v in pack.batch]
+    around = dict(zip(pack.batch, loops, strict=True))
+    packing = Packing(values, operand, operand.first(around))
+    packing.target = tables.first(packed.buffer, packed.at, around)
+    packing.write("0", tables.count(packed.variables), "0", tables.count(pack.depth))
+    for loop in reversed(loops):
+        b.end_loop(loop)
 
 
 class Contraction:
@@ -136,6 +152,9 @@ class Contraction:
             formed.get(id(operand)) or Packing(self.values, operand, operand.first(around))
             for operand in (columns, rows)
         ]
+        at, self.packed = contract.columns.at, ""
+        if at is not None:
+            self.packed = tables.first(contract.columns.buffer, at, around)
         self._blocks(*packings)
         for loop in reversed(loops):
             b.end_loop(loop)
@@ -161,17 +180,21 @@ class Contraction:
     def _blocks(self, columns: Packing, rows: Packing) -> None:
         """The blocks of one contraction."""
         contract, b = self.contract, self.b
-        wide = self._rounded(str(contract.wide * self.width), columns.operand, "across")
-        deep = str(self.deep)
-        for packing in (columns, rows):
-            deep = self._rounded(deep, packing.operand, "depth")
+        wide, deep = str(contract.wide * self.width), str(self.deep)
+        if not self.packed:
+            wide = self._rounded(wide, columns.operand, "across")
+            deep = self._rounded(deep, columns.operand, "depth")
+        deep = self._rounded(deep, rows.operand, "depth")
         tall = str(max(1, contract.tall // self.height) * self.height)
         block = b.begin_loop(self.count_n, wide)
         n = b.minimum(wide, b.sub(self.count_n, block.counter))
         # An empty sum still has to be stored: its loop runs once.
         piece = b.begin_loop(self.count_k, deep, once=True)
         k = b.minimum(deep, b.sub(self.count_k, piece.counter))
-        columns.write(block.counter, n, piece.counter, k)
+        if self.packed:
+            columns.find(self.packed, block.counter, piece.counter, self.count_k)
+        else:
+            columns.write(block.counter, n, piece.counter, k)
         self.harmless = ""
         test = Harmless(self.simd, contract) if may_be_quick(contract) else None
         if test is not None:

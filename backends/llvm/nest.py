@@ -21,6 +21,7 @@ from ...ir.loop_nodes import (
     If,
     Loop,
     LoopNest,
+    Pack,
     Past,
     Permute,
     Special,
@@ -33,7 +34,7 @@ from ...ir.loops import Buffer, Nest
 from ...ir.ranks import RankExpr
 from .access import Accesses
 from .builder import Builder, OpenLoop, Phi, Scope
-from .contract import Contraction
+from .contract import Contraction, write_pack
 from .index import OdometerVariable, SerialVariable, Tables, TileVariable
 from .isa import Isa
 from .odometer import Odometer
@@ -118,6 +119,8 @@ class NestWriter:
                 Contraction(self.values, statement).write()
                 finish = statement.finish
                 self._wrote({statement.buffer} | ({finish.buffer} if finish else set()))
+            elif isinstance(statement, Pack):
+                write_pack(self.values, statement)
             elif isinstance(statement, Permute):
                 Permutation(self.values, statement).write()
                 self._wrote({statement.buffer})

@@ -51,6 +51,15 @@ def powers(count: int, most: int) -> list[tuple[int, int]]:
 class Packing(Panel):
     """Packs the blocks of one operand."""
 
+    def find(self, start: str, first: str, begin: str, depth: str) -> None:
+        """Finds a block among all of the operand, which lies packed from `start` on, `depth` deep.
+
+        It begins with a tile.
+        """
+        b, self.room = self.b, depth
+        across = b.mul(b.mul(first, depth), str(self.operand.room))
+        self.target = b.gep(b.gep(start, across), b.mul(begin, str(self._row)))
+
     def write(self, first: str, count: str, begin: str, depth: str) -> None:
         """Packs a block; a tile has room for whole groups of steps."""
         self.first, self.count, self.begin, self.depth = first, count, begin, depth

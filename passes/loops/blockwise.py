@@ -43,6 +43,7 @@ from .cuts import cuts, inside, workspace
 from .lend import lent
 from .lower import product
 from .merge import merged
+from .packs import ahead, may_be_ahead
 from .parts import each_in, in_part, magnitudes, renamed_sizes, work_of
 from .schedule import Limits
 from .tile import minus, number, plus, scaled, size, times
@@ -76,8 +77,9 @@ def blockwise(program: LoopProgram, sizes: Mapping[str, int], limits: Limits) ->
     if stages == parted.stages:
         return program
     own = {buffer.name for s in stages if isinstance(s, Parallel) for buffer in s.scratch}
-    own |= found.lent
+    own |= found.lent | {buffer.name for buffer in found.ahead}
     scratch = tuple(buffer for buffer in program.scratch if buffer.name not in own)
+    scratch += tuple(found.ahead)
     return replace(program, sizes=(*program.sizes, *found.units), scratch=scratch, stages=stages)
 
 
@@ -134,7 +136,8 @@ class _Blocking:
             **self.scratch,
         }
         self.units: list[Size] = []
-        self.lent: set[str] = set()  # what is kept in the memory of others
+        self.lent: set[str] = set()  # what is kept in the memory of others,
+        self.ahead: list[Scratch] = []  # and what is packed before the blocks
 
     def stages(self) -> Iterator[Stage]:
         """The program's stages, runs of them as one."""
@@ -142,12 +145,12 @@ class _Blocking:
         at = 0
         while at < len(stages):
             run = self._longest(stages[at:])
-            made = self._made(run) if run is not None else None
-            if run is None or made is None:
+            made = self._made(run) if run is not None else ()
+            if run is None or not made:
                 yield stages[at]
                 at += 1
             else:
-                yield made
+                yield from made
                 at += len(run.nests)
 
     def _longest(self, stages: Sequence[Stage]) -> _Run | None:
@@ -184,8 +187,11 @@ class _Blocking:
         known = {name: self.sizes.get(name, _UNKNOWN) for name in expr.sizes()}
         return expr.value({**known, LANES: _LANES})
 
-    def _made(self, run: _Run) -> Parallel | None:
-        """A run block by block; None if a cache holds all that it leaves from nest to nest."""
+    def _made(self, run: _Run) -> tuple[Stage, ...]:
+        """A run block by block, after what packs for all blocks.
+
+        Nothing if a cache holds all that it leaves from nest to nest.
+        """
         local = self._local(run)
         nests = merged(run.nests, self.sizes, self.limits.longest)
         kept = replace(run, nests=lent(nests, {name: self.scratch[name] for name in local}))
@@ -193,19 +199,24 @@ class _Blocking:
         used = [self.buffers[name] for name in names]
         whole = self._number(plus(*(_bytes(b, set()) for b in used)))
         if not local or whole <= self.limits.near:
-            return None
+            return ()
         contracts = [c for nest in run.nests for c in each_in(nest.body, Contract)]
         budget = self.limits.shared if contracts else self.limits.near
         budget = min(budget, whole // _ENOUGH)
-        if not self._pays(run, local, contracts, used, budget):
-            return None
+        rows = self._rows(run, used, budget)
+        if not self._pays(run, local, contracts, rows):
+            return ()
         self.lent |= local.keys() - names
+        before: tuple[Nest, ...] = ()
+        if rows is not None:
+            before, kept = self._packed_ahead(kept)
+        nests = kept.nests
         splits = self._splits(run, used, budget)
         of_own = {n for nest in nests for s in _statements(nest) for n in workspace(s)}
         of_own |= local.keys() & names
         own = tuple(renamed_sizes(b, splits) for name, b in self.scratch.items() if name in of_own)
         places = {n: {axes[s.variable]: s for s in splits} for n, axes in local.items()}
-        return Parallel(
+        blocks = Parallel(
             splits,
             plus(*(work_of(s) for nest in run.nests for s in _statements(nest))),
             own,
@@ -216,35 +227,61 @@ class _Blocking:
                         _near(in_part(s, splits), places) for s in _unfetched(nest.body, local)
                     ),
                 )
-                for nest in kept.nests
+                for nest in nests
             ),
         )
+        return (*before, blocks)
+
+    def _rows(self, run: _Run, used: Sequence[Buffer | Scratch], budget: int) -> int | None:
+        """How many coordinates of what is cut last a block is likely to have; None: all."""
+        ranks = {v.upper() for v in run.splits}
+        variable, tile = tuple(run.splits.items())[-1]
+        bytes_ = plus(*(_bytes(b, ranks) for b in used if variable.upper() in _elements(b).sizes()))
+        rows = tile.value({LANES: _LANES}) + budget // (self._likely(bytes_) + 1)
+        return rows if rows < self.sizes.get(variable.upper(), _UNKNOWN) else None
 
     def _pays(
         self,
         run: _Run,
         local: Collection[str],
         contracts: Sequence[Contract],
-        used: Sequence[Buffer | Scratch],
-        budget: int,
+        rows: int | None,
     ) -> bool:
         """Whether packing what each block of rows of a product reads anew costs less than is saved.
 
         Both are counted for one coordinate of all that is cut.
         """
+        if rows is None:
+            return True
         ranks = {v.upper() for v in run.splits}
-        variable, tile = tuple(run.splits.items())[-1]
-        bytes_ = plus(*(_bytes(b, ranks) for b in used if variable.upper() in _elements(b).sizes()))
-        rows = tile.value({LANES: _LANES}) + budget // (self._likely(bytes_) + 1)
-        extent = self.sizes.get(variable.upper(), _UNKNOWN)
+        variable = tuple(run.splits)[-1]
         packed = 0
         for contract in contracts:
             for operand in (contract.rows, contract.columns):
-                if variable not in (*operand.variables, *contract.batch) and rows < extent:
+                if variable not in (*operand.variables, *contract.batch):
                     extents = map(size, (*operand.variables, *contract.depth))
                     packed += self._likely(times(operand.value.dtype.itemsize, *extents))
         kept = self._likely(plus(*(_bytes(self.scratch[name], ranks) for name in local)))
         return packed * _PACKED <= kept * _KEPT * rows
+
+    def _packed_ahead(self, run: _Run) -> tuple[tuple[Nest, ...], _Run]:
+        """What packs columns once for all blocks, and the run without that."""
+        before: list[Nest] = []
+        nests: list[Nest] = []
+        variable, written = tuple(run.splits)[-1], _written(run.nests)
+        for nest in run.nests:
+            body = list(nest.body)
+            for at, statement in enumerate(body):
+                if not isinstance(statement, Contract) or variable in statement.batch:
+                    continue
+                if may_be_ahead(statement, run.splits, written):
+                    tables = self.scratch[statement.offsets], self.scratch[statement.runs]
+                    made = ahead(nest.name, nest.width, statement, *tables)
+                    body[at] = made.contract
+                    before.append(made.nest)
+                    self.ahead += made.scratch
+            nests.append(replace(nest, body=tuple(body)))
+        return tuple(before), replace(run, nests=tuple(nests))
 
     def _local(self, run: _Run) -> dict[str, dict[str, int]]:
         """What nobody outside the run reads, and which axis each variable that is cut has there."""

@@ -15,6 +15,7 @@ from ...ir.loop_nodes import (
     Fold,
     Loop,
     LoopNest,
+    Pack,
     Permute,
     Statement,
     Store,
@@ -165,6 +166,11 @@ class _Counting:
                 self.body(found[0], points)
             elif isinstance(statement, Contract):
                 self._contract(statement, points)
+            elif isinstance(statement, Pack):
+                packed = statement.packed
+                names = (*statement.batch, *packed.variables, *statement.depth)
+                self.packed += points * self._whole(names) * packed.value.dtype.itemsize
+                self._reads(packed.value)
             elif isinstance(statement, Permute):
                 self._whole(statement.loops)
                 self._reads(statement.value)
@@ -220,7 +226,7 @@ class _Counting:
         wide = found.wide * found.vectors * self.sizes[LANES]
         for packed, count, times in (
             (found.rows, rows, ceil(columns / wide)),
-            (found.columns, columns, 1),
+            (found.columns, columns, found.columns.at is None),
         ):
             made = batch * count * depth * times
             self.packed += made * packed.value.dtype.itemsize

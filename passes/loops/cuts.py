@@ -13,6 +13,7 @@ from ...ir.loop_nodes import (
     Contract,
     Loop,
     LoopNest,
+    Pack,
     Past,
     Permute,
     Special,
@@ -36,6 +37,8 @@ def cuts(statement: Statement) -> list[list[Split]]:
     """
     if isinstance(statement, Contract):
         return _of_contract(statement)
+    if isinstance(statement, Pack):
+        return [[Split(v, number(1))] for v in statement.batch]
     if isinstance(statement, Permute):
         return _of_permute(statement)
     constant = {rank for found in each_in(statement, Special) for rank, _ in found.sizes}
@@ -53,8 +56,10 @@ def written(statement: Contract | Permute) -> set[str]:
 def workspace(statement: Statement) -> set[str]:
     """The buffers that it fills for its own use."""
     if isinstance(statement, Contract):
-        packed = statement.rows.buffer, statement.columns.buffer
+        packed = (p.buffer for p in (statement.rows, statement.columns) if p.at is None)
         return {*packed, statement.offsets, statement.runs}
+    if isinstance(statement, Pack):
+        return {statement.offsets, statement.runs}
     return {statement.staged} if isinstance(statement, Permute) else set()
 
 

@@ -23,6 +23,7 @@ from ...ir.loop_nodes import (
     Collapse,
     Contract,
     LoopNest,
+    Pack,
     Permute,
     Statement,
 )
@@ -103,7 +104,7 @@ class _Sharing:
         rest = nest.body[len(before) :]
         if len(rest) > 1 and isinstance(rest[0], Begin):
             return self._in_pieces(nest) or (nest,)
-        if not all(isinstance(inside(s), LoopNest | Contract | Permute) for s in rest):
+        if not all(isinstance(inside(s), LoopNest | Contract | Pack | Permute) for s in rest):
             return (nest,)
         nests = [replace(nest, body=(*before, s)) for s in rest]
         made = [m for one, s in zip(nests, rest, strict=True) for m in self._one(one, s)]

@@ -15,6 +15,7 @@ from ...ir.loop_nodes import (
     Load,
     Loop,
     LoopNest,
+    Pack,
     Permute,
     Statement,
 )
@@ -39,6 +40,9 @@ def work_of(statement: Statement) -> RankExpr:
         cost = _STEP * dtype.itemsize * (2 if dtype.kind == "complex" else 1)
         names = (*statement.batch, *statement.rows.variables, *statement.columns.variables)
         return times(cost, *map(size, (*names, *statement.depth)))
+    if isinstance(statement, Pack):
+        names = (*statement.batch, *statement.packed.variables, *statement.depth)
+        return times(_COPY * statement.packed.value.dtype.itemsize, *map(size, names))
     if isinstance(statement, Permute):
         return times(_COPY * statement.value.dtype.itemsize, *map(size, statement.loops))
     long = sum(1 for each in each_in(statement, Apply) if each.op in HEAVY)
