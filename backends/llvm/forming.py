@@ -69,18 +69,30 @@ class Forming(Packing):
             self._formed_tiles()
 
     def _formed_lines(self) -> None:
-        """Line after line; beyond the last, that again."""
-        b, tile = self.b, self.operand.tile
+        """Line after line, in whole vectors where a run is long; beyond the last, that again."""
+        b, tile, lanes = self.b, self.operand.tile, str(self.lanes)
         distance = str(self.operand.lane * self._step)
         with self._loop(b.multiple(self.count, tile)) as row:
             own = b.add(self.first, b.minimum(row.counter, b.sub(self.count, "1")))
             line = b.gep(self.target, b.offset(row, distance))
             with self._loop(self.depth) as step:
                 along = b.add(self.begin, step.counter)
-                count = self._together(along, b.sub(self.depth, step.counter))
+                count = self._run_from(along, b.sub(self.depth, step.counter))
+                whole = b.pure(f"and i64 {count}, {-self.lanes}")
                 place = b.gep(line, b.mul(step.counter, str(self._step)))
-                self.simd.store(Place(place, 1), self._formed(own, along, count), count)
-                step.step = count
+
+                def vectors() -> None:
+                    with self._loop(whole, lanes) as loop:
+                        value = self._formed(own, b.add(along, loop.counter), None)
+                        there = b.gep(place, b.offset(loop, str(self._step)))
+                        self.simd.store(Place(there, 1), value)
+
+                def rest() -> None:
+                    self.simd.store(Place(place, 1), self._formed(own, along, count), count)
+
+                long = b.compare("sge", count, lanes)
+                self._branch(long, vectors, rest)
+                step.step = b.pure(f"select i1 {long}, i64 {whole}, i64 {count}")
 
     def _formed_tiles(self) -> None:
         """As many own coordinates as are together in a tile, step after step of the depth."""
@@ -88,7 +100,8 @@ class Forming(Packing):
         with self._loop(self.count) as own:
             number = b.add(self.first, own.counter)
             left = b.sub(tile, b.pure(f"urem i64 {own.counter}, {tile}"))
-            count = self._together(number, b.minimum(b.sub(self.count, own.counter), left))
+            left = b.minimum(b.sub(self.count, own.counter), left, str(self.lanes))
+            count = self._run_from(number, left)
             place = self._to(own.counter)
             with self._loop(self.depth) as step:
                 value = self._formed(number, b.add(self.begin, step.counter), count)
@@ -96,12 +109,12 @@ class Forming(Packing):
                 self.simd.store(Place(there, 1), value, count)
             own.step = count
 
-    def _together(self, number: str, left: str) -> str:
-        """How many elements from a number on are made at a time."""
+    def _run_from(self, number: str, left: str) -> str:
+        """How many elements from a number on, at most those left, are together in all buffers."""
         runs = [read.runs.at(self.b, number) for read in self._reads.values() if read.runs]
-        return self.b.minimum(str(self.lanes), left, *runs)
+        return self.b.minimum(left, *runs)
 
-    def _formed(self, own: str, along: str, count: str) -> Vec:
+    def _formed(self, own: str, along: str, count: str | None) -> Vec:
         b = self.b
         known: dict[Value, Vec] = {}
         for load, read in self._reads.items():
