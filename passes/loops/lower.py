@@ -51,7 +51,7 @@ def lower(
     for rewrite in (inner_named, shifted):
         written = rewrite(cascade, types)
         if written is not cascade:
-            cascade, types = written, infer_dtypes(written, dtypes)
+            cascade, types = written, infer_dtypes(written, dtypes) | types
     for name, dtype in types.items():
         if dtype.is_host_only:
             raise UnsupportedError(f"{name} is {dtype}, which runs on the NumPy backend only")

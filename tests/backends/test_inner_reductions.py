@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import einloom as el
+from einloom.ir.dtypes import DTYPES
 from einloom.ir.interpreter import evaluate
 from einloom.passes.loops.lower import LIMITS
 
@@ -75,3 +76,12 @@ def test_they_are_what_the_interpreter_says(
         status, found = run(known, arrays, bits, limits)
         assert status == 0
         np.testing.assert_allclose(found["Y"], wanted, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", ["f16", "bf16", "i8"])
+def test_a_result_has_its_dtype_whatever_a_part_is_computed_in(dtype: str) -> None:
+    f = el.compile(f"cascade c(X[I,J]: {dtype}) -> Y {{ Y[i] = 1 + sum[j] X[i,j] }}")
+    x = np.ones((3, 40), DTYPES[dtype].numpy)
+    found = f(x)
+    assert found.dtype == x.dtype
+    np.testing.assert_array_equal(found.astype("f8"), [41, 41, 41])
