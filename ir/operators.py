@@ -35,7 +35,7 @@ class Operator:
 
     name: str
     arity: int
-    formula: str
+    formula: str  # a call, or an operand: indices may follow it
     symbol: str | None = None
     identity: Number | None = None
     laws: frozenset[Law] = frozenset()
@@ -119,7 +119,7 @@ _ROWS = (
     Operator(
         "sigmoid",
         1,
-        "np.where(np.less(a, 0), np.exp(-np.fabs(a)), 1) / (1 + np.exp(-np.fabs(a)))",
+        "np.true_divide(np.where(np.less(a, 0), np.exp(-np.fabs(a)), 1), 1 + np.exp(-np.fabs(a)))",
     ),
     Operator(
         "erf",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import itertools
 from typing import Any
 
@@ -141,3 +142,10 @@ def test_each_reduction_has_one_name() -> None:
     assert REDUCTIONS["any"].name == "or"
     assert len(REDUCTIONS) == sum(operator.reducible for operator in OPERATORS.values())
     assert DTYPES["f32"] == F32
+
+
+@pytest.mark.parametrize("operator", OPERATORS.values(), ids=list(OPERATORS))
+def test_indices_may_follow_a_formula(operator: Operator) -> None:
+    """`f(a, b)[:, None]` has the index for all of it, where `a / f(b)[:, None]` would not."""
+    for formula in (operator.formula, operator.on_signed or operator.formula):
+        assert isinstance(ast.parse(formula, mode="eval").body, ast.Call | ast.Name)
