@@ -292,10 +292,11 @@ class _Blocking:
             for nest in _nests(stage)
             for access in _accesses(nest)
         }
+        inside = (_written(run.nests) & self.scratch.keys()) - outside
         found: dict[str, dict[str, int]] = {}
         for access in run.accesses():
             name = access.buffer
-            if name in self.scratch and name not in outside and name in _written(run.nests):
+            if name in inside:
                 plain = [i.variable if isinstance(i, RankExpr) else None for i in access.indices]
                 if set(run.splits) <= set(plain):
                     found[name] = {v: plain.index(v) for v in run.splits}
