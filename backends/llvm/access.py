@@ -25,6 +25,7 @@ class Accesses(Indices):
         super().__init__(simd, tables, lanes)
         self.floors: dict[str, int] = {}  # of a buffer that is written: see Place
         self.versions: dict[str, int] = {}
+        self.stored: frozenset[str] = frozenset()  # the buffers that the nest writes
         self.past: str | None = None  # the buffer whose whole vectors go past the caches
         #: Of the arms of branches that ask whether a tile is full, by depth: the tile's variables.
         self.full: dict[int, frozenset[str]] = {}
@@ -175,7 +176,7 @@ class Accesses(Indices):
     def fetch(self, buffer: str, indices: tuple[RankExpr, ...], at: Point) -> None:
         """Asks for the line in which an element is, or the first of a vector."""
         place = self._place(buffer, self._offset(buffer, dict(enumerate(indices)), at))
-        self.simd.fetch(place.pointer, write=buffer not in self.tables.inputs)
+        self.simd.fetch(place.pointer, write=buffer in self.stored)
 
     # ---- reads that may be out of range
 

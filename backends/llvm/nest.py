@@ -66,6 +66,8 @@ class NestWriter:
         self.simd = Simd(self.b, isa, declared)
         self.lanes = lanes_of(nest, isa)
         self.accesses = Accesses(self.simd, tables, self.lanes)
+        stored = (s.buffer for s in walk(nest.body) if isinstance(s, Store))
+        self.accesses.stored = frozenset(stored)
         self.values = Values(self.accesses)
         self.nest = nest
         self._isa = isa

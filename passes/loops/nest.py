@@ -46,6 +46,8 @@ from .tile import (
     around,
     full_loop,
     in_order,
+    number,
+    plus,
     reduction_loops,
     row_loops,
     size,
@@ -64,6 +66,9 @@ HEAVY = frozenset(("exp", "exp2", "expm1", "log", "log1p", "tanh", "sigmoid", "e
 
 #: How many rows are transposed before going on along them: some lines of cache of each operand.
 _TRANSPOSED = 64
+
+#: How many steps of a reduction ahead lines are asked for: about what memory can have under way.
+_AHEAD = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,7 +226,8 @@ class NestLowering:
         """Loops over the free variables, the register tile, in it the reduction and the store."""
         scope = Scope(frozenset(self.einsum.free))
         outer, inner = reduction_loops(schedule)
-        value = self.point.value(self.point.typing(staged), scope, outer, inner)
+        ahead = self._ahead(schedule) if schedule.scattered else ()
+        value = self.point.value(self.point.typing(staged), scope, outer, inner, ahead)
         store = self.final_store(value)
         scope.statements.append(store)
         if self._waits(schedule, limits):
@@ -240,6 +246,17 @@ class NestLowering:
         loops = [*(full_loop(v) for v in schedule.outer), *blocks, *tile]
         body = around(loops, scope.statements)
         return (Special(schedule.special, body),) if schedule.special else body
+
+    def _ahead(self, schedule: Schedule) -> tuple[Statement, ...]:
+        """Asks for what is reduced some steps later, where no processor would guess it."""
+        last = schedule.rows if schedule.rows in schedule.folded else schedule.reduced[-1]
+        assert last is not None
+        later = {last: plus(RankExpr.of_variable(last), number(_AHEAD))}
+        found: list[Statement] = []
+        for access in accesses(self.einsum.expr):
+            plain = [index for index in access.indices if isinstance(index, RankExpr)]
+            found.append(Fetch(access.tensor, tuple(index.substitute(later) for index in plain)))
+        return tuple(found)
 
     def _goes_past(self, schedule: Schedule, limits: Limits) -> bool:
         """Whether the output is known to be large, and is written in the order of memory."""

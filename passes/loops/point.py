@@ -146,12 +146,18 @@ class PointWriter:
         return convert(value, self.total), kept
 
     def value(
-        self, typing: Typing, scope: Scope, outer: Sequence[Loop], loops: Sequence[Loop]
+        self,
+        typing: Typing,
+        scope: Scope,
+        outer: Sequence[Loop],
+        loops: Sequence[Loop],
+        first: Sequence[Statement] = (),
     ) -> Value:
         """What is stored at a point; statements that it needs go into the scope.
 
-        `loops` are those of the outermost reduction; if there are `outer` ones around them, each
-        time around is summed by itself, so that fewer numbers are added to a large one.
+        `loops` are those of the outermost reduction, in which `first` comes first; if there are
+        `outer` ones around them, each time around is summed by itself, so that fewer numbers are
+        added to a large one.
         """
         einsum = self.einsum
         if self.reduce is None:
@@ -161,6 +167,7 @@ class PointWriter:
                 value = as_value(apply("select", keep, value, einsum.otherwise.value))
             return value
         inner = scope.inner(self.reduced)
+        inner.statements += first
         term, where = self.term(typing, inner)
         if where is None and self.sums_exponentials and not inner.statements:
             return convert(self._log_of_sum(typing, scope, term, outer, loops), self.dtype.compute)

@@ -25,6 +25,9 @@ _SMALL, _WHOLE = 16**3, 32**3
 #: Bytes of a line of the caches; how far apart lines lie that a level-1 cache keeps in one place.
 _LINE, _PAGE = 64, 4096
 
+#: So many elements of a diagonal that no cache keeps are summed side by side: those of a page.
+_BESIDE = 4
+
 #: The level-1 data cache and the level-2 cache that `Limits` fits as it is.
 _CACHES = (48 << 10, 2 << 20)
 
@@ -98,7 +101,7 @@ class Reading:
     def diagonal(self) -> bool:
         """Whether a variable is there twice, and no two elements in order lie together.
 
-        Those of one that no cache holds are summed one after another along what is reduced. Several
+        Those of one that no cache holds are not summed as vectors along what is reduced. Several
         at a time would make the caches fetch what lies between them.
         """
         names = [v for i in self.access.indices if isinstance(i, RankExpr) for v in i.variables()]
@@ -109,6 +112,11 @@ class Reading:
         """The variables, if it is plain, the farthest apart in memory first."""
         names = tuple(self.access.variables())
         return names[::-1] if names[0] == self.unit else names
+
+    def nearest(self, variables: Sequence[str]) -> str | None:
+        """Which of these variables the elements lie nearest to each other along, in C order."""
+        plain = [i.variable for i in self.access.indices if isinstance(i, RankExpr)]
+        return next((v for v in reversed(plain) if v in variables), None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,6 +186,7 @@ class Schedule:
     chunk: tuple[str, int] | None  # the reduced variable that is summed so much at a time
     moved: tuple[Reading, ...] = ()  # copied beforehand with the vector variable consecutive
     block: Block | None = None
+    scattered: bool = False  # what is reduced one by one lies far apart, and in no cache
     special: tuple[tuple[str, int], ...] = ()  # ranks, and sizes to write code apart for
     nearby: bool = False  # a level-1 cache holds a tile's columns, which go through all rows
 
@@ -223,6 +232,7 @@ def choose(problem: Problem, limits: Limits) -> Schedule:
         rows_inside,
         _chunk(problem, limits, ((vector, lanes * vectors), (rows, row_count)), reduced),
         moved,
+        scattered=rows is not None and _is_scattered(problem, limits),
         special=_special(problem, (vector, lanes * vectors), (rows, row_count)),
         nearby=nearby,
     )
@@ -232,10 +242,16 @@ def _strided(problem: Problem, vector: str) -> list[Reading]:
     return [r for r in problem.readings if vector in r.variables and r.unit != vector]
 
 
+def _is_scattered(problem: Problem, limits: Limits) -> bool:
+    """Whether each element that is reduced lies in a line of its own, and no cache holds those."""
+    lines = problem.size(*problem.free, *problem.reduced) * _LINE
+    large = bool(problem.reduced) and lines > limits.shared // 4
+    return large and all(r.diagonal for r in problem.readings)
+
+
 def _vector(problem: Problem, limits: Limits) -> tuple[str | None, tuple[Reading, ...]]:
     """The vector variable, and the operands that must be copied to be consecutive along it."""
-    lines = problem.size(*problem.free, *problem.reduced) * _LINE
-    if problem.reduced and lines > limits.shared // 4 and all(r.diagonal for r in problem.readings):
+    if _is_scattered(problem, limits):
         return None, ()
     inner = _reduction_vector(problem)
     vector = problem.output_unit
@@ -284,6 +300,9 @@ def _rows(
     if vector is None:
         if not problem.reduced or problem.heavy or problem.ordered:
             return none
+        near = problem.readings[0].nearest(problem.free) if problem.readings else None
+        if near is not None and problem.size(near) >= _BESIDE:
+            return near, _BESIDE, False
         return _reduction_order(problem, None)[-1], 8, False  # eight accumulators
     candidates = [v for v in problem.free if v != vector]
     # What is consecutive along another variable is read in square blocks and transposed.

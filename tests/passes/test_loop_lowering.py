@@ -117,10 +117,15 @@ def test_nothing_is_copied_where_it_lies_well() -> None:
 
 
 def test_a_scattered_diagonal_is_summed_element_by_element() -> None:
-    """Several columns at a time would fetch what lies between; in a cache it does no harm."""
+    """Several columns at a time would fetch what lies between; in a cache it does no harm.
+
+    Each element's line is asked for before it is summed, those of neighbours at the same time.
+    """
     for side, vectors in ((64, False), (8, True)):
-        cascade = classic("abcb->ac", sizes=dict.fromkeys("abc", side))
-        assert ("vector" in str(lowered(cascade))) == vectors
+        text = str(lowered(classic("abcb->ac", sizes=dict.fromkeys("abc", side))))
+        assert ("vector" in text) == vectors
+        asked = "fetch A_[a,b+8,c,b+8]" in text and "c'..c'+4" in text
+        assert asked == (not vectors)
 
 
 @pytest.mark.parametrize(
