@@ -89,13 +89,15 @@ class Specialisation:
         if backend_form(backend) == "Cascade":
             return self.cascade
         from einloom.backends.llvm.machine import caches
+        from einloom.backends.llvm.target import host
         from einloom.passes.loops.pieces import Worth
         from einloom.passes.loops.plan import planned
         from einloom.passes.loops.schedule import Limits
 
         units = dict(zip(self.names(), layouts, strict=True))
         with shallow(self.cascade.name):
-            return planned(self.cascade, self.dtypes, units, Limits.of(*caches()), Worth())
+            limits = Limits.of(*caches(), host().isa.bits)
+            return planned(self.cascade, self.dtypes, units, limits, Worth())
 
     def kernel(self, backend: str, layouts: tuple[int | None, ...]) -> Kernel:
         """The backend's kernel for these layouts."""

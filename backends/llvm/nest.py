@@ -43,8 +43,9 @@ from .simd import Simd, Vec, element, typed
 from .survey import accumulators, lanes_of, many, spaces
 from .values import Values
 
-#: A tile of few vectors that is not full is computed vector by vector; one of up to `_MASKED`, for
-#: which there are registers for masks, as it is; a wider one so many vectors at a time.
+#: A tile of few vectors that is not full is computed at once if it has all rows and a part of its
+#: last vector, else vector by vector; one of up to `_MASKED`, for which there are registers for
+#: masks, as it is; a wider one so many vectors at a time.
 _NARROW, _MASKED, _STRIP = 3, 6, 4
 
 
@@ -426,16 +427,19 @@ class NestWriter:
     def _partial(self, axes: dict[str, TileVariable], body: tuple[Statement, ...]) -> None:
         """The body for a tile that is not full: with masks, or a few vectors at a time."""
         wide = next((name for name, axis in axes.items() if axis.vector), None)
-        strip = self._strip(1 if wide is None else axes[wide].count)
-        if wide is None or strip == axes[wide].count:
+        if wide is None:
             self._inside(axes, body)
             return
-        if self._isa.masks and any(isinstance(statement, LoopNest) for statement in walk(body)):
-            edge, reaches = self._edge(axes, wide)
+        narrow = len(axes) > 1 and axes[wide].count <= _NARROW and axes[wide].room is not None
+        sums = any(isinstance(statement, LoopNest) for statement in walk(body))
+        edge, reaches = self._edge(axes, wide)
+        if not (self._isa.masks and narrow and sums) or reaches == "false":
+            self._strips(axes, wide, body)
+        elif reaches == "true":
+            self._inside(edge, body)
+        else:
             writers = [lambda: self._inside(edge, body), lambda: self._strips(axes, wide, body)]
             self._branch(reaches, writers)
-        else:
-            self._strips(axes, wide, body)
 
     def _edge(
         self, axes: dict[str, TileVariable], wide: str
@@ -446,9 +450,10 @@ class NestWriter:
             if axis.room is None:
                 continue
             last = axis.count - 1
-            least = axis.count if name != wide else last * self.lanes + 1
             edge[name] = replace(axis, whole=last) if name == wide else replace(axis, room=None)
-            reaches = self.b.both(reaches, self.b.compare("sge", axis.room, str(least)))
+            beyond = last * self.lanes if name == wide else last
+            if beyond:
+                reaches = self.b.both(reaches, self.b.compare("sgt", axis.room, str(beyond)))
         return edge, reaches
 
     def _strips(
@@ -457,6 +462,9 @@ class NestWriter:
         """The body for so many of a tile's vectors at a time."""
         axis = axes[wide]
         strip = self._strip(axis.count)
+        if strip == axis.count:
+            self._inside(axes, body)
+            return
         total = str(axis.count * self.lanes)
         room = axis.room or total
         loop = self.b.begin_loop(self.b.minimum(total, room), str(strip * self.lanes))

@@ -62,8 +62,11 @@ class Limits:
     streamed: int = 4 << 20  # bytes of an output that is not kept in caches
 
     @classmethod
-    def of(cls, first: int, second: int) -> Limits:
+    def of(cls, first: int, second: int, bits: int = 512) -> Limits:
         """What fits caches of these sizes in bytes, of level 1 (for data) and of level 2.
+
+        `bits` are those of a vector: tiles of shorter or fewer ones are so low that columns which
+        are read as they lie come from the level-2 cache too often.
 
         Each limit keeps its share: the columns of a tile, `deep` steps of them, fill the level-1
         cache, as in Low et al., "Analytical modeling is enough for high-performance BLIS" (ACM
@@ -81,6 +84,7 @@ class Limits:
             near=nearer,
             unpacked=int(like.unpacked * share),
             apart=like.apart * nearer // _CACHES[0],
+            few=like.few if bits == 512 else 0,
             tall=max(1, int(like.tall * share * like.deep / deep)),
             deep=deep,
             wide=max(1, int(like.wide * share * like.deep / deep)),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from dataclasses import astuple
+from dataclasses import astuple, replace
 from itertools import pairwise, product
 from typing import Any
 
@@ -37,6 +37,10 @@ def test_larger_caches_take_no_smaller_blocks() -> None:
             pair = astuple(Limits.of(first, small)), astuple(Limits.of(first, large))
             assert all(a <= b for a, b in zip(*pair, strict=True))
     assert Limits.of(48 << 10, 2 << 20) == Limits.of(1 << 30, 1 << 30) == Limits()
+
+
+def test_narrow_vectors_have_all_columns_packed() -> None:
+    assert Limits.of(1 << 30, 1 << 30, 256) == replace(Limits(), few=0)
 
 
 def test_caches_are_what_the_system_says(monkeypatch: pytest.MonkeyPatch) -> None:
