@@ -265,13 +265,15 @@ class Packed:
 
     `value` is a Load, perhaps converted, or computed from several as it is copied; `variables`,
     joined, are what the operand has beside the depth and the batch. The buffer has a block at a
-    time; or, of columns that a Pack has copied, all of them from the element at `at` on.
+    time; or, of columns that a Pack has copied, all of them from the element at `at` on. Rows that
+    are `lying` are read where they are, not copied, if the depth is consecutive there.
     """
 
     value: Value
     variables: tuple[str, ...]
     buffer: str
     at: tuple[RankExpr, ...] | None = None
+    lying: bool = False
 
 
 @dataclass(frozen=True, slots=True)

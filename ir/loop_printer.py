@@ -139,7 +139,9 @@ def _permute(found: Permute) -> list[str]:
 
 def _packed(found: Packed) -> str:
     at = "" if found.at is None else f"[{','.join(map(str, found.at))}]"
-    return f"{', '.join(found.variables)} of {print_value(found.value)} in {found.buffer}{at}"
+    lying = " or" if found.lying else ""
+    head = f"{', '.join(found.variables)} of {print_value(found.value)}{lying}"
+    return f"{head} in {found.buffer}{at}"
 
 
 def print_value(value: Value) -> str:

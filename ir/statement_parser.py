@@ -342,11 +342,11 @@ class StatementReader(TokenReader):
         variables = self._names()
         self.expect("of")
         value = self._value()
+        lying = self._accept("or")
         self.expect("in")
         buffer = self._name()
-        return Packed(
-            value, variables, buffer, self._index_list("]") if self._accept("[") else None
-        )
+        at = self._index_list("]") if self._accept("[") else None
+        return Packed(value, variables, buffer, at, lying)
 
     def _number(self) -> Number:
         value = self._value()

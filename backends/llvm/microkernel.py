@@ -108,7 +108,7 @@ class MicroKernel:
         """The accumulators after the loop over the depth: over its steps, or groups of them."""
         b, contract = self.b, self.contract
         columns, rows = panels.columns, panels.rows
-        panel, block = columns.tile(panels.across), rows.tile(panels.down)
+        panel, lines = columns.tile(panels.across), rows.rows(panels.down)
         short = isinstance(contract.value, Apply) and len(contract.value.args) == 2
         unrolled = _UNROLLED if short and self.dtype.kind != "complex" else 1
         most = b.pure(f"and i64 {depth}, {-unrolled}")
@@ -124,15 +124,12 @@ class MicroKernel:
                 [Vec(self.summed, tuple(phi.name for phi in value), self.lanes) for value in line]
                 for line in phis
             ]
-            pointers: list[str] = []
-            for start, operand in ((panel, columns.operand), (block, rows.operand)):
-                step = str(operand.strides[0])
-                start = b.gep(start, b.mul(origin, step))
-                pointers.append(b.gep(start, b.offset(loop, step)))
+            across = self._stepped(panel, columns.operand, origin, loop)
+            down = [(self._stepped(line, rows.operand, origin, loop), at) for line, at in lines]
             for n in range(count):
-                self._fetch(b.gep(pointers[0], str((n + _AHEAD) * columns.operand.strides[0])))
+                self._fetch(b.gep(across, str((n + _AHEAD) * columns.operand.strides[0])))
             for n in range(count):
-                found = self._step(found, pointers, n, columns.operand, rows.operand, is_quick)
+                found = self._step(found, across, down, n, columns.operand, rows.operand, is_quick)
             flat = [phi for line in phis for value in line for phi in value]
             ends = [part for line in found for value in line for part in value.parts]
             for phi, end in zip(flat, ends, strict=True):
@@ -147,6 +144,11 @@ class MicroKernel:
             ]
         return totals
 
+    def _stepped(self, start: str, operand: Operand, origin: str, loop: OpenLoop) -> str:
+        """Where a loop over steps of the depth is, which begins with step `origin`."""
+        step = str(operand.strides[0])
+        return self.b.gep(self.b.gep(start, self.b.mul(origin, step)), self.b.offset(loop, step))
+
     def _fetch(self, line: str) -> None:
         """Brings a later step of the panel near: it comes from the level-2 cache."""
         size = self.contract.columns.value.dtype.itemsize
@@ -159,7 +161,8 @@ class MicroKernel:
     def _step(
         self,
         totals: list[list[Vec]],
-        pointers: list[str],
+        panel: str,
+        lines: Sequence[tuple[str, int]],
         number: int,
         columns: Operand,
         rows: Operand,
@@ -167,7 +170,7 @@ class MicroKernel:
     ) -> list[list[Vec]]:
         """One step of the depth: a row of the panel by a column of the block."""
         b, lanes = self.b, self.lanes
-        panel = b.gep(pointers[0], str(number * columns.strides[0]))
+        panel = b.gep(panel, str(number * columns.strides[0]))
         size = (columns.dtype if self.product is None else self.product.word).itemsize
         across = [
             self._element(b.gep(panel, str(v * lanes * size)), columns, lanes)
@@ -178,8 +181,9 @@ class MicroKernel:
             if self.product is not None and i == self.height:
                 one = unit(self.simd, self.product)
             else:
-                at = str(number * rows.strides[0] + i * rows.strides[1])
-                one = self._element(b.gep(pointers[1], at), rows, 1)
+                start, at = lines[i]
+                place = b.gep(start, str(number * rows.strides[0] + at))
+                one = self._element(place, rows, 1)
             found.append(
                 [self._fold(total, v, one, is_quick) for total, v in zip(line, across, strict=True)]
             )

@@ -13,6 +13,9 @@ from .offsets import OffsetTables, Table
 from .products import Words
 from .values import Values
 
+#: Bytes after which lines fall into the same sets of a level-1 cache.
+_WAY = 4096
+
 
 def load_of(packed: Packed) -> Load:
     """What is packed, before it is converted; the first of what it is computed from."""
@@ -35,14 +38,27 @@ def unit_of(values: Values, packed: Packed) -> str | None:
     return None if axis is None else indices[axis].steps_by
 
 
+def _lies(values: Values, packed: Packed, tables: OffsetTables, depth: Sequence[str]) -> str:
+    """An i1: whether the depth is consecutive in an operand, and few lines fall into one set."""
+    b, load = values.b, load_of(packed)
+    _, strides = tables.steps(load.buffer, [i for i in load.indices if isinstance(i, RankExpr)])
+    lies, apart = "true", str(load.dtype.itemsize)
+    for variable in reversed(depth):
+        lies = b.both(lies, b.compare("eq", strides[variable], apart))
+        apart = b.mul(apart, values.accesses.size(variable.upper()))
+    within = b.pure(f"and i64 {strides[packed.variables[-1]]}, {_WAY // 2 - 1}")
+    return b.both(lies, b.compare("ne", within, "0"))
+
+
 @dataclass(frozen=True, slots=True)
 class Operand:
     """A packed operand: its tables, and how its blocks are copied.
 
     `mode` says what it is consecutive along: "rows", the last of the own variables; "across",
     another of them; "depth", one of the depth; "lines", the last of the depth, and it is not
-    transposed. Its coordinates are `distance` apart among the joined ones. `step` and `lane` are
-    how many elements apart a tile has two steps of the depth, and two of the own coordinates.
+    transposed; not even copied where `lies`, an i1, holds. Its coordinates are `distance` apart
+    among the joined ones. `step` and `lane` are how many elements apart a tile has two steps of
+    the depth, and two of the own coordinates.
     """
 
     packed: Packed
@@ -57,6 +73,7 @@ class Operand:
     step: int
     lane: int = 1
     words: Words | None = None
+    lies: str = "false"
 
     @property
     def dtype(self) -> DType:
@@ -120,7 +137,8 @@ class Operand:
             runs = tables.runs(along, apart)
             lined = words is None or words.count == 1
             if line and lined and apart == "1" and load.dtype.kind != "complex":
-                return Operand(*made, "lines", apart, runs, 1, lane, words)
+                lies = _lies(values, packed, tables, depth) if packed.lying else "false"
+                return Operand(*made, "lines", apart, runs, 1, lane, words, lies)
             return Operand(*made, "depth", apart, runs, tile, words=words)
         if unit in packed.variables[:-1]:
             apart = tables.count(packed.variables[packed.variables.index(unit) + 1 :])

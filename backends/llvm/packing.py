@@ -73,6 +73,9 @@ class Packing(Panel):
 
     def _copy(self) -> None:
         operand, b = self.operand, self.b
+        if operand.mode == "lines" and operand.lies != "false":
+            self._branch(operand.lies, lambda: None, self._lines)
+            return
         if operand.mode == "lines":
             self._lines()
             return

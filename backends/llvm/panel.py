@@ -43,6 +43,23 @@ class Panel:
             distance = self.b.mul(self.room, str(self.operand.room))
         return self.b.gep(self.target, self.b.offset(tiles, distance))
 
+    def rows(self, tiles: OpenLoop) -> list[tuple[str, int]]:
+        """Where each row of the tile begins: so many bytes from a pointer."""
+        b, operand = self.b, self.operand
+        packed = self.tile(tiles)
+        found = [(packed, number * operand.strides[1]) for number in range(operand.tile)]
+        if operand.lies == "false":
+            return found
+        lying: list[tuple[str, int]] = []
+        for number, (_, offset) in enumerate(found):
+            own = b.minimum(b.add(tiles.counter, str(number)), b.sub(self.count, "1"))
+            there = self._from(self._own(own), self._along("0"))
+            here = b.gep(packed, str(offset))
+            place = b.here(f"select i1 {operand.lies}, ptr {there}, ptr {here}")
+            # Each row is stepped through by the loop's counter, as in Accesses.
+            lying.append((b.here(f"freeze ptr {place}"), 0))
+        return lying
+
     @property
     def lines(self) -> tuple[str, str, str]:
         """How many lines a packed block has, how many bytes apart, and how long: for all of it."""

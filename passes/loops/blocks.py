@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from .schedule import Block, Limits, Problem, Reading, Schedule
+from .schedule import STEP, Block, Limits, Problem, Reading, Schedule
 
 #: The most variables that are joined: each is a loop where the tables are written.
 _MOST_JOINED = 8
+
+#: So many tiles of columns make too little use of rows for packing these to pay.
+_FEW_TILES = 8
 
 #: Runs through memory that a processor follows side by side: what streams its prefetchers have.
 _FORESEEN = 32
@@ -43,19 +46,30 @@ def blocked(problem: Problem, limits: Limits, schedule: Schedule) -> Schedule:
     if panel <= most and not _scattered(problem, limits, columns, vector):
         return schedule
     height = _height(problem, down, rows.unit)
-    deep = _pieces(problem.known(*problem.reduced), limits.deep, limits.depth)
+    tall, deep, wide = limits.tall, limits.deep, limits.wide
+    order = _last(problem.reduced, (rows.unit, columns.unit))
+    tiles = -(-problem.bytes(*across) // STEP)
+    # Floats alone are multiplied as they lie.
+    lying = problem.sums and problem.parts == 1 and order[-1] == rows.unit and tiles <= _FEW_TILES
+    if lying:
+        # The longer their runs, the more of them the processor fetches ahead.
+        wide = _FEW_TILES
+        deep = max(deep, min(limits.longest, limits.shared // (tiles * STEP)))
+        tall = tall * limits.deep // deep
+    deep = _pieces(problem.known(*problem.reduced), deep, limits.depth)
     block = Block(
         columns,
         _joined(problem, columns, across, (columns.unit, vector)),
         rows,
         _joined(problem, rows, down, (rows.unit,)),
-        _last(problem.reduced, (rows.unit, columns.unit)),
+        order,
         tuple(v for v in problem.free if v in columns.variables & rows.variables),
         height,
         2,
-        max(1, limits.tall // height) * height,
+        max(1, tall // height) * height,
         deep,
-        limits.wide,
+        wide,
+        lying,
     )
     return replace(schedule, moved=(), block=block)
 

@@ -48,7 +48,9 @@ def contraction(
     `finish` is what is done with the sums, `formed` what some operands are computed from.
     """
     packed_rows, packed_columns, offsets, runs = names
-    rows = Packed(_operand(term, block.rows), block.down, packed_rows)
+    element = _operand(term, block.rows)
+    lying = block.lying and isinstance(element, Load)
+    rows = Packed(element, block.down, packed_rows, lying=lying)
     columns = Packed(_operand(term, block.columns), block.across, packed_columns)
     contract = Contract(
         *(total, indices, point.fold_op, term, point.empty, rows, columns),
@@ -84,8 +86,9 @@ def contraction(
 def formed_in(contract: Contract, name: str, value: Value) -> Contract:
     """The contraction with a value in the place of the elements of a buffer."""
     rows, columns = (
-        replace(packed, value=_replaced(packed.value, name, value))
+        replace(packed, value=found, lying=packed.lying and isinstance(found, Load))
         for packed in (contract.rows, contract.columns)
+        for found in (_replaced(packed.value, name, value),)
     )
     made = _replaced(contract.value, name, value)
     return replace(contract, value=made, rows=rows, columns=columns)

@@ -229,7 +229,7 @@ class _Counting:
             (found.columns, columns, found.columns.at is None),
         ):
             made = batch * count * depth * times
-            self.packed += made * packed.value.dtype.itemsize
+            self.packed += 0 if packed.lying else made * packed.value.dtype.itemsize
             self.operations += made * _operations(packed.value)
             self._reads(packed.value)
         finish = found.finish

@@ -32,7 +32,7 @@ _BESIDE = 4
 _CACHES = (48 << 10, 2 << 20)
 
 #: Bytes of the columns that a register tile reads at each step: two vectors of AVX-512.
-_STEP = 128
+STEP = 128
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +77,7 @@ class Limits:
         nearer, farther = (
             min(given, known) for given, known in zip((first, second), _CACHES, strict=True)
         )
-        deep = max(like.depth, nearer // _STEP // like.depth * like.depth)
+        deep = max(like.depth, nearer // STEP // like.depth * like.depth)
         share = farther / _CACHES[1]
         return cls(
             shared=int(like.shared * share),
@@ -172,6 +172,7 @@ class Block:
     tall: int  # a block: rows,
     deep: int  # steps of the depth,
     wide: int  # tiles of columns
+    lying: bool  # rows are read where they are, if the depth is consecutive there
 
 
 @dataclass(frozen=True, slots=True)

@@ -67,7 +67,7 @@ def check(
     bits: int,
     limits: Limits,
     rng: np.random.Generator,
-) -> None:
+) -> Native:
     *inputs, out = arrays
     for array in inputs:
         base = array if array.flags.writeable else array.base
@@ -80,6 +80,7 @@ def check(
     native = Native(cascade, {**given, "Y": out}, bits, limits)
     assert native({**given, "Y": out}) == 0
     np.testing.assert_array_equal(out, evaluate(cascade, given)["Y"])
+    return native
 
 
 @examples(60)
@@ -151,3 +152,20 @@ def test_rows_whose_tiles_lie_side_by_side(
         ]
         limits = Limits(unpacked=0, few_rows=1)
         check(subscripts, arrays, bits, limits, np.random.default_rng(1))
+
+
+@pytest.mark.parametrize("bits", WIDTHS)
+@pytest.mark.parametrize("dtype", ["f4", "f8"])
+@pytest.mark.parametrize("limits", [SMALL, Limits(unpacked=0, few_rows=1)], ids=["small", "large"])
+def test_rows_that_are_read_where_they_lie(dtype: str, limits: Limits, bits: int) -> None:
+    """Unless their lines fall into the same sets, or the depth turns out not to be consecutive."""
+    rng = np.random.default_rng(2)
+    one, other, target = fences()
+    for length, start in ((64, 0), (64, 1), (61, 0), (61, 2), (512, 0)):
+        shapes = (17, 3, length), (3, length - start, 9), (17, 9)
+        a, b, y = (
+            fence.array(shape, dtype, True, "C")
+            for fence, shape in zip((one, other, target), shapes, strict=True)
+        )
+        native = check("ijk,jka->ia", [a[:, :, start:], b, y], bits, limits, rng)
+        assert "rows i of T0[i,j,k] or in Y.T0.block" in str(native.program)
