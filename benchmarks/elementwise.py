@@ -13,7 +13,7 @@ from einloom.ir.dtypes import as_dtype
 from .measure import Row, Table, compare
 from .peers import torch
 
-FUNCTIONS = ("exp", "exp2", "log", "log1p")
+FUNCTIONS = ("exp", "exp2", "log", "log1p", "tanh")
 
 
 def function(name: str, dtype: str, count: int) -> Row:
