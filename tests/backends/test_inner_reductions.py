@@ -24,6 +24,15 @@ CASES = {
     "Y[i,k] = 1 + sum[j] X[i,j] where i <= k else 7": ["Y.sum"],
     "Y[i]: f64 = (sum[j] X[i,j]) / J": ["Y.sum"],
     "Y[k] = 2 * sum[j] Z[P[j],k]": ["Y.sum"],
+    "Y[i] = X[i,j] / J": ["Y.sum"],
+    "Y[i] = X[i,j] * 0.5 / sqrt(J)": ["Y.sum.sum", "Y.sum"],
+    # These are no numbers, or no usual ones, wherever they stand.
+    "Y[i] = X[i,j] * 0": [],
+    "Y[i] = X[i,j] * inf": [],
+    "Y[i] = X[i,j] / I": [],
+    "Y[i] = X[i,j] / K": [],
+    "Y[i] = X[i,j] / 2 where i <= j": [],
+    "Y[i]: f64 = X[i,j] / 3": [],
     # It would read Z where Y has no elements.
     "Y[i,k] = V[i,k] + sum[j] Z[P[j],k]": [],
     # As many elements as there are points.
@@ -58,8 +67,9 @@ def test_long_ones_are_einsums_of_their_own(line: str) -> None:
     assert not named(line, arrays_of(35, 3, 33))
 
 
-def test_a_product_of_matrices_is_one_however_short() -> None:
-    line = "Y[i,k] = max(sum[j] (X[i,j] * Z[j,k]), 0)"
+@pytest.mark.parametrize("value", ["max(sum[j] (X[i,j] * Z[j,k]), 0)", "X[i,j] * Z[j,k] / sqrt(J)"])
+def test_a_product_of_matrices_is_one_however_short(value: str) -> None:
+    line = f"Y[i,k] = {value}"
     assert named(line, arrays_of(9, 3, 8)) == ["Y.sum"]
 
 
