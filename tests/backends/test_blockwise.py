@@ -26,7 +26,7 @@ from .test_contractions import SMALL
 FEW = Limits(near=32, shared=1024)
 
 #: Blocks of some rows, products packed.
-SOME = Limits(unpacked=64, shared=4096, followed=64)
+SOME = Limits(unpacked=64, shared=4096, followed=64, few=0)
 
 SOFTMAX = """
 cascade softmax(X[I,J]: f32) -> Y {
@@ -90,12 +90,12 @@ def test_a_block_of_attention_has_rows_of_one_head() -> None:
     for length in (500, 2048):
         made = native(ATTENTION, Q=(8, 300, 64), K=(8, length, 64), V=(8, length, 64))
         assert blocked(made) == [("mb", ("S", "G", "L", "O"))]
-        assert not made.program.scratch
+        assert all(".panel" in buffer.name for buffer in made.program.scratch)
 
 
 def test_exponentials_are_kept_where_the_scores_were() -> None:
     made = native(ATTENTION, Q=(4, 1024, 64), K=(4, 1024, 64), V=(4, 1024, 64))
-    (stage,) = made.program.stages
+    (*_, stage) = made.program.stages
     assert isinstance(stage, Parallel)
     stored = [a.buffer for nest in stage.nests for a in each_in(nest.body, Store)]
     assert stored == ["G", "S", "L"]
@@ -153,7 +153,8 @@ def test_columns_of_all_blocks_are_packed_before_them(
     made = Native(known, {**given, **empty_outputs(known)}, bits, SOME, threads=2)
     program = str(made.program)
     assert re.search(r"pack n of K\[.*\] in S.K.panel\[.*\] depth d", program)
-    assert re.search(r"pack f of V\[.*\] in O.V.panel\[.*\] depth n", program)
+    if dtype == "f4":  # of f64 that nest is none of the blocks: it would pack too much
+        assert re.search(r"pack f of V\[.*\] in O.V.panel\[.*\] depth n", program)
     assert parse_loops(program) == made.program
     for extents in ((3, 200, 90, 7, 37), (1, 5, 33, 16, 64), (2, 31, 1, 1, 1), (4, 17, 64, 400, 3)):
         given = arrays(*extents)
