@@ -1,7 +1,8 @@
 """How the benchmarks measure: paired rounds in one process on one core, medians of ratios.
 
-A round times every contestant once, in turn, so that what disturbs the machine disturbs all of
-them alike; the ratio of two is taken within each round, and the median over the rounds is quoted.
+A round times every contestant once, in turn, every other round backwards, so that what disturbs
+the machine disturbs all of them alike; the ratio of two is taken within each round, and the median
+over the rounds is quoted.
 Times are CPU time of the process: being pre-empted costs nothing, and a peer's own threads count.
 """
 
@@ -70,10 +71,12 @@ def paired(
         once = min(timed(call, 1) for _ in range(3))
         share = seconds / rounds / len(contestants)
         repeats[name] = max(1, int(share / max(once, 1e-8)))
-    found = [
-        {name: timed(call, repeats[name]) / repeats[name] for name, call in contestants.items()}
-        for _ in range(rounds)
-    ]
+    found: list[dict[str, float]] = []
+    for number in range(rounds):
+        # To and fro: what the threads of one still do after its calls is counted to the one that
+        # follows, which is the same one in no more than half of the rounds.
+        order = [*contestants.items()][:: -1 if number % 2 else 1]
+        found.append({name: timed(call, repeats[name]) / repeats[name] for name, call in order})
     return {name: statistics.median(r[name] for r in found) for name in contestants}, found
 
 
