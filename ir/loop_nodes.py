@@ -244,7 +244,7 @@ class Store:
 
 @dataclass(frozen=True, slots=True)
 class Fetch:
-    """buffer[indices], wherever it is, had better be in a cache: the nest stores it, or reads it."""
+    """buffer[indices], wherever it is, had better be near: the nest stores it, or reads it."""
 
     buffer: str
     indices: tuple[RankExpr, ...]

@@ -11,7 +11,7 @@ sizes' magnitudes alone, never from the number of threads: the result is the sam
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields, replace
 
 from ...ir.loop_nodes import (
@@ -155,8 +155,24 @@ def _of_loops(body: tuple[Statement, ...]) -> _Reduction | None:
         return None
     inner = tuple(each_in(inside, Loop))
     reduced = tuple(dict.fromkeys(stem(loop) for loop in inner))
-    reduced = tuple(v for v in reduced if v not in free and _is_whole(v, inner))
+    others = free + tuple(_of_others(inside, begin))
+    reduced = tuple(v for v in reduced if v not in others and _is_whole(v, inner))
     return _Reduction(_vector_last(free, loops), reduced, begin, loops, (inside,), end)
+
+
+def _of_others(inside: LoopNest, begin: Begin) -> Iterator[str]:
+    """The variables of reductions inside whose results are not just folded into the register."""
+    folds = [s for s in walk((inside,)) if isinstance(s, Fold)]
+    own = {begin.register}
+    for other in [s for s in walk((inside,)) if isinstance(s, Begin)]:
+        reads = [r for r in each_in(inside, Register) if r.name == other.register]
+        whole = [f for f in folds if isinstance(f.value, Register) and f.value in reads]
+        if other.op == begin.op and len(reads) == len(whole) == 1 and whole[0].register in own:
+            own.add(other.register)
+    for nest in each_in(inside, LoopNest):
+        begun = {s.register for s in walk((nest,)) if isinstance(s, Begin)}
+        if any(isinstance(s, Fold) and s.register not in own | begun for s in walk((nest,))):
+            yield from (stem(loop) for loop in nest.loops)
 
 
 def _vector_last(free: tuple[str, ...], loops: tuple[Loop, ...]) -> tuple[str, ...]:

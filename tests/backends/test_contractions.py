@@ -26,6 +26,7 @@ from .native import TINY, WIDTHS, Native, sized
 SMALL = Limits(
     longest=7, shared=64, unpacked=0, few=0, few_rows=1, tall=9, deep=64, wide=8, depth=8
 )
+LARGE = Limits(unpacked=0, shared=0, few_rows=1)
 EXTENTS = (0, 1, 2, 3, 4, 5, 7, 8, 9, 11, 16, 17, 23, 33)
 
 
@@ -150,13 +151,13 @@ def test_rows_whose_tiles_lie_side_by_side(
             fence.array(tuple(sizes[name] for name in term), dtype, at_end, "C")
             for fence, term in zip(fences(), terms, strict=True)
         ]
-        limits = Limits(unpacked=0, few_rows=1)
+        limits = LARGE
         check(subscripts, arrays, bits, limits, np.random.default_rng(1))
 
 
 @pytest.mark.parametrize("bits", WIDTHS)
 @pytest.mark.parametrize("dtype", ["f4", "f8"])
-@pytest.mark.parametrize("limits", [SMALL, Limits(unpacked=0, few_rows=1)], ids=["small", "large"])
+@pytest.mark.parametrize("limits", [SMALL, LARGE], ids=["small", "large"])
 def test_rows_that_are_read_where_they_lie(dtype: str, limits: Limits, bits: int) -> None:
     """Unless their lines fall into the same sets, or the depth turns out not to be consecutive."""
     rng = np.random.default_rng(2)

@@ -88,9 +88,9 @@ def test_scans_and_partitions(case: Written, threads: int) -> None:
 
 #: Subscripts, and the variables that are cut; those that are reduced, piece by piece.
 CUT = {
-    "ij,jk->ik": "ik",
-    "bij,bjk->bik": "bik",
-    "aij,jbk->aibk": "ik",
+    "ij,jk->ik": "ki",
+    "bij,bjk->bik": "bki",
+    "aij,jbk->aibk": "abk",
     "ij,ij->ij": "ij",
     "ij,j->i": "i",
     "ij,i->j": "i each",
@@ -183,6 +183,15 @@ def test_a_reduction_of_nothing_has_no_pieces(threads: int) -> None:
     assert any(parallel.each for parallel in native.program.parallels)
     assert native(arrays) == 0
     assert not arrays["Y"].any()
+
+
+def test_a_reduction_inside_another_is_in_one_piece() -> None:
+    """The largest of the least: not of the least of pieces."""
+    cascade = el.parse("cascade f(X[I,J]: f64) -> Y { Y = max[i] (1 + min[j] X[i,j]) }")
+    x = np.random.default_rng(0).normal(size=(3, 31))
+    status, found = run(cascade, {"X": x}, threads=1)
+    assert status == 0
+    assert found["Y"] == 1 + x.min(1).max()
 
 
 def test_one_rank_is_cut_into_pieces_of_two_lengths() -> None:
