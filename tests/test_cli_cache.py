@@ -66,7 +66,10 @@ def test_what_is_prebuilt_needs_no_compiler(tmp_path: Path) -> None:
 def test_what_cannot_be_kept_is_told(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """A disk that is full after the first object: the command has not done all of its work."""
+    """A disk that is full after the first object: the command has not done all of its work.
+
+    (Subscripts that no other test has: what this process has loaded is not made again.)
+    """
     replace, stored = os.replace, list[str]()
 
     def full(source: str, target: str) -> None:
@@ -77,7 +80,7 @@ def test_what_cannot_be_kept_is_told(
 
     monkeypatch.setattr(cache, "_current", cache.ObjectCache(tmp_path))
     monkeypatch.setattr(os, "replace", full)
-    assert main(["prebuild", "ij,jk->ki", "--shapes", "2x3,3x4"]) == 2
+    assert main(["prebuild", "qrst,tvr->vsq", "--shapes", "2x3x4x5,5x6x3"]) == 2
     said = capsys.readouterr()
     assert "1 files" in said.out
     assert "not all of it" in said.err
