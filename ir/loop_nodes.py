@@ -13,9 +13,9 @@ except that a `Fold` inside it may fold in any order.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, fields, is_dataclass, replace
+from typing import Any, Literal, TypeAlias, TypeVar, cast
 
 from .dtypes import BOOL, DTYPES, I64, DType
 from .operators import Number as Scalar
@@ -23,6 +23,8 @@ from .operators import value_in
 from .ranks import RankExpr
 
 LoopKind: TypeAlias = Literal["serial", "unroll", "vector"]
+
+_T = TypeVar("_T")
 
 #: In an expression, a size: how many elements of the nest's width a vector register holds.
 LANES = "Lanes"
@@ -423,3 +425,17 @@ def loads_of(value: Value) -> tuple[Load, ...]:
             found[node] = None
         stack += reversed(parts(node))
     return tuple(found)
+
+
+def replaced(node: _T, by: Callable[[Value], Value | None]) -> _T:
+    """A statement or value in which those values stand that `by` gives for others; None: as is."""
+    here: Any = node
+    if isinstance(here, tuple):
+        return cast("_T", tuple(replaced(each, by) for each in cast("tuple[Any, ...]", here)))
+    if not is_dataclass(here) or isinstance(here, DType | RankExpr):
+        return node
+    found: Any = by(here) if isinstance(here, Value) else None
+    if found is not None:
+        return cast("_T", found)
+    changed = {f.name: replaced(getattr(here, f.name), by) for f in fields(here)}
+    return cast("_T", replace(cast("Any", here), **changed))

@@ -62,6 +62,9 @@ _LANES = 16
 #: of 8 x 2048 x 64 saves twice as much.
 _PACKED, _KEPT = 80, 225
 
+#: What nests leave to one another is little if it is such a part of all that they touch.
+_LITTLE = 64
+
 #: Threads have enough to share if there are so many blocks.
 _ENOUGH = 32
 
@@ -168,14 +171,16 @@ class _Blocking:
 
     def _fits(self, run: _Run) -> bool:
         """Whether what several nests touch for the smallest block fits a cache."""
-        touched = Counter(
-            name for nest in run.nests for name in {a.buffer for a in _accesses(nest)}
-        )
-        left = [self.buffers[name] for name, count in touched.items() if count > 1]
+        left = self._left(run.nests)
         ranks = {v.upper() for v in run.splits}
         least = self._number(times(*run.splits.values()))
         bytes_ = plus(*(_bytes(buffer, ranks) for buffer in left))
         return least * self._number(bytes_) <= 4 * self.limits.shared
+
+    def _left(self, nests: Sequence[Nest]) -> list[Buffer | Scratch]:
+        """What several nests touch."""
+        touched = Counter(name for nest in nests for name in {a.buffer for a in _accesses(nest)})
+        return [self.buffers[name] for name, count in touched.items() if count > 1]
 
     def _number(self, expr: RankExpr) -> int:
         """The value for the largest sizes that are thought of."""
@@ -190,15 +195,18 @@ class _Blocking:
     def _made(self, run: _Run) -> tuple[Stage, ...]:
         """A run block by block, after what packs for all blocks.
 
-        Nothing if a cache holds all that it leaves from nest to nest.
+        Nothing if a cache holds all that it leaves from nest to nest, or if that is little.
         """
         local = self._local(run)
         nests = merged(run.nests, self.sizes, self.limits.longest)
         kept = replace(run, nests=lent(nests, {name: self.scratch[name] for name in local}))
         names = dict.fromkeys(access.buffer for access in kept.accesses())
         used = [self.buffers[name] for name in names]
-        whole = self._number(plus(*(_bytes(b, set()) for b in used)))
-        if not local or whole <= self.limits.near:
+        left, whole = (
+            self._number(plus(*(_bytes(buffer, set()) for buffer in buffers)))
+            for buffers in (self._left(run.nests), used)
+        )
+        if not local or left <= max(self.limits.near, whole // _LITTLE):
             return ()
         contracts = [c for nest in run.nests for c in each_in(nest.body, Contract)]
         budget = self.limits.shared if contracts else self.limits.near

@@ -8,7 +8,6 @@ from types import MappingProxyType
 
 from ...ir.dtypes import I64, U8, DType
 from ...ir.loop_nodes import (
-    Apply,
     Contract,
     Convert,
     Finish,
@@ -17,6 +16,7 @@ from ...ir.loop_nodes import (
     Value,
     loads_of,
     parts,
+    replaced,
 )
 from ...ir.loops import Scratch
 from ...ir.ranks import RankExpr
@@ -85,23 +85,15 @@ def contraction(
 
 def formed_in(contract: Contract, name: str, value: Value) -> Contract:
     """The contraction with a value in the place of the elements of a buffer."""
-    rows, columns = (
-        replace(packed, value=found, lying=packed.lying and isinstance(found, Load))
-        for packed in (contract.rows, contract.columns)
-        for found in (_replaced(packed.value, name, value),)
+    made, *operands = replaced(
+        (contract.value, contract.rows, contract.columns),
+        lambda node: value if isinstance(node, Load) and node.buffer == name else None,
     )
-    made = _replaced(contract.value, name, value)
+    rows, columns = (
+        replace(packed, lying=packed.lying and isinstance(packed.value, Load))
+        for packed in operands
+    )
     return replace(contract, value=made, rows=rows, columns=columns)
-
-
-def _replaced(value: Value, name: str, by: Value) -> Value:
-    if isinstance(value, Load):
-        return by if value.buffer == name else value
-    if isinstance(value, Convert):
-        return replace(value, arg=_replaced(value.arg, name, by))
-    if isinstance(value, Apply):
-        return replace(value, args=tuple(_replaced(arg, name, by) for arg in value.args))
-    return value
 
 
 def _operand(term: Value, reading: Reading) -> Value:

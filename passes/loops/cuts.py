@@ -26,6 +26,9 @@ from ...ir.ranks import RankExpr
 from .parts import each_in, reads_what_it_writes
 from .tile import LANES_EXPR, number, size, times
 
+#: The most variables of a nest that are cut.
+MOST_CUT = 3
+
 #: Elements along the rows, and along the columns, of which a part of a copy is a multiple.
 _COPIED = 64
 

@@ -17,17 +17,15 @@ from math import prod
 from typing import Any
 
 from ...ir.loop_nodes import (
-    Apply,
     Assign,
     Begin,
-    Convert,
     Fold,
     Load,
     Loop,
     LoopNest,
     Register,
     Store,
-    Value,
+    replaced,
 )
 from ...ir.loops import Nest
 from .parts import each_in, stem
@@ -77,7 +75,7 @@ def _pair(first: Nest, second: Nest, sizes: Mapping[str, int], longest: int) -> 
     body = (
         Assign(now.name, store.value),
         replace(store, value=now),
-        replace(fold, value=_replaced(fold.value, store.buffer, now)),
+        replaced(fold, lambda value: now if value in reads else None),
     )
     return replace(second, body=(LoopNest(outer, (begin, LoopNest(within, body), end)),))
 
@@ -85,14 +83,3 @@ def _pair(first: Nest, second: Nest, sizes: Mapping[str, int], longest: int) -> 
 def _kind(loop: Loop) -> tuple[Any, ...]:
     """What two loops have in common that go through the same points, in steps of any length."""
     return loop.variable, loop.kind, loop.once, loop.start, loop.bounds or loop.stop
-
-
-def _replaced(value: Value, buffer: str, now: Register) -> Value:
-    """The value, in which an element of the buffer is what the register has."""
-    if isinstance(value, Load) and value.buffer == buffer:
-        return now
-    if isinstance(value, Apply):
-        return replace(value, args=tuple(_replaced(arg, buffer, now) for arg in value.args))
-    if isinstance(value, Convert):
-        return replace(value, arg=_replaced(value.arg, buffer, now))
-    return value

@@ -37,7 +37,7 @@ from ...ir.loops import (
     Stage,
     Sweep,
 )
-from .cuts import cuts, inside, workspace
+from .cuts import MOST_CUT, cuts, inside, workspace
 from .parts import in_part, magnitudes, renamed_sizes, work_of
 from .pieces import Worth, pieces_of
 
@@ -48,9 +48,6 @@ _UNKNOWN = 1 << 20
 _ENOUGH = 32
 
 _WORTH = Worth()
-
-#: The most variables of a nest that are cut.
-_MOST = 3
 
 
 def parallel(program: LoopProgram, sizes: Mapping[str, int], worth: Worth = _WORTH) -> LoopProgram:
@@ -138,7 +135,7 @@ class _Sharing:
         known = {name: self.most.get(name, _UNKNOWN) for name in work.sizes()}
         if work.value(known) < 2 * self.worth.shortest:
             return nest
-        splits = self._splits(statement)[:_MOST]
+        splits = self._splits(statement)[:MOST_CUT]
         if not splits:
             return nest
         own = workspace(statement)

@@ -37,6 +37,7 @@ from .tile import (
     around,
     full_loop,
     in_order,
+    minus,
     number,
     plus,
     size,
@@ -89,11 +90,10 @@ def pieces_of(
 
     `most`: the largest sizes that are thought of.
     """
-    body = tuple(s for s in nest.body if not isinstance(s, Collapse))
-    reduction = _of_contract(body) or _of_loops(body)
+    reduction = reduction_of(nest)
     if reduction is None:
         return None
-    work = work_of(LoopNest((), body))
+    work = work_of_body(nest)
     if not set(work.sizes()) <= most.keys():
         return None
     elements = times(*map(size, reduction.free)).value(most)
@@ -107,11 +107,11 @@ def pieces_of(
     count = -(-extent // length)
     if count < _FEWEST or count * elements * _TOGETHER * worth.together > work.value(most):
         return None
-    return _made(nest, reduction, cut, length, work, scratch)
+    return in_pieces(nest, reduction, (Split(cut, number(length), each=True),), scratch)
 
 
 @dataclass(frozen=True, slots=True)
-class _Reduction:
+class Reduction:
     """What a nest reduces: variables, how, and where it begins and ends."""
 
     free: tuple[str, ...]
@@ -129,7 +129,13 @@ class _Reduction:
         return {stem(loop) for loop in each_in(self.inside, Loop) if loop.kind != "serial"}
 
 
-def _of_loops(body: tuple[Statement, ...]) -> _Reduction | None:
+def reduction_of(nest: Nest) -> Reduction | None:
+    """The reduction that is all of a nest; None if it is something else."""
+    body = tuple(s for s in nest.body if not isinstance(s, Collapse))
+    return _of_contract(body) or _of_loops(body)
+
+
+def _of_loops(body: tuple[Statement, ...]) -> Reduction | None:
     """Loops over free variables, in them a register that is begun, folded into and stored."""
     loops: tuple[Loop, ...] = ()
     if len(body) == 1 and isinstance(body[0], LoopNest):
@@ -151,13 +157,13 @@ def _of_loops(body: tuple[Statement, ...]) -> _Reduction | None:
     if any(isinstance(s, Store | Contract) for s in walk((inside,))):
         return None
     free = tuple(dict.fromkeys(stem(loop) for loop in loops))
-    if any(not _is_whole(v, loops) for v in free):
+    if any(not is_whole(v, loops) for v in free):
         return None
     inner = tuple(each_in(inside, Loop))
     reduced = tuple(dict.fromkeys(stem(loop) for loop in inner))
     others = free + tuple(_of_others(inside, begin))
-    reduced = tuple(v for v in reduced if v not in others and _is_whole(v, inner))
-    return _Reduction(_vector_last(free, loops), reduced, begin, loops, (inside,), end)
+    reduced = tuple(v for v in reduced if v not in others and is_whole(v, inner))
+    return Reduction(_vector_last(free, loops), reduced, begin, loops, (inside,), end)
 
 
 def _of_others(inside: LoopNest, begin: Begin) -> Iterator[str]:
@@ -180,7 +186,7 @@ def _vector_last(free: tuple[str, ...], loops: tuple[Loop, ...]) -> tuple[str, .
     return (*(v for v in free if v not in vector), *(v for v in free if v in vector))
 
 
-def _is_whole(name: str, loops: tuple[Loop, ...]) -> bool:
+def is_whole(name: str, loops: tuple[Loop, ...]) -> bool:
     """Whether these loops go once through the whole rank of a variable, in blocks or not."""
     own = [loop for loop in loops if stem(loop) == name]
     outer = [loop for loop in own if loop.start == RankExpr()]
@@ -196,7 +202,7 @@ def _is_whole(name: str, loops: tuple[Loop, ...]) -> bool:
     )
 
 
-def _of_contract(body: tuple[Statement, ...]) -> _Reduction | None:
+def _of_contract(body: tuple[Statement, ...]) -> Reduction | None:
     """A contraction into a tensor that has a plain index for each variable."""
     if len(body) != 1 or not isinstance(body[0], Contract):
         return None
@@ -213,7 +219,7 @@ def _of_contract(body: tuple[Statement, ...]) -> _Reduction | None:
     end = Store(contract.buffer, contract.indices, Register("r", dtype))
     loops = [full_loop(v) for v in free[:-1]]
     loops += tiled(full_loop(free[-1]), LANES_EXPR, "vector")
-    return _Reduction(free, contract.depth, begin, tuple(loops), body, end)
+    return Reduction(free, contract.depth, begin, tuple(loops), body, end)
 
 
 #: What a contraction says of the sum itself.
@@ -227,20 +233,17 @@ def _is_plain(contract: Contract) -> bool:
     return not any(getattr(contract, f.name) for f in fields(contract) if f.name not in _SUM)
 
 
-def _made(
-    nest: Nest,
-    reduction: _Reduction,
-    name: str,
-    length: int,
-    work: RankExpr,
-    scratch: Mapping[str, Scratch],
+def in_pieces(
+    nest: Nest, reduction: Reduction, splits: tuple[Split, ...], scratch: Mapping[str, Scratch]
 ) -> Pieces:
-    """The pieces along one variable, each of so many coordinates but the last."""
-    split = Split(name, number(length), each=True)
-    rank = size(name)
+    """The reduction in pieces along the first split's variable, each of so many coordinates but
+    the last; the other splits cut what it is free in.
+    """
+    split = splits[0]
+    name, length = split.variable, split.unit
     # Two nests may cut one rank into pieces of two lengths.
     count = Size(
-        f"{split.rank}'C{length}", Quotient(plus(rank, number(length - 1)), number(length))
+        f"{split.rank}'C{length}", Quotient(plus(size(name), minus(length, number(1))), length)
     )
     pieces = f"{nest.name}.pieces"
     extents = (RankExpr.of_size(count.name), *map(size, reduction.free))
@@ -256,23 +259,28 @@ def _made(
         contract = replace(inside[0], buffer=pieces, indices=mine)
         part: tuple[Statement, ...] = (contract,)
         named = {*each_in(contract, str)} - {load.buffer for load in each_in(contract, Load)}
-        own = tuple(renamed_sizes(b, [split]) for n, b in scratch.items() if n in named)
+        own = tuple(renamed_sizes(b, splits) for n, b in scratch.items() if n in named)
     else:
         store = Store(pieces, mine, Register(begin.register, begin.dtype))
         part = around(reduction.loops, (begin, *inside, store))
-    body = tuple(in_part(s, [split]) for s in (*kept, *part))
+    body = tuple(in_part(s, splits) for s in (*kept, *part))
     chunk = name + "'c"
     load = Load(pieces, (variable(chunk), *places), begin.dtype)
     fold = Fold(begin.register, begin.op, load)
     again = LoopNest((Loop(chunk, RankExpr(), RankExpr.of_size(count.name)),), (fold,))
     together = around(reduction.loops, (begin, again, reduction.end))
     return Pieces(
-        Parallel((split,), work, own, (Nest(nest.name, nest.width, body),)),
+        Parallel(splits, work_of_body(nest), own, (Nest(nest.name, nest.width, body),)),
         Nest(nest.name, nest.width, together),
         buffer,
         count,
     )
 
 
-def _free(ranks: set[str], reduction: _Reduction) -> bool:
+def work_of_body(nest: Nest) -> RankExpr:
+    """About how many picoseconds a nest takes."""
+    return work_of(LoopNest((), tuple(s for s in nest.body if not isinstance(s, Collapse))))
+
+
+def _free(ranks: set[str], reduction: Reduction) -> bool:
     return any(v.upper() in ranks for v in reduction.free)

@@ -26,6 +26,7 @@ from .lower import lower
 from .parallel import parallel
 from .parts import magnitudes
 from .pieces import Worth
+from .repair import repaired
 from .schedule import Limits
 
 #: The most Einsums in which an element is computed anew.
@@ -44,11 +45,14 @@ def planned(
     `dtypes` and `layouts` are as `lower` has them. `worth`: when threads share; None: never.
     """
     sizes = {r.name: r.shape for r in cascade.ranks if isinstance(r.shape, int)}
-    program = blockwise(lower(cascade, dtypes, layouts, limits), sizes, limits)
+
+    def loops(cascade: Cascade) -> LoopProgram:
+        program = repaired(lower(cascade, dtypes, layouts, limits), cascade, sizes, limits)
+        return blockwise(program, sizes, limits)
+
+    program = loops(cascade)
     anew = _computed_anew(cascade, program, dtypes, sizes, limits)
-    if anew is not cascade:
-        program = blockwise(lower(anew, dtypes, layouts, limits), sizes, limits)
-    program = asked_ahead(program, sizes, limits)
+    program = asked_ahead(program if anew is cascade else loops(anew), sizes, limits)
     return program if worth is None else parallel(program, sizes, worth)
 
 

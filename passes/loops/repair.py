@@ -1,0 +1,363 @@
+"""Reductions that wait for one another go once through what no cache holds, piece by piece.
+
+    nest G { %r begins max; for m in 0..M { %r max= X[m] }; G[] = %r }
+    nest D { %r begins add; for m in 0..M { %r add= exp(X[m] - G[]) }; D[] = %r }
+    -> parallel m by L each ... {
+         nest G { ... G.pieces[M'N] = %r }
+         nest D { ... %r add= exp(X[m] - G.pieces[M'N]) ...; D.pieces[M'N] = %r }
+       }
+       nest G { ... for m'c in 0..M'CL { %r max= G.pieces[m'c] }; G[] = %r }
+       nest D { ... for m'c in 0..M'CL { %r add= D.pieces[m'c] * exp(G.pieces[m'c] - G[]) }; ... }
+
+A piece is so short that a cache keeps it until the last of its reductions has read it. Each is made
+with the piece's own maximum in place of that of all, and repaired where pieces are brought
+together. That this may be done, and by which factor, is what `merge{rank=m}` asks (passes/online):
+one pass less there is one run through memory less here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from math import prod
+
+from ...ir.cascade import Cascade
+from ...ir.dtypes import I64, DType
+from ...ir.einsum import Expr, Literal, Map
+from ...ir.errors import PassError
+from ...ir.loop_nodes import (
+    Apply,
+    Index,
+    Load,
+    Number,
+    Register,
+    Value,
+    replaced,
+)
+from ...ir.loops import LoopProgram, Nest, Parallel, Scratch, Size, Split, Stage
+from ...ir.operators import identity_of
+from ...ir.ranks import RankExpr
+from ..online.flatten import flattened
+from ..online.forms import Fold, Shift
+from ..online.loop import Loop
+from .ahead import large_inputs
+from .cuts import MOST_CUT
+from .parts import each_in
+from .pieces import Pieces, Reduction, Worth, in_pieces, is_whole, reduction_of, work_of_body
+from .schedule import Limits
+from .tile import number, plus, variable
+
+#: The least length of a piece that vectors go along.
+_LEAST = Worth().piece
+
+
+def repaired(
+    program: LoopProgram, cascade: Cascade, sizes: Mapping[str, int], limits: Limits
+) -> LoopProgram:
+    """The program; `cascade` is what was lowered to it, and `sizes` are hints.
+
+    An input whose size is not known is left alone, and so are reductions that have a filter, choose
+    what they sum, owe a factor beside the repair, or are computed in another dtype than what they
+    are repaired for.
+    """
+    large = large_inputs(program, sizes, limits).keys()
+    if not large:
+        return program
+    found = _Repairs(program, cascade, sizes, limits, large)
+    stages = tuple(found.stages())
+    if not found.buffers:
+        return program
+    return replace(
+        program,
+        sizes=(*program.sizes, *dict.fromkeys(found.counts)),
+        scratch=(*program.scratch, *found.buffers),
+        stages=stages,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Member:
+    """A nest that reduces over the rank that is cut."""
+
+    nest: Nest
+    reduction: Reduction
+    loads: tuple[Load, ...]
+    shifts: tuple[Shift, ...] = ()  # what it is repaired for, by the rules,
+    waits: tuple[Load, ...] = ()  # and the reads of that, one of each
+
+    @property
+    def name(self) -> str:
+        return self.nest.name
+
+    @property
+    def dtype(self) -> DType:
+        return self.reduction.begin.dtype
+
+
+class _Repairs:
+    """Finds reductions that follow one another, and makes them piece by piece."""
+
+    def __init__(
+        self,
+        program: LoopProgram,
+        cascade: Cascade,
+        sizes: Mapping[str, int],
+        limits: Limits,
+        large: Collection[str],
+    ) -> None:
+        self.program, self.cascade, self.sizes, self.limits = program, cascade, sizes, limits
+        self.large = large
+        self.buffers: list[Scratch] = []
+        self.counts: list[Size] = []
+
+    def stages(self) -> Iterator[Stage]:
+        """The program's stages, such reductions as one that goes through the pieces."""
+        stages = self.program.stages
+        at = 0
+        while at < len(stages):
+            made, used = self._at(stages[at:])
+            yield from made or stages[at : at + 1]
+            at += used or 1
+
+    def _at(self, stages: Sequence[Stage]) -> tuple[tuple[Stage, ...], int]:
+        """What the first stages become, and how many these are; none if they are left alone."""
+        group: list[_Member] = []
+        for stage in stages:
+            member = _member(stage)
+            if member is None or (group and not _waits(member, group)):
+                break
+            group.append(member)
+        while len(group) > 1:
+            for cut in _common(group):
+                known = self._with_folds(cut, group)
+                made = self._made(cut, known) if known else ()
+                if made:
+                    return made, len(group)
+            group.pop()
+        return (), 0
+
+    def _with_folds(self, cut: str, group: Sequence[_Member]) -> list[_Member] | None:
+        """The group with what its members are repaired for; None if one cannot be."""
+        if not any(load.buffer in self.large for load in group[0].loads):
+            return None
+        try:
+            flat = flattened(self.cascade, cut)
+        except PassError:
+            return None
+        rules = Loop(flat, cut, frozenset(member.name for member in group))
+        found: dict[str, _Member] = {}
+        for member in group:
+            known = _with_shifts(member, rules.folds.get(member.name), found)
+            if known is None:
+                return None
+            found[member.name] = known
+        return [*found.values()]
+
+    def _made(self, cut: str, group: Sequence[_Member]) -> tuple[Stage, ...]:
+        """The pieces, and what brings them together; nothing if a cache holds all of it."""
+        beside = self._beside(group)
+        apart = {split.variable for split in beside}
+        loads = {load.buffer: load for member in group for load in member.loads}
+        step = sum(
+            load.dtype.itemsize * self._points(load, {cut, *apart})
+            for load in loads.values()
+            if cut in _variables(load)
+        )
+        if step * self.sizes.get(cut.upper(), 0) < self.limits.streamed:
+            return ()
+        # A third of the level-1 cache, which the next piece comes to as well; a power of two.
+        length = 1 << (max(self.limits.near // 3 // step, 1)).bit_length() - 1
+        if length < _LEAST and any(cut in m.reduction.vectors for m in group):
+            return ()
+        splits = (Split(cut, number(length), each=True), *beside)
+        mine, given = RankExpr.of_size(splits[0].number), {member.name: member for member in group}
+        nests: list[Nest] = []
+        ends: list[Nest] = []
+        for member in group:
+            made = in_pieces(member.nest, _local(member, given, mine), splits, {})
+            nests += made.parallel.nests
+            ends.append(_together(member, given, made))
+            self.buffers.append(made.scratch)
+            self.counts.append(made.count)
+        work = plus(*(work_of_body(member.nest) for member in group))
+        return (Parallel(splits, work, (), tuple(nests)), *ends)
+
+    def _beside(self, group: Sequence[_Member]) -> list[Split]:
+        """What all are free in and go through one by one: each coordinate has pieces of its own."""
+        names = {member.name: member for member in group}
+        reads = [load for member in group for load in member.waits]
+        found = [
+            v
+            for v in group[0].reduction.free
+            if all(_is_serial(v, member.reduction) for member in group)
+            and all(_places(names[load.buffer], load)[v] == variable(v) for load in reads)
+        ]
+        longest = sorted(found, key=lambda v: -self.sizes.get(v.upper(), 0))[: MOST_CUT - 1]
+        return [Split(v, number(1), each=True) for v in found if v in longest]
+
+    def _points(self, load: Load, gone: set[str]) -> int:
+        """How many elements a piece reads at each coordinate of its rank."""
+        return prod(self.sizes.get(v.upper(), 1) for v in _variables(load) - gone)
+
+
+def _member(stage: Stage) -> _Member | None:
+    """A nest that is a reduction in loops of its own."""
+    if not isinstance(stage, Nest):
+        return None
+    reduction = reduction_of(stage)
+    if reduction is None or (not reduction.loops and reduction.free):
+        return None
+    loads = tuple(load for statement in reduction.inside for load in each_in(statement, Load))
+    plain = all(isinstance(index, RankExpr) for load in loads for index in load.indices)
+    return _Member(stage, reduction, loads) if plain else None
+
+
+def _with_shifts(
+    member: _Member, fold: Fold | None, before: Mapping[str, _Member]
+) -> _Member | None:
+    """The member with what it is repaired for, all of it `before`; None if it cannot be."""
+    if fold is None or fold.deferred or fold.einsum.where is not None or fold.terms[0].active:
+        return None
+    shifts = fold.terms[0].shifts
+    loads = tuple({load: None for load in member.loads if load.buffer in before})
+    names = [load.buffer for load in loads]
+    alike = all(before[n].dtype == member.dtype and not before[n].shifts for n in names)
+    if not alike or sorted(names) != sorted({shift.value.tensor for shift in shifts}):
+        return None
+    if shifts and member.dtype.kind != "float":
+        return None
+    if any(_number(shift.scale) is None for shift in shifts):
+        return None
+    return replace(member, shifts=shifts, waits=loads)
+
+
+def _waits(member: _Member, group: Sequence[_Member]) -> bool:
+    """Whether exponentials in it read what one of the group reduces to."""
+    names = {each.name for each in group}
+    found = (a for a in each_in(member.reduction.inside, Apply) if a.op in ("exp", "exp2"))
+    return any(load.buffer in names for apply in found for load in each_in(apply, Load))
+
+
+def _is_serial(name: str, reduction: Reduction) -> bool:
+    """Whether a variable that the reduction is free in is gone through one by one."""
+    if name not in reduction.free or not is_whole(name, reduction.loops):
+        return False
+    return all(loop.kind == "serial" for loop in reduction.loops if loop.variable == name)
+
+
+def _common(group: Sequence[_Member]) -> tuple[str, ...]:
+    first, *others = (member.reduction.reduced for member in group)
+    return tuple(v for v in first if all(v in other for other in others))
+
+
+def _variables(load: Load) -> set[str]:
+    return {v for i in load.indices if isinstance(i, RankExpr) for v in i.variables()}
+
+
+def _number(scale: Expr | None) -> float | None:
+    """What a product or quotient of numbers is, 1 if there is none; None for anything else."""
+    if scale is None:
+        return 1.0
+    if isinstance(scale, Literal):
+        return scale.value if isinstance(scale.value, int | float) else None
+    if not isinstance(scale, Map) or scale.op not in ("mul", "div"):
+        return None
+    first, *others = map(_number, scale.args)
+    for other in others:
+        if first is None or not other:
+            return None
+        first = first * other if scale.op == "mul" else first / other
+    return first
+
+
+# ---- values
+
+
+def _local(member: _Member, given: Mapping[str, _Member], mine: RankExpr) -> Reduction:
+    """The reduction of a piece: with the values of that piece in place of those of all."""
+    guarded = {shift.value.tensor for shift in member.shifts if shift.guarded}
+
+    def own(value: Value) -> Value | None:
+        if not isinstance(value, Load) or value not in member.waits:
+            return None
+        of = given[value.buffer]
+        part = _piece(of, value, mine)
+        return part if of.name in guarded else _guarded(of, part)
+
+    return replace(member.reduction, inside=replaced(member.reduction.inside, own))
+
+
+def _piece(given: _Member, whole: Load, part: RankExpr) -> Load:
+    """An element of what a reduction comes to in a piece, where `whole` is that of all."""
+    at = _places(given, whole)
+    return Load(f"{given.name}.pieces", (part, *(at[v] for v in given.reduction.free)), given.dtype)
+
+
+def _places(given: _Member, whole: Load) -> dict[str | None, RankExpr | Value]:
+    """At which coordinates of its variables a reduction is read."""
+    stored = (index.variable for index in given.reduction.end.indices)
+    return dict(zip(stored, whole.indices, strict=True))
+
+
+def _nothing(given: _Member) -> Number:
+    """What a maximum of nothing is."""
+    found = identity_of(given.reduction.begin.op)
+    assert found is not None
+    return Number(found, given.dtype)
+
+
+def _guarded(given: _Member, value: Value) -> Value:
+    """A maximum, or 0 where it is that of nothing: what an exponential subtracts."""
+    return Apply("select", (Apply("eq", (value, _nothing(given))), Number(0, given.dtype), value))
+
+
+def _together(member: _Member, given: Mapping[str, _Member], made: Pieces) -> Nest:
+    """What brings a reduction's pieces together, each repaired."""
+    if not member.shifts:
+        return made.together
+    register = Register(member.reduction.begin.register, member.dtype)
+
+    def one(value: Value) -> Value | None:
+        if isinstance(value, Load) and value.buffer == made.scratch.name:
+            (part, *_) = value.indices
+            assert isinstance(part, RankExpr)
+            return Apply("mul", (value, _repair(member, given, part)))
+        return _told(value, member, given) if value == register else None
+
+    return replaced(made.together, one)
+
+
+def _repair(member: _Member, given: Mapping[str, _Member], part: RankExpr) -> Value:
+    """exp(a(d') - a(d)) from the values d' of a piece to those of all."""
+    exponents: list[Value] = []
+    for shift in member.shifts:
+        of = given[shift.value.tensor]
+        (whole,) = (load for load in member.waits if load.buffer == of.name)
+        pair: tuple[Value, Value] = (_piece(of, whole, part), _guarded(of, whole))
+        moved: Value = Apply("sub", pair if shift.sign < 0 else pair[::-1])
+        scale = _number(shift.scale)
+        assert scale is not None
+        if scale != 1:
+            moved = Apply("mul", (moved, Number(scale, member.dtype)))
+        exponents.append(moved)
+    exponent = exponents[0] if len(exponents) == 1 else Apply("add", tuple(exponents))
+    return Apply(member.shifts[0].base, (exponent,))
+
+
+def _told(value: Value, member: _Member, given: Mapping[str, _Member]) -> Value:
+    """The sum; NaN where a guard alone hid that -inf was subtracted from -inf."""
+    bare = {shift.value.tensor for shift in member.shifts if not shift.guarded}
+    hidden: list[Value] = [
+        Apply("eq", (load, _nothing(given[load.buffer])))
+        for load in member.waits
+        if load.buffer in bare
+    ]
+    if not hidden:
+        return value
+    anywhere = hidden[0] if len(hidden) == 1 else Apply("or", tuple(hidden))
+    some = (
+        Apply("gt", (Index(RankExpr.of_size(rank)), Number(0, I64)))
+        for rank in member.reduction.begin.over
+    )
+    nan = Number(float("nan"), member.dtype)
+    return Apply("select", (Apply("and", (anywhere, *some)), nan, value))

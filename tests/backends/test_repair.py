@@ -1,0 +1,203 @@
+"""Reductions that wait for one another, made piece by piece: the interpreter's results."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+import einloom as el
+from einloom.ir.interpreter import evaluate
+from einloom.ir.loop_nodes import Fetch, Load
+from einloom.ir.loop_parser import parse_loops
+from einloom.ir.loops import nests_of
+from einloom.passes.loops.cost import cost_of
+from einloom.passes.loops.parts import each_in
+from einloom.passes.loops.schedule import Limits
+
+from ..cascades import known_sizes
+from .native import WIDTHS, Native, empty_outputs, sized
+
+#: Arrays of some thousand elements are large, and pieces are of 8 KB.
+LARGE = Limits(near=24 << 10, shared=2 << 10, streamed=16 << 10)
+
+SOFTMAX = """
+cascade softmax(X[B,M]: f32) -> Y {
+  G[b]   = max[m] X[b,m]
+  E[b,m] = exp(X[b,m] - G[b])
+  D[b]   = E[b,m]
+  Y[b,m] = E[b,m] / D[b]
+}"""
+
+
+def native(text: str, limits: Limits, **shapes: tuple[int, ...]) -> Native:
+    """The code for f32 arrays of these shapes."""
+    arrays = {name: np.zeros(shape, "f4") for name, shape in shapes.items()}
+    known = sized(el.parse(text), arrays)
+    return Native(known, {**arrays, **empty_outputs(known)}, limits=limits)
+
+
+def together(made: Native) -> list[tuple[str, tuple[str, ...]]]:
+    """Of each stage that goes piece by piece, the variables that are cut and the nests."""
+    return [
+        ("".join(s.variable for s in stage.splits), tuple(nest.name for nest in stage.nests))
+        for stage in made.program.parallels
+        if len(stage.nests) > 1 and stage.splits[0].unit.constant is not None
+    ]
+
+
+def test_rows_that_no_cache_holds() -> None:
+    made = native(SOFTMAX, Limits(), X=(4, 1 << 20))
+    assert together(made) == [("mb", ("G", "D"))]
+    assert parse_loops(str(made.program)) == made.program
+
+
+def test_one_run_less_through_memory_is_one_pass_less() -> None:
+    """X is read by as many stages as the merged Cascade has passes."""
+    stages = [
+        stage
+        for stage in native(SOFTMAX, Limits(), X=(4, 1 << 20)).program.leaves
+        if any(load.buffer == "X" for load in each_in(nests_of(stage), Load))
+    ]
+    merged = el.rewrite(SOFTMAX, "merge{rank=m, tile=4096}")
+    assert len(stages) == el.count_passes(merged).passes["M"] == 2
+    assert el.count_passes(SOFTMAX).passes["M"] == 3
+
+
+def test_the_last_to_read_a_piece_asks_for_the_next() -> None:
+    first, *_ = native(SOFTMAX, Limits(), X=(4, 1 << 20)).program.parallels
+    offsets = [[f.indices[1].offset for f in each_in(nest.body, Fetch)] for nest in first.nests]
+    assert offsets == [[], [4096]]
+
+
+@pytest.mark.parametrize("shape", [(64, 16384), (1024, 1024), (1, 1 << 19)])
+def test_rows_that_a_cache_holds_are_left_alone(shape: tuple[int, int]) -> None:
+    made = native(SOFTMAX, Limits(), X=shape)
+    assert not any("pieces" in b.name and "G" in b.name for b in made.program.scratch)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "D[b] = sum[m] exp(X[b,m] - G[b] + U[b])",  # owes exp(U): not what is repaired alone
+        "D[b] = sum[m] exp(X[b,m] + G[b])",  # may overflow
+        "D[b] = sum[m] X[b,m] * G[b]",
+        "D[b] = sum[m] exp(X[b,m] - G[b]) where m > 3",
+        "D[b] = max[m] exp(X[b,m] - G[b])",
+        "D[b] = sum[m] exp(X[b,m] - G[b] * U[b])",
+        "D[b] = sum[m] exp(2 * X[b,m] - G[b])",
+    ],
+)
+def test_what_cannot_be_repaired_is_left_alone(body: str) -> None:
+    text = f"cascade c(X[B,M]: f32, U[B]: f32) -> D {{ G[b] = max[m] X[b,m]\n {body} }}"
+    assert not together(native(text, LARGE, X=(3, 8000), U=(3,)))
+
+
+#: Of each: the text, how X and V are shaped, and what is cut.
+FORMS = [
+    ("G[b] = max[m] X[b,m]; D[b] = exp(X[b,m] - G[b])", "bm", "", "mb"),
+    ("G[b] = min[m] X[b,m]; D[b] = exp(G[b] - X[b,m])", "bm", "", "mb"),
+    ("G[b] = max[m] X[b,m]; D[b] = exp2(3 * (X[b,m] - G[b]) / 7)", "bm", "", "mb"),
+    ("G = max[m,b] X[b,m]; D = exp(X[b,m] - G)", "bm", "", "b"),
+    ("G[b] = max[m] X[m,b]; D[b] = exp(X[m,b] - G[b])", "mb", "", "m"),
+    ("G[b] = max[m] X[b,m]; D[b] = exp(X[b,m] - G[b]) * V[m]", "bm", "m", "mb"),
+    ("G[b] = max[m] X[b,m]; D[b] = exp(X[b,m] - G[b]) * V[b,m]", "bm", "bm", "mb"),
+    (
+        "G[b] = max[m] X[b,m]; S[b] = exp(X[b,m] - select(G[b] == -inf, 0, G[b])); D[b] = S[b]",
+        "bm",
+        "",
+        "mb",
+    ),
+    (
+        "G[b] = max[m] X[b,m]; H[b] = exp(X[b,m] - G[b]) * V[b,m]; S[b] = exp(X[b,m] - G[b]); "
+        "D[b] = H[b] / S[b]",
+        "bm",
+        "bm",
+        "mb",
+    ),
+    (
+        "G[b] = max[m] X[b,m]; E[b,m] = exp(X[b,m] - G[b]); S[b] = E[b,m]; D[b,m] = E[b,m] / S[b]",
+        "bm",
+        "",
+        "mb",
+    ),
+    (
+        "G[a,b,c] = max[m] X[a,b,c,m]; D[a,b,c] = exp(X[a,b,c,m] - G[a,b,c])",
+        "abcm",
+        "",
+        "mab",
+    ),
+]
+
+
+def _values(rng: np.random.Generator, shape: tuple[int, ...], dtype: str, what: int) -> Any:
+    """Random ones; large ones; some or all -inf; with inf; with NaN; descending, ascending."""
+    x = rng.standard_normal(shape)
+    where = rng.random(shape)
+    match what:
+        case 1:
+            x *= 1e4
+        case 2:
+            x[where < 0.5] = -np.inf
+        case 3:
+            x[...] = -np.inf
+        case 4:
+            x[where < 0.01] = np.inf
+        case 5:
+            x[where < 0.01] = np.nan
+        case 6:
+            x = np.sort(x, -1)[..., ::-1] * 50
+        case 7:
+            x = np.sort(x, -1) * 50
+        case 8:
+            x[..., : x.shape[-1] // 2] = -np.inf
+        case _:
+            pass
+    return x.astype(dtype)
+
+
+@pytest.mark.parametrize("dtype", ["f4", "f8"])
+@pytest.mark.parametrize("form", range(len(FORMS)))
+def test_pieces_brought_together(form: int, dtype: str) -> None:
+    body, x_axes, v_axes, cut = FORMS[form]
+    kind = {"f4": "f32", "f8": "f64"}[dtype]
+    inputs = f"X[{','.join(x_axes.upper())}]: {kind}"
+    if v_axes:
+        inputs += f", V[{','.join(v_axes.upper())}]: {kind}"
+    text = f"cascade c({inputs}) -> D {{ {body.replace(';', chr(10))} }}"
+    rng = np.random.default_rng(form)
+    hints = {"a": 2, "b": 3, "c": 2, "m": 8000}
+    hinted = el.parse(text)
+    large = {
+        name: np.zeros([hints[v] for v in axes], dtype)
+        for name, axes in (("X", x_axes), ("V", v_axes))
+        if axes
+    }
+    known = sized(hinted, large)
+    for bits in WIDTHS:
+        code = Native(known, {**large, **empty_outputs(known)}, bits, LARGE, 1 + form % 3)
+        ((splits, _),) = together(code)
+        assert splits == cut
+        assert parse_loops(str(code.program)) == code.program
+        assert cost_of(code.program, known_sizes(known)).summary
+        for number, length in enumerate((8000, 1, 0, 511, 512, 513, 2047, 2049, 4096)):
+            sizes = {**hints, "m": length, "b": (3, 1, 17)[number % 3]}
+            arrays = {
+                n: _values(rng, tuple(sizes[v] for v in axes), dtype, number)
+                for n, axes in (("X", x_axes), ("V", v_axes))
+                if axes
+            }
+            if "V" in arrays:
+                arrays["V"] = rng.standard_normal(arrays["V"].shape).astype(dtype)
+            here = sized(hinted, arrays)
+            with np.errstate(all="ignore"):
+                wanted = evaluate(here, arrays)["D"]
+            out = empty_outputs(here)
+            assert code({**arrays, **out}) == 0
+            rough = {"f4": 3e-5, "f8": 1e-12}[dtype]
+            np.testing.assert_allclose(out["D"], wanted, rough, rough, err_msg=f"{sizes} {number}")
+            alone = Native(known, {**large, **empty_outputs(known)}, bits, LARGE, 1)
+            again = empty_outputs(here)
+            assert alone({**arrays, **again}) == 0
+            assert again["D"].tobytes() == out["D"].tobytes()
