@@ -20,7 +20,7 @@ import pytest
 import einloom as el
 from einloom.backends.base import Array
 from einloom.backends.llvm import buffers
-from einloom.backends.llvm.buffers_ir import COUNT, HELD, LOCK
+from einloom.backends.llvm.buffers_ir import COUNT, HELD, LOCK, MOST_WARM, WARM
 from einloom.backends.llvm.objects import LARGE, layouts_known
 from einloom.ir.errors import ArgumentError, OperandError
 
@@ -162,6 +162,33 @@ def test_more_buffers_than_slots() -> None:
         several.pop()
     assert held() == COUNT * LARGE
     assert is_right(result())
+
+
+def offered() -> int:
+    """How many bytes the system has been told are its to take."""
+    with open("/proc/self/smaps_rollup") as lines:
+        sizes = [line.split() for line in lines if line.startswith("LazyFree:")]
+    return 1024 * int(sizes[0][1]) if sizes else pytest.skip("this kernel does not say")
+
+
+def test_the_system_may_take_what_was_not_freed_last() -> None:
+    before = offered()
+    slack = LARGE // 2  # pages that lie partly outside
+    kept = [result(4 * ROWS - n) for n in range(4)]  # all of 16 MB that may be warm
+    del kept
+    assert offered() - before < slack
+    assert buffers._made[0].state[WARM] > 15 * LARGE
+    for _ in range(3):
+        result(4 * ROWS)  # is used again, and again
+    assert offered() - before < slack
+    result(2 * ROWS)
+    assert abs(offered() - before - 16 * LARGE) < slack
+    assert buffers._made[0].state[WARM] == 2 * LARGE
+    large = result(MOST_WARM // 4096 + 1)
+    del large
+    assert offered() - before > MOST_WARM + 16 * LARGE
+    el.set_buffer_pool_limit(0)
+    assert buffers._made[0].state[WARM] == 0
 
 
 def test_arrays_do_what_arrays_do() -> None:
