@@ -334,11 +334,12 @@ def _verify_expr(expr: Expr, bound: set[str], arity: dict[str, int], ranks: set[
             # A reduction's variable means nothing outside it, so it must not be bound there too.
             for variable in node.variables:
                 if variable in inside:
+                    other = next((name for name in "NKPQ" if name not in ranks), "OTHER")
                     _fail(
                         f"{variable} is reduced, and bound outside as well",
                         node.span,
                         "take a second variable over the same rank: "
-                        f"`ranks N = {variable.upper()}`, and n here",
+                        f"`ranks {other} = {variable.upper()}`, and {other.lower()} here",
                     )
             inside = inside.union(node.variables)
         else:

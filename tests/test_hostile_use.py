@@ -426,3 +426,36 @@ def test_finalisers_that_call(way: str) -> None:
         a = numbers(n, n)
         np.testing.assert_array_equal(f(a, a), a @ a)
     assert seen == [True] * 11
+
+
+NEIGHBOUR = """
+import ctypes, numpy as np, einloom as el
+
+WRONG = [ctypes.c_char_p] * 3
+names = "PyCFunction_NewEx PyCapsule_GetPointer PyCapsule_New PyType_FromSpecWithBases Py_IncRef"
+
+def spoil():
+    for name in names.split():
+        function = getattr(ctypes.pythonapi, name)
+        function.argtypes, function.restype = WRONG, ctypes.c_int
+
+a = np.random.rand(4, 4)
+big = np.random.rand(1024, 1024)
+spoil()
+f = el.compile("ij,jk->ik", threads=2)
+np.testing.assert_allclose(f(a, a), a @ a)
+np.testing.assert_allclose(f(big, big), big @ big)
+spoil()
+for shape in ((3, 5), (2048, 700)):
+    b = np.random.rand(*shape)
+    np.testing.assert_allclose(f(b, b.T), b @ b.T)
+    np.testing.assert_array_equal(el.einsum("ij->ji", b), b.T)
+for name in names.split():
+    assert getattr(ctypes.pythonapi, name).argtypes == WRONG
+print("right")
+"""
+
+
+def test_what_others_say_of_the_functions_of_python() -> None:
+    """Types that are set for functions of `ctypes.pythonapi` are seen by all who use them."""
+    assert run(NEIGHBOUR).split() == ["right"]

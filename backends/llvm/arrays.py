@@ -23,7 +23,7 @@ import numpy as np
 from .guard import GUARD, NAME
 from .helpers import helper
 from .image import Code
-from .objects import LARGE, WRITEABLE, array_functions, layouts_known
+from .objects import LARGE, WRITEABLE, array_functions, layouts_known, of_python
 
 if TYPE_CHECKING:
     from ..base import Array, Call
@@ -202,9 +202,10 @@ def _team(threads: int | None) -> int:
 
 @cache
 def _new_builtin() -> Callable[..., Any]:
-    new = ctypes.pythonapi.PyCFunction_NewEx
-    new.restype = ctypes.py_object
-    new.argtypes = [ctypes.c_void_p, ctypes.py_object, ctypes.py_object]
+    new: Callable[..., Any] = of_python(
+        "PyCFunction_NewEx",
+        *(ctypes.py_object, ctypes.c_void_p, ctypes.py_object, ctypes.py_object),
+    )
     return new
 
 

@@ -30,7 +30,14 @@ from .buffers_ir import (
 )
 from .forks import lock_held_over_forks
 from .helpers import helper
-from .objects import LARGE, array_functions, data_handler_setter, layouts_known
+from .objects import (
+    LARGE,
+    array_functions,
+    data_handler_setter,
+    keep_for_ever,
+    layouts_known,
+    of_python,
+)
 
 if TYPE_CHECKING:
     from ..base import Array
@@ -81,9 +88,9 @@ class _Pool:
             *(b"einloom", 1, ctypes.addressof(self.state)),
             *(addresses[name] for name in FUNCTIONS[:4]),
         )
-        make = ctypes.pythonapi.PyCapsule_New
-        make.restype = ctypes.py_object
-        make.argtypes = [ctypes.c_void_p, ctypes.c_char_p, ctypes.c_void_p]
+        make = of_python(
+            "PyCapsule_New", ctypes.py_object, ctypes.c_void_p, ctypes.c_char_p, ctypes.c_void_p
+        )
         self.capsule = capsule = make(ctypes.addressof(allocator), _CAPSULE_NAME, None)
         set_handler = data_handler_setter()
         self.handle: Any = ctypes.PYFUNCTYPE(ctypes.py_object, ctypes.py_object)(set_handler)
@@ -91,8 +98,7 @@ class _Pool:
         self.state[CAPSULE] = id(capsule)
         self.state[NEW_FROM_DESCR] = array_functions()[0]
         self.state[SET_HANDLER] = set_handler
-        for kept in (code, self.state, allocator, capsule):
-            ctypes.pythonapi.Py_IncRef(ctypes.py_object(kept))
+        keep_for_ever(code, self.state, allocator, capsule)
 
 
 _lock = lock_held_over_forks()

@@ -49,10 +49,28 @@ def data_handler_setter() -> int:
     return found
 
 
+def of_python(name: str, returns: Any, *takes: Any) -> Any:
+    """A function of CPython's, of these types.
+
+    An attribute of `ctypes.pythonapi` is everybody's: what one sets for it, as its `argtypes`,
+    another may set otherwise.
+
+    Raises:
+        AttributeError: there is none of that name.
+    """
+    return ctypes.PYFUNCTYPE(returns, *takes)((name, ctypes.pythonapi))
+
+
+def keep_for_ever(*objects: Any) -> None:
+    """None of them is ever collected: native code may use them to the very end of the process."""
+    hold = of_python("Py_IncRef", None, ctypes.py_object)
+    for each in objects:
+        hold(each)
+
+
 def _array_api() -> Any:
     """The table that NumPy offers to extension modules."""
-    pointer = ctypes.pythonapi.PyCapsule_GetPointer
-    pointer.restype, pointer.argtypes = ctypes.c_void_p, [ctypes.py_object, ctypes.c_char_p]
+    pointer = of_python("PyCapsule_GetPointer", ctypes.c_void_p, ctypes.py_object, ctypes.c_char_p)
     capsule = sys.modules["numpy._core._multiarray_umath"].__dict__["_ARRAY_API"]
     return ctypes.cast(pointer(capsule, None), ctypes.POINTER(ctypes.c_size_t))
 

@@ -29,7 +29,7 @@ from typing import Any
 from ...ir.errors import OutOfMemoryError
 from ...ir.parts import SHORTEST_PART
 from .helpers import helper
-from .image import Code
+from .objects import keep_for_ever
 from .pool_ir import (
     LOOKS,
     MACHINES,
@@ -90,7 +90,8 @@ def workers() -> int:
 def _pool() -> tuple[int, int]:
     """The addresses of the function that shares work out, and of the pool's block."""
     code = helper(pool_ir(platform.machine()), NAME)
-    _keep(code)
+    # The workers run it for as long as the process lives, longer than the interpreter does.
+    keep_for_ever(code)
     pool = _lasting(POOL_SIZE)
     if hasattr(os, "register_at_fork"):
         os.register_at_fork(after_in_child=lambda: _clear(pool))
@@ -100,11 +101,6 @@ def _pool() -> tuple[int, int]:
 def _clear(pool: int) -> None:
     """In a child there are no workers, and nobody is at work but the thread that forked."""
     ctypes.memset(pool, 0, POOL_SIZE)
-
-
-def _keep(code: Code) -> None:
-    """The workers run it for as long as the process lives, longer than the interpreter does."""
-    ctypes.pythonapi.Py_IncRef(ctypes.py_object(code))
 
 
 def _lasting(size: int) -> int:

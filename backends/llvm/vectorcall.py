@@ -13,7 +13,7 @@ from functools import cache
 from typing import Any, cast
 
 from .helpers import helper
-from .objects import HEAD, TYPE, layouts_known
+from .objects import HEAD, TYPE, layouts_known, of_python
 
 _NAME = "einloom_vectorcall"
 
@@ -62,6 +62,7 @@ done:
 _HAVE_VECTORCALL = 1 << 11  # Py_TPFLAGS_HAVE_VECTORCALL
 _SSIZE, _READONLY = 19, 1  # T_PYSSIZET, READONLY
 _MEMBERS = 72  # Py_tp_members
+_MAKE = "PyType_FromSpecWithBases"
 
 
 class _Member(ctypes.Structure):
@@ -101,10 +102,9 @@ def quick_type(plain: Any) -> Any:
     `plain` itself where that cannot be. It is a class with `__slots__` alone, without `__dict__`,
     and the first of its slots is `__call__`.
     """
-    make = getattr(ctypes.pythonapi, "PyType_FromSpecWithBases", None)
-    if make is None or not layouts_known():
+    if not hasattr(ctypes.pythonapi, _MAKE) or not layouts_known():
         return plain
-    make.restype, make.argtypes = ctypes.py_object, [ctypes.POINTER(_Spec), ctypes.py_object]
+    make = of_python(_MAKE, ctypes.py_object, ctypes.POINTER(_Spec), ctypes.py_object)
     offset = plain.__basicsize__
     members = (_Member * 2)(_Member(b"__vectorcalloffset__", _SSIZE, offset, _READONLY, None))
     slots = (_Slot * 2)(_Slot(_MEMBERS, ctypes.addressof(members)))
