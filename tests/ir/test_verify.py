@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import einloom as el
 from einloom.ir.cascade import Cascade, TensorDecl
 from einloom.ir.dtypes import F32
 from einloom.ir.einsum import (
@@ -148,3 +149,9 @@ def test_a_broken_rule_is_named(message: str) -> None:
         verify(BROKEN[message])
     assert message.strip() in str(caught.value)
     assert isinstance(caught.value, ValueError)
+
+
+def test_a_hint_names_a_rank_that_is_not_taken() -> None:
+    text = "cascade c(X[M]) -> Y { ranks N = M\n Y = sum[n] (X[n] - (max[n] X[n])) }"
+    with pytest.raises(VerifyError, match="`ranks K = N`, and k here"):
+        el.parse(text)
