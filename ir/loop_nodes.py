@@ -302,7 +302,8 @@ class Contract:
     has up to `tall` rows, one of the columns' operand up to `wide` tiles, both up to `deep` of the
     depth, or as many times that as integers are packed into four bytes; sums go on from piece to
     piece of it. Over an empty depth the value is `empty`. With a `finish` the buffer holds sums of
-    pieces alone: none if the depth is one piece.
+    pieces alone: none if the depth is one piece. Nothing asks for the lines of a tile's sums before
+    these are made where the buffer is `near`, in a cache.
     """
 
     buffer: str
@@ -322,6 +323,7 @@ class Contract:
     offsets: str  # the scratch buffers of the tables that say what joined coordinates mean
     runs: str
     finish: Finish | None = None
+    near: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -104,7 +104,7 @@ def _contract(found: Contract) -> list[str]:
     head = f"contract {found.buffer}[{indices}] {found.op}= {print_value(found.value)}"
     batch = f" batch {', '.join(found.batch)}" if found.batch else ""
     return [
-        f"{head} else {print_value(found.empty)}",
+        f"{head} else {print_value(found.empty)}{' near' if found.near else ''}",
         f"  depth {', '.join(found.depth)}{batch}",
         f"  rows {_packed(found.rows)}",
         f"  columns {_packed(found.columns)}",

@@ -267,6 +267,7 @@ class StatementReader(TokenReader):
         value = self._value()
         self.expect("else")
         empty = self._number()
+        near = self._accept("near")
         self.expect("depth")
         depth = self._names()
         batch = self._names() if self._accept("batch") else ()
@@ -291,7 +292,7 @@ class StatementReader(TokenReader):
         runs = self._name()
         blocks = (height, vectors, tall, deep, wide)
         made = (buffer, indices, op, value, empty, rows, columns, depth, batch)
-        return Contract(*made, *blocks, offsets, runs, finish)
+        return Contract(*made, *blocks, offsets, runs, finish, near)
 
     def _pack(self) -> Pack:
         packed = self._packed()

@@ -273,7 +273,8 @@ class Contraction:
         else:
             starts = [line(str(i)) for i in range(self.height)]
             places = [[b.gep(start, step) for step in steps] for start in starts]
-            self._fetch(places, left, top, last)
+            if not self.contract.near:
+                self._fetch(places, left, top, last)
             totals = self.kernel.totals(self._begin(), panels, self.harmless)
             fetch()
             self._store_totals(totals, first, places, goal.counts)

@@ -10,7 +10,8 @@ gives x/d as division rounds it: after the first step q is next to it, so that x
 and then the second one rounds rightly (Markstein, "Computation of elementary functions on the IBM
 RISC System/6000 processor", IBM J. Res. Dev. 34, 1990, theorem 3). That needs numbers of which no
 product overflows or loses bits to underflow, or zeros: of other vectors, and by other numbers, the
-division is made.
+division is made. The dividend may be farther from 1 than the divisor: what is lost to underflow is
+bits of x - q*d, some 2^-48 x, or of q.
 """
 
 from __future__ import annotations
@@ -21,8 +22,8 @@ from ...ir.dtypes import DType
 from .simd import Simd, Vec, element, typed
 
 #: By a dtype's name: the bits of its exponent and of its fraction, and how far from 1, in powers
-#: of two, the numbers are that are divided so.
-_FORMATS = {"f32": (8, 23, 40), "f64": (11, 52, 400)}
+#: of two, a divisor may be, and a dividend.
+_FORMATS = {"f32": (8, 23, 40, 80), "f64": (11, 52, 400, 600)}
 
 
 def pays(simd: Simd, divisor: Vec, lanes: int) -> bool:
@@ -45,13 +46,17 @@ def divided(simd: Simd, dividend: Vec, divisor: Vec) -> Vec:
         negative = b.pure(f"fneg {type} {quotient}")
         rest = simd.intrinsic("fma", of, lanes, negative, common, vector)
         quotient = simd.intrinsic("fma", of, lanes, rest, inverse, quotient)
-    usual = _usual(simd, dtype, divisor.only, 1)
-    all_usual = _usual(simd, dtype, vector, lanes, or_zero=True)
+    usual = b.pure(f"xor i1 {_far(simd, dtype, divisor.only, 1)}, true")
+    # A zero is far from 1, but +0 is divided as well.
+    words = typed(f"i{dtype.bits}", lanes)
+    bits = b.pure(f"bitcast {type} {vector} to {words}")
+    some = b.pure(f"icmp ne {words} {bits}, zeroinitializer")
+    unusual = b.pure(f"and <{lanes} x i1> {_far(simd, dtype, vector, lanes)}, {some}")
     # A lane that nobody stores may hold anything.
-    held = b.pure(f"freeze i{lanes} {b.pure(f'bitcast <{lanes} x i1> {all_usual} to i{lanes}')}")
+    held = b.pure(f"freeze i{lanes} {b.pure(f'bitcast <{lanes} x i1> {unusual} to i{lanes}')}")
     # By an unusual number nothing is divided so: no mask is what is asked for then. With a test of
     # its own for that, LLVM makes the division first.
-    wanted = b.pure(f"select i1 {usual}, i64 {(1 << lanes) - 1}, i64 -1")
+    wanted = b.pure(f"select i1 {usual}, i64 0, i64 -1")
     safe = b.compare("eq", b.pure(f"zext i{lanes} {held} to i64"), wanted)
     b.begin_arm()
     near = b.end_arm()
@@ -62,11 +67,11 @@ def divided(simd: Simd, dividend: Vec, divisor: Vec) -> Vec:
     return replace(dividend, parts=tuple(found))
 
 
-def _usual(simd: Simd, dtype: DType, value: str, lanes: int, or_zero: bool = False) -> str:
-    """Of each lane, whether it is so near 1 that nothing is lost, or, if that will do, +0."""
+def _far(simd: Simd, dtype: DType, value: str, lanes: int) -> str:
+    """Of each lane, or of the divisor, whether it is so far from 1 that bits may be lost."""
     b, words = simd.b, typed(f"i{dtype.bits}", lanes)
-    exponent, fraction, reach = _FORMATS[dtype.name]
-    one = (1 << (exponent - 1)) - 1
+    exponent, fraction, *reaches = _FORMATS[dtype.name]
+    one, reach = (1 << (exponent - 1)) - 1, reaches[lanes > 1]
 
     def word(number: int) -> str:
         return simd.spread(f"i{dtype.bits}", str(number), lanes) if lanes > 1 else str(number)
@@ -74,8 +79,4 @@ def _usual(simd: Simd, dtype: DType, value: str, lanes: int, or_zero: bool = Fal
     found = b.pure(f"bitcast {typed(element(dtype), lanes)} {value} to {words}")
     size = b.pure(f"and {words} {found}, {word((1 << (dtype.bits - 1)) - 1)}")
     above = b.pure(f"sub {words} {size}, {word((one - reach) << fraction)}")
-    near = b.pure(f"icmp ult {words} {above}, {word(2 * reach << fraction)}")
-    if not or_zero:
-        return near
-    zero = b.pure(f"icmp eq {words} {found}, {word(0)}")
-    return b.pure(f"or {typed('i1', lanes)} {near}, {zero}")
+    return b.pure(f"icmp uge {words} {above}, {word(2 * reach << fraction)}")

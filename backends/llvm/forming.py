@@ -121,7 +121,9 @@ class Forming(Packing):
             pointer = self._firsts[load]
             for table, number in ((read.own, own), (read.along, along)):
                 pointer = pointer if table is None else b.gep(pointer, table.at(b, number))
-            place = Place(pointer, 1, b.depth)
+            # What all steps of the depth have in common is read once, and what follows from that.
+            floor = b.depth_of(own) if read.along is None else b.depth
+            place = Place(pointer, 1, floor)
             lanes, most = (1, None) if read.runs is None else (self.lanes, count)
             known[load] = self.simd.load(place, load.dtype, lanes, most)
         value = compute(self._values, self.operand.packed.value, known)

@@ -13,6 +13,9 @@ _MOST_JOINED = 8
 #: So many tiles of columns make too little use of rows for packing these to pay.
 _FEW_TILES = 8
 
+#: Of 32 registers, 26 hold sums then; the columns of two steps and elements of rows have the rest.
+_MOST_ROWS = 13
+
 #: Runs through memory that a processor follows side by side: what streams its prefetchers have.
 _FORESEEN = 32
 
@@ -76,7 +79,7 @@ def blocked(problem: Problem, limits: Limits, schedule: Schedule) -> Schedule:
 
 def _height(problem: Problem, down: Sequence[str], unit: str | None) -> int:
     """How many rows a register tile has: little left over, and runs of the operand kept whole."""
-    most = 14 if problem.parts == 1 else 6
+    most = _MOST_ROWS if problem.parts == 1 else 6
     size = problem.known(*down)
     if size is None or size < 1:
         return most

@@ -65,6 +65,10 @@ _PACKED, _KEPT = 80, 225
 #: What nests leave to one another is little if it is such a part of all that they touch.
 _LITTLE = 64
 
+#: Beside what is packed for all blocks, which each of them reads all of, a block has so much less of
+#: a level-2 cache.
+_SHARES = 6
+
 #: Threads have enough to share if there are so many blocks.
 _ENOUGH = 32
 
@@ -218,6 +222,8 @@ class _Blocking:
         before: tuple[Nest, ...] = ()
         if rows is not None:
             before, kept = self._packed_ahead(kept)
+            if before:
+                budget //= _SHARES
         nests = kept.nests
         splits = self._splits(run, used, budget)
         of_own = {n for nest in nests for s in _statements(nest) for n in workspace(s)}
@@ -345,6 +351,8 @@ def _unfetched(body: tuple[Statement, ...], local: Collection[str]) -> Iterator[
     for statement in body:
         if isinstance(statement, LoopNest | Special):
             yield replace(statement, body=tuple(_unfetched(statement.body, local)))
+        elif isinstance(statement, Contract):
+            yield replace(statement, near=statement.buffer in local)
         elif not (isinstance(statement, Fetch) and statement.buffer in local):
             yield statement
 

@@ -35,8 +35,8 @@ from .parts import each_in, stem
 def lent(nests: Sequence[Nest], local: Mapping[str, Scratch]) -> tuple[Nest, ...]:
     """The nests, which run one after another; nobody else reads the `local` buffers."""
     found = list(nests)
-    for number, nest in enumerate(nests):
-        for store, before in _plain_stores(nest):
+    for number in range(len(found)):
+        for store, before in _plain_stores(found[number]):
             lender = _lender(store, before, found[number:], local)
             if lender is not None and not _named(found[:number], store.buffer):
                 found[number:] = [_renamed(n, store.buffer, lender) for n in found[number:]]

@@ -64,6 +64,9 @@ HEAVY = frozenset(("exp", "exp2", "expm1", "log", "log1p", "tanh", "sigmoid", "e
     ("sin", "cos", "pow", "logaddexp", "floordiv", "mod")
 )
 
+#: Those of them that are few instructions, each of which waits for the one before.
+_CHAINS = frozenset(("exp", "exp2"))
+
 #: How many rows are transposed before going on along them: some lines of cache of each operand.
 _TRANSPOSED = 64
 
@@ -129,12 +132,12 @@ class NestLowering:
         reduce_op = einsum.expr.op if isinstance(einsum.expr, Reduce) else None
         axis = self.storage.units[einsum.name]
         roots = [einsum.expr] if einsum.where is None else [einsum.expr, einsum.where]
-        heavy = any(
-            (isinstance(node, Map) and node.op in HEAVY)
-            or (isinstance(node, Reduce) and node.op in HEAVY)
+        functions = [
+            node.op
             for root in roots
             for node in walk(root)
-        )
+            if isinstance(node, Map | Reduce) and node.op in HEAVY
+        ]
         bits = [self.storage.dtypes[access.tensor].compute for access in found]
         width = max((_bits(dtype) for dtype in (*bits, self.carrier)), default=8)
         return Problem(
@@ -146,7 +149,8 @@ class NestLowering:
             sizes,
             width,
             2 if self.carrier.kind == "complex" else 1,
-            heavy,
+            bool(functions),
+            len(functions) == 1 and functions[0] in _CHAINS and self.carrier.kind == "float",
             self.carrier.is_inexact and reduce_op in ("add", "logaddexp"),
             reduce_op == "mul" and self.carrier.kind == "complex",
             einsum.where is not None,

@@ -19,6 +19,9 @@ UNKNOWN = 1024
 #: Accumulators of a tile without rows: these keep memory busy, and AVX-512's registers hold them.
 _STREAMED = (12, 25)
 
+#: Of so many vectors of exponentials, one may be computed for nothing.
+_SPARE = 16
+
 #: Multiply-adds of a product for whose sizes code is written apart: of any; of one of whole tiles.
 _SMALL, _WHOLE = 16**3, 32**3
 
@@ -135,7 +138,8 @@ class Problem:
     sizes: dict[str, int]  # of variables, where known
     width: int  # bits of (a part of) the elements computed with
     parts: int  # registers a value takes: 2 if complex
-    heavy: bool  # functions that are calls
+    heavy: bool  # functions that are calls, or many instructions
+    chain: bool  # one alone, of few, each of which waits for the one before
     sums: bool  # the reduction is a sum that rounds
     ordered: bool  # the reduction must be folded one by one
     filtered: bool
@@ -403,9 +407,12 @@ def _vectors(
     problem: Problem, vector: str | None, rows: str | None, row_count: int, lanes: int
 ) -> int:
     """How many vectors wide the tile is."""
-    if vector is None or problem.heavy:
+    if vector is None or (problem.heavy and not problem.chain):
         return 1
     needed = -(-problem.size(vector) // lanes)
+    if problem.chain:
+        # Side by side they wait for each other's; few are computed for nothing.
+        return next(wide for wide in (4, 3, 2, 1) if -needed % wide * _SPARE <= needed)
     if rows is not None and problem.reduced:
         wide = 2 if row_count > 4 else 4 if row_count > 2 else 6
         if problem.parts == 2:
