@@ -78,15 +78,13 @@ class Exponential:
 
     def exp(self, x: str) -> str:
         """e^x."""
-        least, most = self.format.range
-        x = self._within(x, least, most)
+        x = self._within(x, *self._range(1.0))
         n, bits, t = self._reduced(x)
         return self._scaled(self._power(t), n, bits)
 
     def exp2(self, x: str) -> str:
         """2^x."""
-        least, most = self.format.range
-        x = self._within(x, least * _LOG2E - 1, most * _LOG2E + 1)
+        x = self._within(x, *self._range(_LOG2E))
         n, bits = self._nearest(x, 1.0)
         t = self._float("fmul", self._float("fsub", x, n), self._number(LN2))
         return self._scaled(self._power(t), n, bits)
@@ -131,10 +129,26 @@ class Exponential:
 
     # ---- the parts of an exponential
 
-    def _within(self, x: str, least: float, most: float) -> str:
+    def _range(self, factor: float) -> tuple[float, float | None]:
+        """Between which numbers, and a little beyond, e^(x / factor) is neither 0 nor inf.
+
+        Above, `scalef` makes inf of whatever is positive, and of NaN times 2^inf; and a polynomial
+        for e^t of even degree is positive for any t, however far it is from what it should be.
+        """
+        least, most = (factor * bound for bound in self.format.range)
+        even = len(self.format.exp) % 2 == 1
+        return least - 1, None if even and self._has_scalef else most + 1
+
+    @property
+    def _has_scalef(self) -> bool:
+        return self.simd.bits == 512 == self.lanes * self.dtype.bits
+
+    def _within(self, x: str, least: float, most: float | None) -> str:
         """The nearest number in a range; NaN as it is."""
-        for bound, order in ((self._number(least), "ogt"), (self._number(most), "olt")):
-            x = self._choose(self._compare(order, bound, x), bound, x)
+        for bound, order in ((least, "ogt"), (most, "olt")):
+            if bound is not None:
+                number = self._number(bound)
+                x = self._choose(self._compare(order, number, x), number, x)
         return x
 
     def _nearest(self, x: str, factor: float) -> tuple[str, str]:
@@ -158,7 +172,7 @@ class Exponential:
     def _scaled(self, x: str, n: str, bits: str) -> str:
         """x 2^n, rounded once, given `bits` whose low ones are n's."""
         bias, fraction = self.format.bias, self.format.fraction
-        if self.simd.bits == 512 == self.lanes * self.dtype.bits:
+        if self._has_scalef:
             type = typed(self.of, self.lanes)
             name = f"llvm.x86.avx512.mask.scalef.{'ps' if self.of == 'float' else 'pd'}.512"
             mask = (f"i{max(8, self.lanes)}", "-1")

@@ -65,8 +65,8 @@ _PACKED, _KEPT = 80, 225
 #: What nests leave to one another is little if it is such a part of all that they touch.
 _LITTLE = 64
 
-#: Beside what is packed for all blocks, which each of them reads all of, a block has so much less of
-#: a level-2 cache.
+#: Beside what is packed for all blocks, and read by each of them, a block has so much less of a
+#: level-2 cache.
 _SHARES = 6
 
 #: Threads have enough to share if there are so many blocks.

@@ -1,8 +1,8 @@
 """Columns that every block of rows multiplies are packed once, before the blocks.
 
-    parallel m by 14*M'U each { nest S { contract S[m'p,n] ... columns n of K[n,d] in S.K.panel } }
+    parallel m by 13*M'U each { nest S { contract S[m'p,n] ... columns n of K[n,d] in S.K.panel } }
     -> nest S { pack n of K[n,d] in S.K.panel[] depth d ... }
-       parallel m by 14*M'U each { nest S { contract S[m'p,n] ... in S.K.panel[] } }
+       parallel m by 13*M'U each { nest S { contract S[m'p,n] ... in S.K.panel[] } }
 
 It takes as much memory as the operand does, and a sixteenth of attention's time less.
 """

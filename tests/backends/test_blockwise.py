@@ -10,9 +10,10 @@ import pytest
 
 import einloom as el
 from einloom.ir.interpreter import evaluate
-from einloom.ir.loop_nodes import Collapse, Store
+from einloom.ir.loop_nodes import Collapse, Contract, Store
 from einloom.ir.loop_parser import parse_loops
 from einloom.ir.loops import Nest, Parallel
+from einloom.ir.ranks import Quotient
 from einloom.passes.loops.cost import cost_of
 from einloom.passes.loops.lower import LIMITS
 from einloom.passes.loops.parts import each_in
@@ -100,6 +101,40 @@ def test_exponentials_are_kept_where_the_scores_were() -> None:
     stored = [a.buffer for nest in stage.nests for a in each_in(nest.body, Store)]
     assert stored == ["G", "S", "L"]
     assert "E" not in [b.name for b in (*stage.scratch, *made.program.scratch)]
+
+
+def test_memory_is_lent_from_one_to_the_next() -> None:
+    text = """
+    cascade c(A[I,J]: f32, B[J,I]: f32) -> Z {
+      S[i,j] = A[i,j] * B[j,i]
+      G[i]   = max[j] S[i,j]
+      E[i,j] = S[i,j] - G[i]
+      L[i]   = max[j] (E[i,j] * E[i,j])
+      P[i,j] = E[i,j] / L[i]
+      H[i]   = max[j] P[i,j]
+      Z[i,j] = P[i,j] - H[i]
+    }"""
+    made = native(text, A=(400, 1000), B=(1000, 400))
+    (*_, stage) = made.program.stages
+    assert isinstance(stage, Parallel)
+    assert {b.name for b in stage.scratch} & {"S", "E", "P"} == {"S"}
+
+
+def test_a_block_leaves_the_cache_to_what_all_of_them_read() -> None:
+    """Keys and values, which are packed for all of them."""
+    shapes = {"Q": (8, 2048, 64), "K": (8, 2048, 64), "V": (8, 2048, 64)}
+    (unit,) = (size for size in native(ATTENTION, **shapes).program.sizes if size.name == "M'U")
+    assert isinstance(unit.source, Quotient)
+    rows = 13 * unit.source.value({"N": 2048, "D": 64, "F": 64})
+    assert rows * 2048 * 4 < LIMITS.shared / 4
+
+
+def test_scores_are_near_when_they_are_stored() -> None:
+    made = native(ATTENTION, Q=(8, 300, 64), K=(8, 500, 64), V=(8, 500, 64))
+    found = [c for stage in made.program.stages for c in each_in(stage, Contract)]
+    assert [(c.buffer, c.near) for c in found] == [("S", True), ("O", False)]
+    assert parse_loops(str(made.program)) == made.program
+    assert "llvm.prefetch" in made.ir
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ import pytest
 import einloom as el
 
 from .native import WIDTHS, Native, empty_outputs, run, sized
+from .test_contractions import SMALL
 
 SPECIAL = [0.0, -0.0, np.inf, -np.inf, np.nan, 1.0, -1.0]
 
@@ -41,6 +42,68 @@ def test_rows_divided_by_a_number_each(dtype: str, bits: int) -> None:
         wanted = x / d[:, None]
     same = (found["Y"] == wanted) & (np.signbit(found["Y"]) == np.signbit(wanted))
     assert (same | (np.isnan(found["Y"]) & np.isnan(wanted))).all()
+
+
+@pytest.mark.parametrize("bits", WIDTHS)
+@pytest.mark.parametrize(("dtype", "reach"), [("f4", 150), ("f8", 1080)])
+def test_dividends_of_any_size(dtype: str, reach: int, bits: int) -> None:
+    """Quotients, and what is left of a dividend, may underflow."""
+    rng = np.random.default_rng(5)
+    exponents = np.sort(rng.integers(-reach, reach, (160, 320)))
+    with np.errstate(all="ignore"):
+        x = np.ldexp(rng.uniform(1, 2, exponents.shape).astype(dtype), exponents)
+        d = np.ldexp(
+            rng.uniform(1, 2, 160).astype(dtype), rng.integers(-reach // 3, reach // 3, 160)
+        )
+    kind = {"f4": "f32", "f8": "f64"}[dtype]
+    text = f"cascade c(X[I,J]: {kind}, D[I]: {kind}) -> Y {{ Y[i,j] = X[i,j] / D[i] }}"
+    status, found = run(el.parse(text), {"X": x, "D": d}, bits)
+    assert status == 0
+    with np.errstate(all="ignore"):
+        np.testing.assert_array_equal(found["Y"], x / d[:, None])
+
+
+@pytest.mark.parametrize(("dtype", "bits"), [("f4", 24), ("f8", 53)])
+def test_quotients_next_to_where_rounding_turns(dtype: str, bits: int) -> None:
+    """a/d = m/2^bits + c/(d 2^bits), for small c and odd m: halfway between two numbers."""
+    rng, rows = np.random.default_rng(7), list[list[int]]()
+    divisors = [int(d) | 1 for d in rng.integers(1 << (bits - 1), 1 << bits, 60)]
+    for d in divisors:
+        found: list[int] = []
+        for more, c in ((more, c) for more in (bits, bits + 1) for c in range(-99, 100, 2)):
+            m = -c * pow(d, -1, 1 << more) % (1 << more)
+            m += 0 if m >> bits else 1 << bits
+            a, rest = divmod(m * d + c, 1 << more)
+            if rest == 0 and 1 << (bits - 1) <= a < 1 << bits:
+                found.append(a)
+        rows.append([*found, *[1 << (bits - 1)] * (200 - len(found))])
+    x, d = np.array(rows, dtype), np.array(divisors, dtype)
+    assert all(len(set(row)) > 10 for row in rows)
+    kind = {"f4": "f32", "f8": "f64"}[dtype]
+    text = f"cascade c(X[I,J]: {kind}, D[I]: {kind}) -> Y {{ Y[i,j] = X[i,j] / D[i] }}"
+    status, made = run(el.parse(text), {"X": x, "D": d}, WIDTHS[0])
+    assert status == 0
+    np.testing.assert_array_equal(made["Y"], x / d[:, None])
+
+
+def test_a_packed_row_is_divided_by_one_reciprocal() -> None:
+    if WIDTHS[0] < 512:
+        pytest.skip("the machine has no vectors of 512 bits")
+    text = """
+    cascade c(X[I,J]: f32, D[I]: f32, B[J,K]: f32) -> Y {
+      P[i,j] = X[i,j] / D[i]
+      Y[i,k] = P[i,j] * B[j,k]
+    }"""
+    rng = np.random.default_rng(3)
+    x, d, b = (rng.uniform(1, 2, shape).astype("f4") for shape in ((37, 67), (37,), (67, 35)))
+    arrays = {"X": x, "D": d, "B": b}
+    cascade = sized(el.parse(text), arrays)
+    native = Native(cascade, {**arrays, **empty_outputs(cascade)}, 512, limits=SMALL)
+    assert "of div(X[" in str(native.program)
+    assert native.ir.count("fdiv float") == 1
+    made = {**arrays, "Y": np.empty((37, 35), "f4")}
+    assert native(made) == 0
+    np.testing.assert_allclose(made["Y"], x / d[:, None] @ b, rtol=1e-5)
 
 
 def test_wide_vectors_are_not_divided_one_by_one() -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 
 import pytest
 
+import einloom as el
 from einloom.ir.cascade import Cascade, TensorDecl
 from einloom.ir.dtypes import DTYPES, F32
 from einloom.ir.einsum import Access, Coordinate, Einsum, Literal, Map, Reduce
@@ -178,6 +180,26 @@ def test_few_columns_are_read_as_they_lie(
     subscripts: str, extents: dict[str, int], packed: bool
 ) -> None:
     assert bool(contracts(lowered(classic(subscripts, sizes=extents)))) == packed
+
+
+@pytest.mark.parametrize(
+    ("value", "elements", "wide"),
+    [
+        ("exp(X[i,j] - G[i])", 1000, 4),
+        ("exp2(X[i,j])", 64, 4),
+        ("exp(X[i,j])", 16, 1),
+        ("exp(X[i,j])", 48, 3),
+        ("exp(X[i,j])", 16 * 5, 1),  # 2, 3 or 4 at a time are six or eight
+        ("exp(X[i,j]) + exp(G[i])", 1000, 1),
+        ("tanh(X[i,j])", 1000, 1),
+    ],
+)
+def test_exponentials_wait_side_by_side(value: str, elements: int, wide: int) -> None:
+    text = f"cascade c(X[I,J]: f32, G[I]: f32) -> Y {{ Y[i] = max[j] ({value}) }}"
+    program = el.compile(text, shapes=[(9, elements), (9,)], threads=1).steps[-1]
+    assert re.findall(r"for j' in 0..J step (\S+),", str(program)) == [
+        "Lanes" if wide == 1 else f"{wide}*Lanes"
+    ]
 
 
 def contracts(program: LoopProgram) -> list[Contract]:
