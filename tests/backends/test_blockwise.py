@@ -122,8 +122,8 @@ def test_memory_is_lent_from_one_to_the_next() -> None:
 
 def test_a_block_leaves_the_cache_to_what_all_of_them_read() -> None:
     """Keys and values, which are packed for all of them."""
-    shapes = {"Q": (8, 2048, 64), "K": (8, 2048, 64), "V": (8, 2048, 64)}
-    (unit,) = (size for size in native(ATTENTION, **shapes).program.sizes if size.name == "M'U")
+    made = native(ATTENTION, Q=(8, 2048, 64), K=(8, 2048, 64), V=(8, 2048, 64))
+    (unit,) = (size for size in made.program.sizes if size.name == "M'U")
     assert isinstance(unit.source, Quotient)
     rows = 13 * unit.source.value({"N": 2048, "D": 64, "F": 64})
     assert rows * 2048 * 4 < LIMITS.shared / 4

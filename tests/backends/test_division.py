@@ -68,12 +68,12 @@ def test_quotients_next_to_where_rounding_turns(dtype: str, bits: int) -> None:
     """a/d = m/2^bits + c/(d 2^bits), for small c and odd m: halfway between two numbers."""
     rng, rows = np.random.default_rng(7), list[list[int]]()
     divisors = [int(d) | 1 for d in rng.integers(1 << (bits - 1), 1 << bits, 60)]
-    for d in divisors:
+    for divisor in divisors:
         found: list[int] = []
         for more, c in ((more, c) for more in (bits, bits + 1) for c in range(-99, 100, 2)):
-            m = -c * pow(d, -1, 1 << more) % (1 << more)
+            m = -c * pow(divisor, -1, 1 << more) % (1 << more)
             m += 0 if m >> bits else 1 << bits
-            a, rest = divmod(m * d + c, 1 << more)
+            a, rest = divmod(m * divisor + c, 1 << more)
             if rest == 0 and 1 << (bits - 1) <= a < 1 << bits:
                 found.append(a)
         rows.append([*found, *[1 << (bits - 1)] * (200 - len(found))])
