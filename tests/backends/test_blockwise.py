@@ -129,6 +129,22 @@ def test_a_block_leaves_the_cache_to_what_all_of_them_read() -> None:
     assert rows * 2048 * 4 < LIMITS.shared / 4
 
 
+@pytest.mark.parametrize(("length", "apart"), [(2048, "N+16"), (2000, "N")])
+def test_rows_that_are_read_side_by_side_do_not_push_each_other_out(
+    length: int, apart: str
+) -> None:
+    text = """
+    cascade c(Q[M,D]: f32, K[N,D]: f32, V[N,F]: f32) -> O {
+      S[m,n] = Q[m,d] * K[n,d]
+      O[m,f] = S[m,n] * V[n,f]
+    }"""
+    made = native(text, Q=(2000, 64), K=(length, 64), V=(length, 64))
+    (*_, stage) = made.program.stages
+    assert isinstance(stage, Parallel)
+    (scores,) = (buffer for buffer in stage.scratch if buffer.name == "S")
+    assert [*map(str, scores.strides)] == [apart, "1"]
+
+
 def test_scores_are_near_when_they_are_stored() -> None:
     made = native(ATTENTION, Q=(8, 300, 64), K=(8, 500, 64), V=(8, 500, 64))
     found = [c for stage in made.program.stages for c in each_in(stage, Contract)]
