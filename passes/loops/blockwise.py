@@ -31,7 +31,6 @@ from ...ir.loop_nodes import (
     Fetch,
     Finish,
     Load,
-    Loop,
     LoopNest,
     Permute,
     Special,
@@ -40,6 +39,7 @@ from ...ir.loop_nodes import (
 )
 from ...ir.loops import Buffer, LoopProgram, Nest, Parallel, Scratch, Size, Split, Stage, nests_of
 from ...ir.ranks import Quotient, RankExpr, Term, affine
+from .apart import apart
 from .cuts import cuts, inside, workspace
 from .lend import lent
 from .lower import product
@@ -69,10 +69,6 @@ _LITTLE = 64
 #: Beside what is packed for all blocks, and read by each of them, a block has so much less of a
 #: level-2 cache.
 _SHARES = 6
-
-#: Bytes of a line; and those after which lines take the same places of a level-1 cache, or one half
-#: of them the same as the other.
-_LINE, _SAME = 64, 2048
 
 #: Threads have enough to share if there are so many blocks.
 _ENOUGH = 32
@@ -233,12 +229,9 @@ class _Blocking:
         splits = self._splits(run, used, budget)
         of_own = {n for nest in nests for s in _statements(nest) for n in workspace(s)}
         of_own |= local.keys() & names
-        apart = _side_by_side(nests) & local.keys()
-        own = tuple(
-            renamed_sizes(self._apart(b, local[name].values()) if name in apart else b, splits)
-            for name, b in self.scratch.items()
-            if name in of_own
-        )
+        cut = {name: axes.values() for name, axes in local.items()}
+        buffers = [b for name, b in self.scratch.items() if name in of_own]
+        own = tuple(renamed_sizes(b, splits) for b in apart(buffers, nests, cut, self._likely))
         places = {n: {axes[s.variable]: s for s in splits} for n, axes in local.items()}
         blocks = Parallel(
             splits,
@@ -255,30 +248,6 @@ class _Blocking:
             ),
         )
         return (*before, blocks)
-
-    def _apart(self, buffer: Scratch, cut: Collection[int]) -> Scratch:
-        """The buffer; its rows, if they are likely to take the same places of a level-1 cache, of
-        which each has few lines, lie a line more apart. Those whose axis is `cut` are short.
-        """
-        last = len(buffer.strides) - 1
-        if last < 1 or last in cut:
-            return buffer
-        row, bytes_ = buffer.strides[-2], buffer.dtype.itemsize
-        rank = next(row.sizes(), "")
-        if row != RankExpr.of_size(rank) or self._likely(row) * bytes_ % _SAME:
-            return buffer
-
-        def apart(length: RankExpr) -> RankExpr:
-            """A length in rows of that rank, with a line more for each."""
-            rows: list[Term] = []
-            for term in length.terms:
-                names = list(term.sizes)
-                names.remove(rank)
-                rows.append(replace(term, sizes=tuple(names)))
-            return plus(length, scaled(affine(rows, 0), _LINE // bytes_))
-
-        strides = (*map(apart, buffer.strides[:-1]), buffer.strides[-1])
-        return replace(buffer, strides=strides, elements=tuple(map(apart, buffer.elements)))
 
     def _rows(self, run: _Run, used: Sequence[Buffer | Scratch], budget: int) -> int | None:
         """How many coordinates of what is cut last a block is likely to have; None: all."""
@@ -459,18 +428,6 @@ def _bytes(buffer: Buffer | Scratch, gone: set[str]) -> RankExpr:
         for t in elements.terms
     ]
     return scaled(affine(terms, elements.offset), buffer.dtype.itemsize)
-
-
-def _side_by_side(nests: Sequence[Nest]) -> set[str]:
-    """The buffers of which several rows at a time are read."""
-    found: set[str] = set()
-    for nest in nests:
-        tiled = {loop.variable for loop in each_in(nest.body, Loop) if loop.kind == "unroll"}
-        for load in each_in(nest.body, Load):
-            rows = [index for index in load.indices[:-1] if isinstance(index, RankExpr)]
-            if tiled & {variable for index in rows for variable in index.variables()}:
-                found.add(load.buffer)
-    return found
 
 
 def _near(node: Any, places: Mapping[str, Mapping[int, Split]]) -> Any:
