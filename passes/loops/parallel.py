@@ -63,7 +63,8 @@ def parallel(program: LoopProgram, sizes: Mapping[str, int], worth: Worth = _WOR
     own = {buffer for made in _parallels(stages) for buffer in _names(made.scratch)}
     shared = tuple(buffer for buffer in program.scratch if buffer.name not in own)
     shared += tuple(found.buffers)
-    sizes_now = (*program.sizes, *dict.fromkeys(found.counts))
+    # Pieces that are there already may be as long.
+    sizes_now = tuple(dict.fromkeys((*program.sizes, *found.counts)))
     return replace(program, sizes=sizes_now, scratch=shared, stages=stages)
 
 

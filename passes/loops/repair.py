@@ -23,10 +23,11 @@ from math import prod
 
 from ...ir.cascade import Cascade
 from ...ir.dtypes import I64, DType
-from ...ir.einsum import Expr, Literal, Map
+from ...ir.einsum import Access, Expr, Literal, Map
 from ...ir.errors import PassError
 from ...ir.loop_nodes import (
     Apply,
+    Convert,
     Index,
     Load,
     Number,
@@ -49,6 +50,12 @@ from .tile import number, plus, variable
 
 #: The least length of a piece that vectors go along.
 _LEAST = Worth().piece
+
+#: What differences of maxima are multiplied or divided by at most.
+_LARGEST = 1e9
+
+#: A piece reads so many times what each of its reductions comes to, which is read again, at least.
+_FEWEST = 4
 
 
 def repaired(
@@ -82,6 +89,7 @@ class _Member:
     nest: Nest
     reduction: Reduction
     loads: tuple[Load, ...]
+    plain: bool = False  # whether it reduces what it reads, as it is
     shifts: tuple[Shift, ...] = ()  # what it is repaired for, by the rules,
     waits: tuple[Load, ...] = ()  # and the reads of that, one of each
 
@@ -169,6 +177,8 @@ class _Repairs:
         length = 1 << (max(self.limits.near // 3 // step, 1)).bit_length() - 1
         if length < _LEAST and any(cut in m.reduction.vectors for m in group):
             return ()
+        if length * step < _FEWEST * max(self._left(member, apart) for member in group):
+            return ()
         splits = (Split(cut, number(length), each=True), *beside)
         mine, given = RankExpr.of_size(splits[0].number), {member.name: member for member in group}
         nests: list[Nest] = []
@@ -199,6 +209,11 @@ class _Repairs:
         """How many elements a piece reads at each coordinate of its rank."""
         return prod(self.sizes.get(v.upper(), 1) for v in _variables(load) - gone)
 
+    def _left(self, member: _Member, gone: set[str]) -> int:
+        """How many bytes a piece of a reduction comes to."""
+        kept = (v for v in member.reduction.free if v not in gone)
+        return member.dtype.itemsize * prod(self.sizes.get(v.upper(), 1) for v in kept)
+
 
 def _member(stage: Stage) -> _Member | None:
     """A nest that is a reduction in loops of its own."""
@@ -222,13 +237,24 @@ def _with_shifts(
     loads = tuple({load: None for load in member.loads if load.buffer in before})
     names = [load.buffer for load in loads]
     alike = all(before[n].dtype == member.dtype and not before[n].shifts for n in names)
+    alike = alike and all(_is_kept(before[load.buffer], load) for load in loads)
     if not alike or sorted(names) != sorted({shift.value.tensor for shift in shifts}):
         return None
     if shifts and member.dtype.kind != "float":
         return None
-    if any(_number(shift.scale) is None for shift in shifts):
+    if any(not _is_number(shift.scale) for shift in shifts):
         return None
-    return replace(member, shifts=shifts, waits=loads)
+    plain = isinstance(fold.reduce.expr, Access)
+    return replace(member, plain=plain, shifts=shifts, waits=loads)
+
+
+def _is_kept(given: _Member, load: Load) -> bool:
+    """Whether a reduction is stored as it was computed: of f16 if all that it reduces is f16.
+
+    One that is rounded may become an infinity that no piece has.
+    """
+    here = load.dtype == given.dtype
+    return here or (given.plain and all(of.dtype == load.dtype for of in given.loads))
 
 
 def _waits(member: _Member, group: Sequence[_Member]) -> bool:
@@ -254,6 +280,12 @@ def _variables(load: Load) -> set[str]:
     return {v for i in load.indices if isinstance(i, RankExpr) for v in i.variables()}
 
 
+def _is_number(scale: Expr | None) -> bool:
+    """Whether it is one that no dtype makes infinite, or 0, neither of which is a repair."""
+    found = _number(scale)
+    return found is not None and _LARGEST**-1 <= found <= _LARGEST
+
+
 def _number(scale: Expr | None) -> float | None:
     """What a product or quotient of numbers is, 1 if there is none; None for anything else."""
     if scale is None:
@@ -275,14 +307,14 @@ def _number(scale: Expr | None) -> float | None:
 
 def _local(member: _Member, given: Mapping[str, _Member], mine: RankExpr) -> Reduction:
     """The reduction of a piece: with the values of that piece in place of those of all."""
-    guarded = {shift.value.tensor for shift in member.shifts if shift.guarded}
+    bare = _bare(member)
 
     def own(value: Value) -> Value | None:
         if not isinstance(value, Load) or value not in member.waits:
             return None
         of = given[value.buffer]
         part = _piece(of, value, mine)
-        return part if of.name in guarded else _guarded(of, part)
+        return _guarded(of, part) if of.name in bare else part
 
     return replace(member.reduction, inside=replaced(member.reduction.inside, own))
 
@@ -291,6 +323,11 @@ def _piece(given: _Member, whole: Load, part: RankExpr) -> Load:
     """An element of what a reduction comes to in a piece, where `whole` is that of all."""
     at = _places(given, whole)
     return Load(f"{given.name}.pieces", (part, *(at[v] for v in given.reduction.free)), given.dtype)
+
+
+def _computed(given: _Member, whole: Load) -> Value:
+    """An element of a reduction in the dtype it is computed in, as its pieces are."""
+    return whole if whole.dtype == given.dtype else Convert(whole, given.dtype)
 
 
 def _places(given: _Member, whole: Load) -> dict[str | None, RankExpr | Value]:
@@ -304,6 +341,11 @@ def _nothing(given: _Member) -> Number:
     found = identity_of(given.reduction.begin.op)
     assert found is not None
     return Number(found, given.dtype)
+
+
+def _bare(member: _Member) -> set[str]:
+    """The maxima that the text subtracts, here or there, even if they are those of nothing."""
+    return {shift.value.tensor for shift in member.shifts if not shift.guarded}
 
 
 def _guarded(given: _Member, value: Value) -> Value:
@@ -333,8 +375,10 @@ def _repair(member: _Member, given: Mapping[str, _Member], part: RankExpr) -> Va
     for shift in member.shifts:
         of = given[shift.value.tensor]
         (whole,) = (load for load in member.waits if load.buffer == of.name)
-        pair: tuple[Value, Value] = (_piece(of, whole, part), _guarded(of, whole))
+        pair = _piece(of, whole, part), _computed(of, whole)
         moved: Value = Apply("sub", pair if shift.sign < 0 else pair[::-1])
+        # An infinity less itself is NaN, which no element of the piece need be.
+        moved = Apply("select", (Apply("eq", pair), Number(0, member.dtype), moved))
         scale = _number(shift.scale)
         assert scale is not None
         if scale != 1:
@@ -346,9 +390,9 @@ def _repair(member: _Member, given: Mapping[str, _Member], part: RankExpr) -> Va
 
 def _told(value: Value, member: _Member, given: Mapping[str, _Member]) -> Value:
     """The sum; NaN where a guard alone hid that -inf was subtracted from -inf."""
-    bare = {shift.value.tensor for shift in member.shifts if not shift.guarded}
+    bare = _bare(member)
     hidden: list[Value] = [
-        Apply("eq", (load, _nothing(given[load.buffer])))
+        Apply("eq", (_computed(given[load.buffer], load), _nothing(given[load.buffer])))
         for load in member.waits
         if load.buffer in bare
     ]
