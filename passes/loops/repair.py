@@ -220,7 +220,7 @@ def _member(stage: Stage) -> _Member | None:
     if not isinstance(stage, Nest):
         return None
     reduction = reduction_of(stage)
-    if reduction is None or (not reduction.loops and reduction.free):
+    if reduction is None:
         return None
     loads = tuple(load for statement in reduction.inside for load in each_in(statement, Load))
     plain = all(isinstance(index, RankExpr) for load in loads for index in load.indices)
