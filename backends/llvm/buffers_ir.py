@@ -142,25 +142,25 @@ done:
 
 ; Puts a buffer into a slot, and tells the system of what is too much to be warm.
 define internal void @put(ptr %pool, ptr %slot, ptr %buffer, i64 %size) {{
+  %large = icmp ugt i64 %size, {MOST_WARM}
+  br i1 %large, label %tell, label %warms
+tell:
+  call void @advise(ptr %buffer, i32 {_FREE})
+  br label %done
+warms:
 {_word("warm.p", WARM)}
   %warm = load i64, ptr %warm.p
   %sum = add i64 %warm, %size
   %over = icmp ugt i64 %sum, {MOST_WARM}
-  br i1 %over, label %others, label %put
+  br i1 %over, label %others, label %keep
 others:
   call void @cool_all(ptr %pool)
-  br label %put
-put:
-  %flag = getelementptr i64, ptr %buffer, i64 1
-  %large = icmp ugt i64 %size, {MOST_WARM}
-  br i1 %large, label %tell, label %keep
-tell:
-  call void @advise(ptr %buffer, i32 {_FREE})
-  br label %done
+  br label %keep
 keep:
   %before = load i64, ptr %warm.p
   %now = add i64 %before, %size
   store i64 %now, ptr %warm.p
+  %flag = getelementptr i64, ptr %buffer, i64 1
   store i64 1, ptr %flag
   br label %done
 done:
@@ -350,7 +350,15 @@ buffer:
   br i1 %keeps, label %ask, label %release
 ask:
   %mine = call i1 @enter(ptr %pool)
-  br i1 %mine, label %keep, label %release
+  br i1 %mine, label %still, label %release
+still:
+  ; Another may have lowered the limit meanwhile.
+  %limit.now = load i64, ptr %limit.p
+  %fits.now = icmp ule i64 %size, %limit.now
+  br i1 %fits.now, label %keep, label %leave
+leave:
+  call void @leave(ptr %pool)
+  br label %release
 keep:
   call void @make_room(ptr %pool, i64 %size)
   br label %look

@@ -20,6 +20,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import prod
+from typing import TYPE_CHECKING
 
 from ...ir.cascade import Cascade
 from ...ir.dtypes import I64, DType
@@ -38,15 +39,15 @@ from ...ir.loop_nodes import (
 from ...ir.loops import LoopProgram, Nest, Parallel, Scratch, Size, Split, Stage
 from ...ir.operators import identity_of
 from ...ir.ranks import RankExpr
-from ..online.flatten import flattened
-from ..online.forms import Fold, Shift
-from ..online.loop import Loop
 from .ahead import large_inputs
 from .cuts import MOST_CUT
 from .parts import each_in
 from .pieces import Pieces, Reduction, Worth, in_pieces, is_whole, reduction_of, work_of_body
 from .schedule import Limits
 from .tile import number, plus, variable
+
+if TYPE_CHECKING:
+    from ..online.forms import Fold, Shift
 
 #: The least length of a piece that vectors go along.
 _LEAST = Worth().piece
@@ -63,9 +64,9 @@ def repaired(
 ) -> LoopProgram:
     """The program; `cascade` is what was lowered to it, and `sizes` are hints.
 
-    An input whose size is not known is left alone, and so are reductions that have a filter, choose
-    what they sum, owe a factor beside the repair, or are computed in another dtype than what they
-    are repaired for.
+    An input whose size is not known is left alone, and so are reductions that have a filter, sum
+    anything but exponentials, owe a factor beside the repair, or are computed in another dtype than
+    what they are repaired for.
     """
     large = large_inputs(program, sizes, limits).keys()
     if not large:
@@ -83,6 +84,15 @@ def repaired(
 
 
 @dataclass(frozen=True, slots=True)
+class _Wait:
+    """A reduction for which another one is repaired: the read of it, and what the rules say."""
+
+    load: Load
+    shift: Shift
+    scale: float
+
+
+@dataclass(frozen=True, slots=True)
 class _Member:
     """A nest that reduces over the rank that is cut."""
 
@@ -90,8 +100,7 @@ class _Member:
     reduction: Reduction
     loads: tuple[Load, ...]
     plain: bool = False  # whether it reduces what it reads, as it is
-    shifts: tuple[Shift, ...] = ()  # what it is repaired for, by the rules,
-    waits: tuple[Load, ...] = ()  # and the reads of that, one of each
+    wait: _Wait | None = None  # what it is repaired for; None if it waits for nothing
 
     @property
     def name(self) -> str:
@@ -148,6 +157,9 @@ class _Repairs:
         """The group with what its members are repaired for; None if one cannot be."""
         if not any(load.buffer in self.large for load in group[0].loads):
             return None
+        from ..online.flatten import flattened
+        from ..online.loop import Loop
+
         try:
             flat = flattened(self.cascade, cut)
         except PassError:
@@ -155,7 +167,7 @@ class _Repairs:
         rules = Loop(flat, cut, frozenset(member.name for member in group))
         found: dict[str, _Member] = {}
         for member in group:
-            known = _with_shifts(member, rules.folds.get(member.name), found)
+            known = _known(member, rules.folds.get(member.name), found)
             if known is None:
                 return None
             found[member.name] = known
@@ -195,7 +207,7 @@ class _Repairs:
     def _beside(self, group: Sequence[_Member]) -> list[Split]:
         """What all are free in and go through one by one: each coordinate has pieces of its own."""
         names = {member.name: member for member in group}
-        reads = [load for member in group for load in member.waits]
+        reads = [member.wait.load for member in group if member.wait is not None]
         found = [
             v
             for v in group[0].reduction.free
@@ -227,25 +239,30 @@ def _member(stage: Stage) -> _Member | None:
     return _Member(stage, reduction, loads) if plain else None
 
 
-def _with_shifts(
-    member: _Member, fold: Fold | None, before: Mapping[str, _Member]
-) -> _Member | None:
-    """The member with what it is repaired for, all of it `before`; None if it cannot be."""
+def _known(member: _Member, fold: Fold | None, before: Mapping[str, _Member]) -> _Member | None:
+    """The member with what it is repaired for, which is `before` it; None if it cannot be.
+
+    What is repaired is a sum of exponentials alone. With a factor it might overflow in a piece, or
+    be infinite, whose maximum is so far below that of all that the whole does not see it.
+    """
     if fold is None or fold.deferred or fold.einsum.where is not None or fold.terms[0].active:
         return None
-    shifts = fold.terms[0].shifts
-    loads = tuple({load: None for load in member.loads if load.buffer in before})
-    names = [load.buffer for load in loads]
-    alike = all(before[n].dtype == member.dtype and not before[n].shifts for n in names)
-    alike = alike and all(_is_kept(before[load.buffer], load) for load in loads)
-    if not alike or sorted(names) != sorted({shift.value.tensor for shift in shifts}):
+    loads = [*dict.fromkeys(load for load in member.loads if load.buffer in before)]
+    shifts, term = fold.terms[0].shifts, fold.reduce.expr
+    if not loads and not shifts:
+        return replace(member, plain=isinstance(term, Access))
+    if not (len(loads) == len(shifts) == 1 and isinstance(term, Map) and term.op == shifts[0].base):
         return None
-    if shifts and member.dtype.kind != "float":
+    (load,), (shift,) = loads, shifts
+    given, scale = before[load.buffer], _number(shift.scale)
+    if load.buffer != shift.value.tensor or given.wait is not None or not _is_kept(given, load):
         return None
-    if any(not _is_number(shift.scale) for shift in shifts):
+    if member.dtype != given.dtype or member.dtype.kind != "float":
         return None
-    plain = isinstance(fold.reduce.expr, Access)
-    return replace(member, plain=plain, shifts=shifts, waits=loads)
+    # No dtype makes these infinite, or 0, neither of which is a repair.
+    if scale is None or not _LARGEST**-1 <= scale <= _LARGEST:
+        return None
+    return replace(member, wait=_Wait(load, shift, scale))
 
 
 def _is_kept(given: _Member, load: Load) -> bool:
@@ -280,12 +297,6 @@ def _variables(load: Load) -> set[str]:
     return {v for i in load.indices if isinstance(i, RankExpr) for v in i.variables()}
 
 
-def _is_number(scale: Expr | None) -> bool:
-    """Whether it is one that no dtype makes infinite, or 0, neither of which is a repair."""
-    found = _number(scale)
-    return found is not None and _LARGEST**-1 <= found <= _LARGEST
-
-
 def _number(scale: Expr | None) -> float | None:
     """What a product or quotient of numbers is, 1 if there is none; None for anything else."""
     if scale is None:
@@ -306,17 +317,15 @@ def _number(scale: Expr | None) -> float | None:
 
 
 def _local(member: _Member, given: Mapping[str, _Member], mine: RankExpr) -> Reduction:
-    """The reduction of a piece: with the values of that piece in place of those of all."""
-    bare = _bare(member)
-
-    def own(value: Value) -> Value | None:
-        if not isinstance(value, Load) or value not in member.waits:
-            return None
-        of = given[value.buffer]
-        part = _piece(of, value, mine)
-        return _guarded(of, part) if of.name in bare else part
-
-    return replace(member.reduction, inside=replaced(member.reduction.inside, own))
+    """The reduction of a piece: with the value of that piece in place of that of all."""
+    wait = member.wait
+    if wait is None:
+        return member.reduction
+    of = given[wait.load.buffer]
+    part: Value = _piece(of, wait.load, mine)
+    part = part if wait.shift.guarded else _guarded(of, part)
+    inside = replaced(member.reduction.inside, lambda value: part if value == wait.load else None)
+    return replace(member.reduction, inside=inside)
 
 
 def _piece(given: _Member, whole: Load, part: RankExpr) -> Load:
@@ -336,72 +345,54 @@ def _places(given: _Member, whole: Load) -> dict[str | None, RankExpr | Value]:
     return dict(zip(stored, whole.indices, strict=True))
 
 
-def _nothing(given: _Member) -> Number:
-    """What a maximum of nothing is."""
+def _is_nothing(given: _Member, value: Value) -> Value:
+    """Whether a maximum is that of nothing."""
     found = identity_of(given.reduction.begin.op)
     assert found is not None
-    return Number(found, given.dtype)
-
-
-def _bare(member: _Member) -> set[str]:
-    """The maxima that the text subtracts, here or there, even if they are those of nothing."""
-    return {shift.value.tensor for shift in member.shifts if not shift.guarded}
+    return Apply("eq", (value, Number(found, given.dtype)))
 
 
 def _guarded(given: _Member, value: Value) -> Value:
     """A maximum, or 0 where it is that of nothing: what an exponential subtracts."""
-    return Apply("select", (Apply("eq", (value, _nothing(given))), Number(0, given.dtype), value))
+    return Apply("select", (_is_nothing(given, value), Number(0, given.dtype), value))
 
 
 def _together(member: _Member, given: Mapping[str, _Member], made: Pieces) -> Nest:
     """What brings a reduction's pieces together, each repaired."""
-    if not member.shifts:
+    wait = member.wait
+    if wait is None:
         return made.together
+    of = given[wait.load.buffer]
     register = Register(member.reduction.begin.register, member.dtype)
 
     def one(value: Value) -> Value | None:
         if isinstance(value, Load) and value.buffer == made.scratch.name:
             (part, *_) = value.indices
             assert isinstance(part, RankExpr)
-            return Apply("mul", (value, _repair(member, given, part)))
-        return _told(value, member, given) if value == register else None
+            return Apply("mul", (value, _repair(of, wait, part)))
+        return _told(value, member, of, wait) if value == register else None
 
     return replaced(made.together, one)
 
 
-def _repair(member: _Member, given: Mapping[str, _Member], part: RankExpr) -> Value:
-    """exp(a(d') - a(d)) from the values d' of a piece to those of all."""
-    exponents: list[Value] = []
-    for shift in member.shifts:
-        of = given[shift.value.tensor]
-        (whole,) = (load for load in member.waits if load.buffer == of.name)
-        pair = _piece(of, whole, part), _computed(of, whole)
-        moved: Value = Apply("sub", pair if shift.sign < 0 else pair[::-1])
-        # An infinity less itself is NaN, which no element of the piece need be.
-        moved = Apply("select", (Apply("eq", pair), Number(0, member.dtype), moved))
-        scale = _number(shift.scale)
-        assert scale is not None
-        if scale != 1:
-            moved = Apply("mul", (moved, Number(scale, member.dtype)))
-        exponents.append(moved)
-    exponent = exponents[0] if len(exponents) == 1 else Apply("add", tuple(exponents))
-    return Apply(member.shifts[0].base, (exponent,))
+def _repair(of: _Member, wait: _Wait, part: RankExpr) -> Value:
+    """exp(a(d') - a(d)) from the value d' of a piece to that of all."""
+    pair = _piece(of, wait.load, part), _computed(of, wait.load)
+    moved: Value = Apply("sub", pair if wait.shift.sign < 0 else pair[::-1])
+    # An infinity less itself is NaN, which no element of the piece need be.
+    moved = Apply("select", (Apply("eq", pair), Number(0, of.dtype), moved))
+    if wait.scale != 1:
+        moved = Apply("mul", (moved, Number(wait.scale, of.dtype)))
+    return Apply(wait.shift.base, (moved,))
 
 
-def _told(value: Value, member: _Member, given: Mapping[str, _Member]) -> Value:
+def _told(value: Value, member: _Member, of: _Member, wait: _Wait) -> Value:
     """The sum; NaN where a guard alone hid that -inf was subtracted from -inf."""
-    bare = _bare(member)
-    hidden: list[Value] = [
-        Apply("eq", (_computed(given[load.buffer], load), _nothing(given[load.buffer])))
-        for load in member.waits
-        if load.buffer in bare
-    ]
-    if not hidden:
+    if wait.shift.guarded:
         return value
-    anywhere = hidden[0] if len(hidden) == 1 else Apply("or", tuple(hidden))
     some = (
         Apply("gt", (Index(RankExpr.of_size(rank)), Number(0, I64)))
         for rank in member.reduction.begin.over
     )
-    nan = Number(float("nan"), member.dtype)
-    return Apply("select", (Apply("and", (anywhere, *some)), nan, value))
+    hidden = Apply("and", (_is_nothing(of, _computed(of, wait.load)), *some))
+    return Apply("select", (hidden, Number(float("nan"), member.dtype), value))
