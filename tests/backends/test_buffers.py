@@ -165,7 +165,7 @@ def test_more_buffers_than_slots() -> None:
 
 
 def offered() -> int:
-    """How many bytes the system has noted that it may take: not all that it has been told of yet."""
+    """How many bytes the system has noted that it may take: not all that it has been told yet."""
     with open("/proc/self/smaps_rollup") as lines:
         sizes = [line.split() for line in lines if line.startswith("LazyFree:")]
     return 1024 * int(sizes[0][1]) if sizes else pytest.skip("this kernel does not say")
