@@ -5,9 +5,9 @@
 
 Processors foresee runs through memory, but not far enough where much is computed from each line, or
 lines are stored past the caches: exponentials of rows of four million f32, divided by a number of
-the row, take 7.8 ms in place of 19.4 (Emerald Rapids). Only what reads an input first is changed:
-nests that follow it block by block find it in a cache. Where blocks are pieces of known length, the
-last of these asks for the next piece, so that what comes from memory does so while it computes.
+the row, take 7.8 ms in place of 19.4 (Emerald Rapids). Of nests that go block by block the first
+would read from memory, and the others from a cache. There the last one asks for the next block, so
+that memory is not idle while these compute: softmax of 32768 x 512 f32 takes 8 ms in place of 9.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from ...ir.loops import Buffer, LoopProgram, Nest, Parallel, Split, Stage
 from ...ir.ranks import RankExpr
 from .parts import each_in
 from .schedule import Limits
+from .tile import number, plus
 
 #: How many bytes ahead: by then a line has come from memory, and level 1 has room for what waits.
 _AHEAD = 4096
@@ -52,15 +53,15 @@ def _stage(stage: Stage, large: Mapping[str, Buffer]) -> Stage:
     if not isinstance(stage, Parallel):
         return replace(stage, stages=tuple(_stage(inner, large) for inner in stage.stages))
     readers = [{load.buffer for load in each_in(nest.body, Load)} for nest in stage.nests]
-    piece = next((s for s in stage.splits if s.each and s.unit.constant is not None), None)
+    block = next((split for split in stage.splits if split.each), None)
     nests: list[Nest] = []
     for at, nest in enumerate(stage.nests):
         before, after = (set[str]().union(*sets) for sets in (readers[:at], readers[at + 1 :]))
         first = {name: b for name, b in large.items() if name not in before}
         body = nest.body
-        if piece is not None:
+        if block is not None:
             last = {name: b for name, b in large.items() if name in before - after}
-            body = tuple(_asking(body, last, frozenset(), piece))
+            body = tuple(_asking(body, last, frozenset(), block))
             first = {name: b for name, b in first.items() if name not in after}
         nests.append(replace(nest, body=tuple(_asking(body, first, frozenset()))))
     return replace(stage, nests=tuple(nests))
@@ -70,10 +71,10 @@ def _asking(
     body: tuple[Statement, ...],
     large: Mapping[str, Buffer],
     vectors: Collection[str],
-    piece: Split | None = None,
+    block: Split | None = None,
 ) -> Iterator[Statement]:
     """The statements, before them what asks for elements that they read along one of `vectors`:
-    some lines ahead, or as many as a piece has.
+    some lines ahead, or as many as a block has.
     """
     loads = [load for s in body if not blocks(s) for load in each_in(s, Load)]
     for load in dict.fromkeys(loads):
@@ -82,30 +83,29 @@ def _asking(
             index = load.indices[buffer.unit]
             if isinstance(index, RankExpr) and index.steps_by in vectors:
                 places = tuple(i for i in load.indices if isinstance(i, RankExpr))
-                if piece is None:
-                    places = _moved(places, buffer.unit, _AHEAD // buffer.dtype.itemsize)
-                    yield Fetch(load.buffer, places)
+                if block is None:
+                    lines = number(_AHEAD // buffer.dtype.itemsize)
+                    yield Fetch(load.buffer, _moved(places, buffer.unit, lines))
                     continue
-                axes = [n for n, place in enumerate(places) if place.steps_by == piece.own]
+                axes = [n for n, place in enumerate(places) if place.steps_by == block.own]
                 if axes:
-                    yield Fetch(load.buffer, _moved(places, axes[0], piece.unit.offset))
+                    yield Fetch(load.buffer, _moved(places, axes[0], block.unit))
     for statement in body:
         if isinstance(statement, LoopNest):
             inner = {*vectors, *(lo.variable for lo in statement.loops if lo.kind == "vector")}
-            inside = tuple(_asking(statement.body, large, inner, piece))
+            inside = tuple(_asking(statement.body, large, inner, block))
             yield replace(statement, body=inside)
         elif isinstance(statement, Past | When):
-            yield replace(statement, body=tuple(_asking(statement.body, large, vectors, piece)))
+            yield replace(statement, body=tuple(_asking(statement.body, large, vectors, block)))
         elif isinstance(statement, If):
             then, otherwise = (
-                tuple(_asking(arm, large, vectors, piece)) for arm in blocks(statement)
+                tuple(_asking(arm, large, vectors, block)) for arm in blocks(statement)
             )
             yield replace(statement, then=then, otherwise=otherwise)
         else:
             yield statement
 
 
-def _moved(places: tuple[RankExpr, ...], axis: int, steps: int) -> tuple[RankExpr, ...]:
+def _moved(places: tuple[RankExpr, ...], axis: int, steps: RankExpr) -> tuple[RankExpr, ...]:
     """The indices, one of them so many steps ahead."""
-    moved = replace(places[axis], offset=places[axis].offset + steps)
-    return (*places[:axis], moved, *places[axis + 1 :])
+    return (*places[:axis], plus(places[axis], steps), *places[axis + 1 :])

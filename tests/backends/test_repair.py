@@ -72,6 +72,17 @@ def test_the_last_to_read_a_piece_asks_for_the_next() -> None:
     assert offsets == [[], [4096]]
 
 
+def test_so_does_the_last_to_read_a_block() -> None:
+    made = native(SOFTMAX, Limits(), X=(32768, 512))
+    (stage,) = made.program.parallels
+    assert [nest.name for nest in stage.nests] == ["G", "D", "Y"]
+    fetched = [list(each_in(nest.body, Fetch)) for nest in stage.nests]
+    assert [len(found) for found in fetched] == [0, 1, 0]
+    (rows, _) = fetched[1][0].indices
+    assert str(rows) == "b'p+B'0+B'U"
+    assert parse_loops(str(made.program)) == made.program
+
+
 @pytest.mark.parametrize("shape", [(64, 16384), (1024, 1024), (1, 1 << 19)])
 def test_rows_that_a_cache_holds_are_left_alone(shape: tuple[int, int]) -> None:
     made = native(SOFTMAX, Limits(), X=shape)
