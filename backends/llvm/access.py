@@ -26,7 +26,8 @@ class Accesses(Indices):
         self.floors: dict[str, int] = {}  # of a buffer that is written: see Place
         self.versions: dict[str, int] = {}
         self.stored: frozenset[str] = frozenset()  # the buffers that the nest writes
-        self.past: str | None = None  # the buffer whose whole vectors go past the caches
+        #: The buffer whose whole vectors go past the caches, and what these are aligned to.
+        self.past: tuple[str, int] | None = None
         #: Of the arms of branches that ask whether a tile is full, by depth: the tile's variables.
         self.full: dict[int, frozenset[str]] = {}
 
@@ -152,6 +153,11 @@ class Accesses(Indices):
         columns = self.simd.transpose(rows)
         return [self.simd.pairs(column) for column in columns] if load.dtype == C64 else columns
 
+    def address(self, buffer: str, indices: tuple[RankExpr, ...]) -> str:
+        """Where the element lies that no variable of a tile is in, as a number."""
+        place = self._place(buffer, self._offset(buffer, dict(enumerate(indices)), {}))
+        return self.b.pure(f"ptrtoint ptr {place.pointer} to i64")
+
     def store(self, buffer: str, indices: tuple[RankExpr, ...], value: Vec, at: Point) -> None:
         """Writes the element, or the vector of elements, at a point of the tile."""
         offset = self._offset(buffer, dict(enumerate(indices)), at)
@@ -163,8 +169,8 @@ class Accesses(Indices):
         value = self.simd.splat(value, self.lanes)
         remaining = self.remaining(at)
         if offset.lane == str(found.dtype.itemsize):
-            if buffer == self.past and remaining is None:
-                self.simd.store_past(place.pointer, value, self.simd.LEAST_PAST)
+            if self.past is not None and buffer == self.past[0] and remaining is None:
+                self.simd.store_past(place.pointer, value, self.past[1])
             else:
                 self.simd.store(place, value, remaining)
             return

@@ -78,6 +78,7 @@ class NestWriter:
         self.nest = nest
         self._isa = isa
         self._pointless: dict[str, str] = {}  # rank: whether a space that it is in has no point
+        self._row: Past | None = None  # what is written a row at a time, in the loops over rows
 
     def body(self) -> list[str]:
         """The lines of the function, up to its return."""
@@ -176,13 +177,61 @@ class NestWriter:
 
     def _past(self, statement: Past) -> None:
         """The body twice: with stores past the caches, and with others."""
+        match statement.body:
+            case (LoopNest((*around, block, tile), body),) if _is_row(block, tile):
+                if statement is self._row:
+                    self._past_in_row(statement, block, tile, body)
+                    return
+                self._row = replace(statement, body=(LoopNest((block, tile), body),))
+                if around:
+                    self._loops(tuple(around), (self._row,))
+                else:
+                    self._past_in_row(statement, block, tile, body)
+                self.b.do("fence seq_cst")
+            case _:
+                self._past_or_not(statement)
+
+    def _past_in_row(
+        self, statement: Past, block: Loop, tile: Loop, body: tuple[Statement, ...]
+    ) -> None:
+        """A row up to the first line of the caches that is all of it, or to its end; and the rest,
+        past the caches.
+        """
         b, accesses = self.b, self.accesses
         buffer = accesses.buffers[statement.buffer]
         assert isinstance(buffer, Buffer)
+        itemsize = buffer.dtype.itemsize
+        (store,) = (s for s in walk(body) if isinstance(s, Store) and s.buffer == buffer.name)
+        first = tuple(i.substitute({tile.variable: RankExpr()}) for i in store.indices)
+        lies = accesses.address(buffer.name, first)
+        whole = b.compare("eq", b.pure(f"and i64 {lies}, {itemsize - 1}"), "0")
+        fits = b.both(b.compare("sge", self._bytes_of(buffer), str(statement.bytes)), whole)
+        before = b.pure(f"and i64 {b.sub('0', lies)}, {_LINE - 1}")
+        length = self._length(block)
+        some = b.minimum(b.pure(f"udiv i64 {before}, {itemsize}"), length)
+        name = f"{buffer.name}'line"
+        accesses.resize(name, b.pure(f"select i1 {fits}, i64 {some}, i64 {length}"))
+        line = RankExpr.of_size(name)
+        short = (replace(loop, bounds=(*loop.bounds, line)) for loop in (block, tile))
+        self._block((LoopNest(tuple(short), body),))
+        accesses.past = buffer.name, _LINE
+        self._block((LoopNest((replace(block, start=line), tile), body),))
+        accesses.past = None
+
+    def _bytes_of(self, buffer: Buffer) -> str:
         length = str(buffer.dtype.itemsize)
+        for extent in buffer.extents:
+            length = self.b.mul(length, self.accesses.extent(extent))
+        return length
+
+    def _past_or_not(self, statement: Past) -> None:
+        """All of a body one way or the other, as rows lie."""
+        b, accesses = self.b, self.accesses
+        buffer = accesses.buffers[statement.buffer]
+        assert isinstance(buffer, Buffer)
+        length = self._bytes_of(buffer)
         lies = b.pure(f"ptrtoint ptr {accesses.base(buffer.name)} to i64")
-        for axis, extent in enumerate(buffer.extents):
-            length = b.mul(length, accesses.extent(extent))
+        for axis in range(len(buffer.extents)):
             if axis != buffer.unit:
                 lies = b.pure(f"or i64 {lies}, {accesses.stride(buffer.name, axis)}")
 
@@ -192,7 +241,7 @@ class NestWriter:
             return b.both(large, b.compare("eq", askew, "0"))
 
         def past() -> None:
-            accesses.past = buffer.name
+            accesses.past = buffer.name, self.simd.LEAST_PAST
             self._block(statement.body)
             accesses.past = None
             b.do("fence seq_cst")
@@ -490,3 +539,13 @@ class NestWriter:
         if not self._isa.masks or vectors <= _NARROW:
             return 1
         return vectors if vectors <= _MASKED else _STRIP
+
+
+def _is_row(block: Loop, tile: Loop) -> bool:
+    """Whether these are the loops over blocks of vectors, and over one of these, of a row."""
+    return (
+        (block.kind, tile.kind) == ("serial", "vector")
+        and block.start == RankExpr()
+        and not block.once
+        and tile.start == RankExpr.of_variable(block.variable)
+    )
