@@ -172,12 +172,14 @@ class Special:
 @dataclass(frozen=True, slots=True)
 class Past:
     """The body; if the buffer is at least so many bytes, what it stores there in whole vectors goes
-    past the caches, where its rows lie so that it can.
+    past the caches: where its rows lie so that it can, or, `by_lines`, in each row from the first
+    whole line of the caches on.
     """
 
     buffer: str
     bytes: int
     body: tuple[Statement, ...]
+    by_lines: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -47,7 +47,8 @@ def print_block(body: tuple[Statement, ...], depth: int) -> list[str]:
             lines += [f"{margin}special {sizes} {{", *print_block(statement.body, depth + 1)]
             lines.append(margin + "}")
         elif isinstance(statement, Past):
-            head = f"{margin}past {statement.buffer} {statement.bytes} {{"
+            by = " by lines" if statement.by_lines else ""
+            head = f"{margin}past {statement.buffer} {statement.bytes}{by} {{"
             lines += [head, *print_block(statement.body, depth + 1), margin + "}"]
         elif isinstance(statement, When):
             head = f"{margin}when {print_value(statement.value)} {{"

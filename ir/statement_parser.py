@@ -233,7 +233,10 @@ class StatementReader(TokenReader):
             then = self._block()
             return If(test, then, self._block() if self._accept("else") else ())
         if name == "past":
-            return Past(self._name(), self._integer(), self._block())
+            buffer, bytes_, by_lines = self._name(), self._integer(), self._accept("by")
+            if by_lines:
+                self.expect("lines")
+            return Past(buffer, bytes_, self._block(), by_lines)
         if name == "when":
             return When(self._value(), self._block())
         if name == "special":

@@ -178,7 +178,7 @@ class NestWriter:
     def _past(self, statement: Past) -> None:
         """The body twice: with stores past the caches, and with others."""
         match statement.body:
-            case (LoopNest((*around, block, tile), body),) if _is_row(block, tile):
+            case (LoopNest((*around, block, tile), body),) if statement.by_lines:
                 if statement is self._row:
                     self._past_in_row(statement, block, tile, body)
                     return
@@ -539,13 +539,3 @@ class NestWriter:
         if not self._isa.masks or vectors <= _NARROW:
             return 1
         return vectors if vectors <= _MASKED else _STRIP
-
-
-def _is_row(block: Loop, tile: Loop) -> bool:
-    """Whether these are the loops over blocks of vectors, and over one of these, of a row."""
-    return (
-        (block.kind, tile.kind) == ("serial", "vector")
-        and block.start == RankExpr()
-        and not block.once
-        and tile.start == RankExpr.of_variable(block.variable)
-    )

@@ -67,6 +67,9 @@ HEAVY = frozenset(("exp", "exp2", "expm1", "log", "log1p", "tanh", "sigmoid", "e
 #: Those of them that are few instructions, each of which waits for the one before.
 _CHAINS = frozenset(("exp", "exp2"))
 
+#: Bytes of a row of which the part before the first line that is all of it is little.
+_LONG_ROW = 1 << 10
+
 #: How many rows are transposed before going on along them: some lines of cache of each operand.
 _TRANSPOSED = 64
 
@@ -189,7 +192,9 @@ class NestLowering:
         else:
             plain = self._plain(schedule, staged, limits)
             past = self._goes_past(schedule, limits)
-            body += (Past(self.einsum.name, limits.streamed, plain),) if past else plain
+            by_lines = past and self._has_long_rows(plain)
+            whole = Past(self.einsum.name, limits.streamed, plain, by_lines)
+            body += (whole,) if past else plain
         width = self._width(schedule, tuple(body))
         name = self.einsum.name if self.chain is None else self.chain.last.name
         return Lowered(Nest(name, width, tuple(body)), tuple(scratch))
@@ -273,6 +278,16 @@ class NestLowering:
         if name not in self.storage.outputs or self.dtype.kind in ("complex", "bool"):
             return False
         return self._is_large(limits)
+
+    def _has_long_rows(self, body: tuple[Statement, ...]) -> bool:
+        """Whether these are loops along long rows of the output, one row at a time."""
+        match body:
+            case (LoopNest((*_, block, tile)),):
+                row = self.storage.sizes.get(tile.variable.upper(), 0) * self.dtype.itemsize
+                kinds = block.kind, tile.kind
+                return row >= _LONG_ROW and kinds == ("serial", "vector") and not block.once
+            case _:
+                return False
 
     def _waits(self, schedule: Schedule, limits: Limits) -> bool:
         """Whether stores of sums along an output that is known to be large wait for its lines."""

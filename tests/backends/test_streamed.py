@@ -160,13 +160,22 @@ def test_what_is_asked_for_may_lie_anywhere(columns: int, at_end: bool) -> None:
 @pytest.mark.parametrize("dtype", ["i1", "f2", "f4", "f8"])
 def test_rows_go_past_the_caches_from_their_first_whole_line(dtype: str, bits: int) -> None:
     text = f"cascade c(X[I,J]: {as_dtype(dtype)}) -> Y {{ Y[i,j] = X[i,j] + X[i,j] }}"
-    large = np.zeros((64, 160), dtype)
+    large = np.zeros((64, 1200), dtype)
     known = sized(el.parse(text), {"X": large})
     native = Native(known, {"X": large, **empty_outputs(known)}, bits, LARGE)
     assert f"align {32 if dtype == 'f2' else 64}, !nontemporal" in native.ir or bits < 512
     rng = np.random.default_rng(1)
     size = large.itemsize
-    for columns, apart in ((160, 160), (150, 160), (161, 161), (33, 40), (7, 9), (1, 1), (0, 4)):
+    for columns, apart in (
+        (1200, 1200),
+        (160, 160),
+        (150, 160),
+        (161, 161),
+        (33, 40),
+        (7, 9),
+        (1, 1),
+        (0, 4),
+    ):
         for start in (0, size, 16, 48, 64 - size, 3, 1):  # the last two are askew
             rows = 8192 // size // apart + 2
             memory = np.full((rows * apart + 256) * size, 0x5A, np.uint8)
