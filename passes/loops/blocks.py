@@ -57,7 +57,7 @@ def blocked(problem: Problem, limits: Limits, schedule: Schedule) -> Schedule:
     if lying:
         # The longer their runs, the more of them the processor fetches ahead.
         wide = _FEW_TILES
-        deep = max(deep, min(limits.longest, limits.shared // (tiles * STEP)))
+        deep = max(deep, min(limits.longest, limits.shared // (max(tiles, 1) * STEP)))
         tall = tall * limits.deep // deep
     deep = _pieces(problem.known(*problem.reduced), deep, limits.depth)
     block = Block(
