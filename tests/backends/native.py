@@ -18,6 +18,7 @@ from einloom.backends.llvm.pool import Team
 from einloom.backends.llvm.runtime import _linkable, _linked, emit, load
 from einloom.backends.llvm.settled import met, settled
 from einloom.backends.llvm.target import Target, host, named
+from einloom.frontend.parser import parse_cascade
 from einloom.ir.cascade import Cascade
 from einloom.ir.dtypes import of_numpy
 from einloom.ir.infer import infer_dtypes
@@ -184,3 +185,10 @@ def run(
     found = dict(outputs) if outputs is not None else empty_outputs(cascade)
     arrays = {**inputs, **found}
     return Native(cascade, arrays, bits, limits, threads)(arrays), found
+
+
+def native(text: str, limits: Limits = LIMITS, **shapes: tuple[int, ...]) -> Native:
+    """The code of a Cascade's text for f32 arrays of these shapes."""
+    arrays = {name: np.zeros(shape, "f4") for name, shape in shapes.items()}
+    known = sized(parse_cascade(text), arrays)
+    return Native(known, {**arrays, **empty_outputs(known)}, limits=limits)

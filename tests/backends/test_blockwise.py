@@ -20,7 +20,7 @@ from einloom.passes.loops.parts import each_in
 from einloom.passes.loops.schedule import Limits
 
 from ..cascades import known_sizes
-from .native import TINY, WIDTHS, Native, empty_outputs, run, sized, unit_axis
+from .native import TINY, WIDTHS, Native, empty_outputs, native, run, sized, unit_axis
 from .test_contractions import SMALL
 
 #: Blocks of a few rows each, products in register tiles of their usual kinds.
@@ -46,14 +46,6 @@ cascade attention(Q[B,M,D]: f32, K[B,N,D]: f32, V[B,N,F]: f32) -> O {
   P[b,m,n] = E[b,m,n] / L[b,m]
   O[b,m,f] = P[b,m,n] * V[b,n,f]
 }"""
-
-
-def native(text: str, limits: Limits = LIMITS, **shapes: tuple[int, ...]) -> Native:
-    """The code for f32 arrays of these shapes."""
-    rng = np.random.default_rng(1)
-    arrays = {name: rng.standard_normal(shape).astype("f4") for name, shape in shapes.items()}
-    known = sized(el.parse(text), arrays)
-    return Native(known, {**arrays, **empty_outputs(known)}, limits=limits)
 
 
 def blocked(made: Native) -> list[tuple[str, tuple[str, ...]]]:

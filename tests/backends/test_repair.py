@@ -18,7 +18,7 @@ from einloom.passes.loops.parts import each_in
 from einloom.passes.loops.schedule import Limits
 
 from ..cascades import known_sizes
-from .native import WIDTHS, Native, empty_outputs, sized
+from .native import WIDTHS, Native, empty_outputs, native, sized
 
 #: Arrays of some thousand elements are large, and pieces are of 8 KB.
 LARGE = Limits(near=24 << 10, shared=2 << 10, streamed=16 << 10)
@@ -30,13 +30,6 @@ cascade softmax(X[B,M]: f32) -> Y {
   D[b]   = E[b,m]
   Y[b,m] = E[b,m] / D[b]
 }"""
-
-
-def native(text: str, limits: Limits, **shapes: tuple[int, ...]) -> Native:
-    """The code for f32 arrays of these shapes."""
-    arrays = {name: np.zeros(shape, "f4") for name, shape in shapes.items()}
-    known = sized(el.parse(text), arrays)
-    return Native(known, {**arrays, **empty_outputs(known)}, limits=limits)
 
 
 def together(made: Native) -> list[tuple[str, tuple[str, ...]]]:
