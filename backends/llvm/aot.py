@@ -15,6 +15,7 @@ from ...ir.errors import ArgumentError, UnsupportedError
 from .cache import write_atomically
 from .codegen import entry_name
 from .header import header
+from .isa import ASKED_FOR
 from .kernel import LlvmKernel
 from .module import module
 from .runtime import complete, emit
@@ -97,7 +98,7 @@ def _code(kernel: LlvmKernel, cpu: str | Sequence[str] | None) -> tuple[str, Tar
     if cpu is None or isinstance(cpu, str):
         target = host() if cpu is None else named(cpu)
         isa = target.isa  # what a process must ask for is left out
-        return kernel.source_for(replace(isa, features=isa.features - {"tiles"})), target
+        return kernel.source_for(replace(isa, features=isa.features - ASKED_FOR)), target
     levels = sorted(set(cpu), key=lambda level: (level not in LEVELS, level))
     if not levels or levels[-1] not in LEVELS:
         raise ArgumentError(

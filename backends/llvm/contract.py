@@ -24,12 +24,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from ...ir.dtypes import I32, DType
+from ...ir.dtypes import DType
 from ...ir.loop_nodes import Contract, Number, Pack
 from .builder import Builder, OpenLoop, Scope
-from .extrema import Harmless, may_be_quick
 from .finish import Finishing
 from .forming import Forming
+from .harmless import test_of
 from .microkernel import MicroKernel, Panels
 from .offsets import OffsetTables
 from .operand import Operand, is_formed, unit_of
@@ -96,7 +96,7 @@ class Contraction:
         self.blocks: TileKernel | None = None
         if self.product is not None and self.product.blocks:
             self.height = HEIGHT
-            self.blocks = TileKernel(self.simd, self.product.blocks)
+            self.blocks = TileKernel(values, contract, self.product)
         self.width = self.vectors * self.lanes
         self.kernel = MicroKernel(
             *(values, contract, self.product), self.height, self.vectors, self.lanes
@@ -180,7 +180,7 @@ class Contraction:
     def _blocks(self, columns: Packing, rows: Packing) -> None:
         """The blocks of one contraction."""
         contract, b = self.contract, self.b
-        wide, deep = str(contract.wide * self.width), str(self.deep)
+        wide, deep = str(contract.wide * self.width), self._depth_of_pieces()
         if not self.packed:
             wide = self._rounded(wide, columns.operand, "across")
             deep = self._rounded(deep, columns.operand, "depth")
@@ -196,14 +196,13 @@ class Contraction:
         else:
             columns.write(block.counter, n, piece.counter, k)
         self.harmless = ""
-        test = Harmless(self.simd, contract) if may_be_quick(contract) else None
-        if test is not None:
-            self.harmless = test.test(columns)
+        test = test_of(self.simd, contract, self.product)
+        known = "" if test is None else test.survey(columns)
         part = b.begin_loop(self.count_m, tall)
         m = b.minimum(tall, b.sub(self.count_m, part.counter))
         rows.write(part.counter, m, piece.counter, k)
         if test is not None:
-            self.harmless = b.pure(f"and i1 {self.harmless}, {test.test(rows)}")
+            self.harmless = test.both(known, test.survey(rows))
         write_tile = partial(self._tile, columns, rows, piece, k)
         down = b.begin_loop(m, str(self.height))
         top = b.add(part.counter, down.counter), b.sub(m, down.counter)
@@ -212,6 +211,16 @@ class Contraction:
         write_tile(across, down, left, top)
         for loop in (across, down, part, piece, block):
             b.end_loop(loop)
+
+    def _depth_of_pieces(self) -> str:
+        """How deep a block is: of words, which fewer of may be deeper, pieces as long as others."""
+        b, product = self.b, self.product
+        if product is None:
+            return str(self.deep)
+        pieces = b.pure(f"udiv i64 {b.multiple(self.count_k, self.deep)}, {self.deep}")
+        pieces = b.maximum(pieces, "1")
+        even = b.pure(f"udiv i64 {b.add(self.count_k, b.sub(pieces, '1'))}, {pieces}")
+        return b.maximum(b.multiple(even, product.columns.multiple), "1")
 
     def _rounded(self, length: str, operand: Operand, mode: str) -> str:
         """A block's length, less what is no multiple of how far apart the operand's blocks are."""
@@ -264,12 +273,21 @@ class Contraction:
         def fetch() -> None:
             """Earlier sums, to the tile on the stack."""
             aside = b.here(f"or i1 {goal.direct}, {first}")
-            self._unless(aside, lambda: self._copy_tile(left, top, out=False))
+            self._unless(aside, lambda: self._copy_tile(self.tile, left, top, out=False))
 
-        if self.blocks is not None:
-            self.blocks.sum(panels)
-            fetch()
-            self._store_blocks(self.blocks.sums, first, line, steps)
+        tile, blocks = self.tile, self.blocks
+        if blocks is not None:
+            blocks.sum(panels, self.harmless)
+
+            def store() -> None:
+                fetch()
+                blocks.store(line, steps, first)
+
+            # First sums that do not go to the output are taken from where they are.
+            stays = b.here(f"select i1 {goal.direct}, i1 false, i1 {first}")
+            stays = stays if blocks.as_they_are else "false"
+            self._unless(stays, store)
+            tile = b.here(f"select i1 {stays}, ptr {blocks.sums}, ptr {tile}")
         else:
             starts = [line(str(i)) for i in range(self.height)]
             places = [[b.gep(start, step) for step in steps] for start in starts]
@@ -278,7 +296,7 @@ class Contraction:
             totals = self.kernel.totals(self._begin(), panels, self.harmless)
             fetch()
             self._store_totals(totals, first, places, goal.counts)
-        self._unless(goal.direct, lambda: self._store_tile(left, top, last))
+        self._unless(goal.direct, lambda: self._store_tile(tile, left, top, last))
 
     def _goal(self, left: tuple[str, str], top: tuple[str, str], whole: str, last: str) -> _Goal:
         """Where a tile goes: to the output if it is `whole` there, to the stack if it is the `last`
@@ -327,38 +345,18 @@ class Contraction:
             for pointer, total, count in zip(line, found, counts, strict=True):
                 self.simd.store(Place(pointer, 1), total, count)
 
-    def _store_blocks(
-        self, sums: str, first: str, line: Callable[[str], str], steps: Sequence[str]
+    def _store_tile(
+        self, tile: str, left: tuple[str, str], top: tuple[str, str], last: str
     ) -> None:
-        """A tile's sums on the stack, with earlier ones, row by row."""
-        b, dtype, lanes = self.b, self.dtype, self.lanes
-        arms: list[Scope] = []
-        for with_earlier in (False, True):
-            b.begin_arm()
-            row = b.begin_loop(str(self.height))
-            start = line(row.counter)
-            found = b.gep(sums, b.mul(row.counter, str(self.width * I32.itemsize)))
-            for v, step in enumerate(steps):
-                at, place = b.gep(found, str(v * lanes * I32.itemsize)), b.gep(start, step)
-                total = self.values.convert.by_value(self.kernel.read(at, I32, lanes), dtype)
-                if with_earlier:
-                    both = (self.kernel.read(place, dtype, lanes), total)
-                    total = self.values.arithmetic.apply(self.contract.op, both)
-                self.simd.store(Place(place, 1), total)
-            b.end_loop(row)
-            arms.append(b.end_arm())
-        b.branch(first, arms[0], arms[1], ())
-
-    def _store_tile(self, left: tuple[str, str], top: tuple[str, str], last: str) -> None:
-        """What becomes of the tile on the stack."""
+        """What becomes of a tile on the stack."""
         finishing, there = self.finishing, self._inside(left, top)
         if finishing is None:
-            self._copy_tile(left, top, out=True)
+            self._copy_tile(tile, left, top, out=True)
             return
         self._branch(
             last,
-            lambda: finishing.write(self.tile, self.width, *there),
-            lambda: self._copy_tile(left, top, out=True),
+            lambda: finishing.write(tile, self.width, *there),
+            lambda: self._copy_tile(tile, left, top, out=True),
         )
 
     def _inside(
@@ -434,8 +432,8 @@ class Contraction:
 
     # ---- the tile on the stack
 
-    def _copy_tile(self, left: tuple[str, str], top: tuple[str, str], out: bool) -> None:
-        """Between the tile and the output, as many columns at a time as are consecutive there."""
+    def _copy_tile(self, tile: str, left: tuple[str, str], top: tuple[str, str], out: bool) -> None:
+        """Between a tile and the output, as many columns at a time as are consecutive there."""
         b, dtype = self.b, self.dtype
         columns = b.minimum(left[1], str(self.width))
         rows = b.minimum(top[1], str(self.height))
@@ -444,7 +442,7 @@ class Contraction:
         begin = b.add(left[0], run.counter)
         count = b.minimum(self.out_runs.at(b, begin), b.sub(columns, run.counter), str(self.lanes))
         there = b.gep(self.out, self.tables.at(self.out_n, begin))
-        here = b.gep(self.tile, b.mul(run.counter, step))
+        here = b.gep(tile, b.mul(run.counter, step))
         line = b.begin_loop(rows)
         there = b.gep(there, self.tables.at(self.out_m, b.add(top[0], line.counter)))
         here = b.gep(here, b.offset(line, b.mul(step, str(self.width))))

@@ -9,7 +9,7 @@ from ...ir.dtypes import DType
 from ...ir.loop_nodes import Apply, Contract, Value
 from .builder import OpenLoop, Scope
 from .compute import compute
-from .extrema import quick
+from .harmless import quick
 from .operand import Operand
 from .packing import Packing
 from .products import Product, unit
@@ -27,7 +27,8 @@ _AHEAD = 8
 class Panels:
     """The packed blocks that a tile is computed from: of so many steps of the depth.
 
-    `across` and `down` are the loops over their tiles.
+    `across` and `down` are the loops over their tiles; of a tile's rows those from `strip` on are
+    multiplied.
     """
 
     columns: Packing
@@ -35,6 +36,7 @@ class Panels:
     depth: str
     across: OpenLoop
     down: OpenLoop
+    strip: str = "0"
 
 
 class MicroKernel:
@@ -54,22 +56,23 @@ class MicroKernel:
         self.height, self.vectors, self.lanes = height, vectors, lanes
         self.width = vectors * lanes
         self.dtype: DType = contract.value.dtype
-        self.summed: DType = self.dtype if product is None else product.word
+        self.summed: DType = self.dtype if product is None else product.total
 
     def totals(self, start: Vec, panels: Panels, harmless: str) -> list[list[Vec]]:
-        """What the tile's sums over a piece of the depth are, in the output's dtype."""
+        """What the tile's sums over a piece of the depth are, in the output's dtype.
+
+        `harmless`: an i1, whether there is a quick way; "" if there is none (harmless.py).
+        """
         product = self.product
         if product is None:
             totals = [[start] * self.vectors for _ in range(self.height)]
-            if harmless:
-                return self._extrema(totals, panels, harmless)
-            return self._summed(totals, panels, panels.depth)
+            return self._either(totals, panels, panels.depth, harmless)
         more = 0 if product.ones is None else 1
-        zero = self.simd.constant(0, product.word, self.lanes).only
-        zeros = Vec(product.word, (zero,) * product.sums, self.lanes)
+        zero = self.simd.constant(0, product.total, self.lanes).only
+        zeros = Vec(product.total, (zero,) * product.sums, self.lanes)
         totals = [[zeros] * self.vectors for _ in range(self.height + more)]
         groups = self.b.pure(f"udiv i64 {panels.columns.room}, {product.columns.group}")
-        totals = self._summed(totals, panels, groups)
+        totals = self._either(totals, panels, groups, harmless)
         ones = totals[-1]
         return [
             [
@@ -82,20 +85,18 @@ class MicroKernel:
             for line in totals[: self.height]
         ]
 
-    def _extrema(
-        self,
-        totals: list[list[Vec]],
-        panels: Panels,
-        harmless: str,
+    def _either(
+        self, totals: list[list[Vec]], panels: Panels, depth: str, harmless: str
     ) -> list[list[Vec]]:
-        """The accumulators after the loop over the depth, which is quick if no NaN can turn up."""
-        b = self.b
+        """The accumulators after the loop over the depth, which is quick where that is right."""
+        if not harmless:
+            return self._summed(totals, panels, depth)
         found: list[list[list[Vec]]] = []
         arms: list[Scope] = []
         for is_quick in (True, False):
-            b.begin_arm()
-            found.append(self._summed(totals, panels, panels.depth, is_quick))
-            arms.append(b.end_arm())
+            self.b.begin_arm()
+            found.append(self._summed(totals, panels, depth, is_quick))
+            arms.append(self.b.end_arm())
         return self.merged(harmless, arms, found)
 
     def _summed(
@@ -108,7 +109,8 @@ class MicroKernel:
         """The accumulators after the loop over the depth: over its steps, or groups of them."""
         b, contract = self.b, self.contract
         columns, rows = panels.columns, panels.rows
-        panel, lines = columns.tile(panels.across), rows.rows(panels.down)
+        panel = columns.tile(panels.across)
+        lines = rows.rows(panels.down, panels.strip, self.height)
         short = isinstance(contract.value, Apply) and len(contract.value.args) == 2
         unrolled = _UNROLLED if short and self.dtype.kind != "complex" else 1
         most = b.pure(f"and i64 {depth}, {-unrolled}")
@@ -203,10 +205,10 @@ class MicroKernel:
     def _fold(self, total: Vec, column: Vec, row: Vec, is_quick: bool) -> Vec:
         arithmetic, contract = self.values.arithmetic, self.contract
         if self.product is not None:
-            assert self.product.fold is not None
+            fold = self.product.quick if is_quick else self.product.fold
+            assert fold is not None
             words = self.simd.splat(row, self.lanes).parts
-            sums = self.product.fold(self.simd, total.parts, column.parts, words)
-            return replace(total, parts=sums)
+            return replace(total, parts=fold(self.simd, total.parts, column.parts, words))
         value = contract.value
         if contract.op == "add" and isinstance(value, Apply) and value.op == "mul":
             factors = [self._value(arg, column, row) for arg in value.args]
@@ -226,7 +228,7 @@ class MicroKernel:
         self, test: str, arms: Sequence[Scope], totals: Sequence[list[list[Vec]]]
     ) -> list[list[Vec]]:
         """The accumulators of the first of two arms if the test holds, else of the second."""
-        type = typed(element(self.dtype), self.lanes)
+        type = typed(element(totals[0][0][0].dtype), self.lanes)
         parts = [[part for line in of for total in line for part in total.parts] for of in totals]
         pairs = [(type, *pair) for pair in zip(*parts, strict=True)]
         merged = iter(self.b.branch(test, arms[0], arms[1], pairs))

@@ -65,10 +65,12 @@ class Packing(Panel):
         self.first, self.count, self.begin, self.depth = first, count, begin, depth
         self.room = self.b.multiple(depth, self.operand.group)
         self._copy()
-        words = self.operand.words
-        if words is not None and self.operand.mode != "lines":
+        words, mode = self.operand.words, self.operand.mode
+        if words is None or mode == "rows":
+            return
+        if mode != "lines":
             self._join(words)
-        elif words is not None and words.bits < words.element.bits:
+        elif words.bits < words.element.bits:
             self._join_lines(words)
 
     def _copy(self) -> None:
@@ -124,6 +126,9 @@ class Packing(Panel):
                     place = b.gep(begin, str((number * tile + at) * self._stored.itemsize))
                     self._store(b.gep(line, str(at * self._step)), self._load(place, wide))
                 line = b.gep(line, between)
+        if self.operand.words is not None:
+            with self._loop(str(side // tile)) as which:
+                self._join_tile(self.operand.words, b.gep(target, b.offset(which, between)))
 
     def _one_by_one(self, origin: str, count: str) -> None:
         """Tiles of so many coordinates; one that is not consecutive in as many pieces as it has."""
@@ -140,19 +145,39 @@ class Packing(Panel):
             self._branch(
                 whole,
                 lambda: self._whole_tile(first, target, chunks),
-                lambda: self._pieces(first, target, have),
+                lambda: self._part_of_tile(first, target, have),
             )
 
     def _whole_tile(self, first: str, target: str, chunks: Sequence[tuple[int, int]]) -> None:
-        b = self.b
+        b, words = self.b, self.operand.words
         sources = [self._own(b.add(first, str(at))) for at, _ in chunks]
-        with self._loop(self.depth) as step:
-            along = self._along(step.counter)
-            line = b.gep(target, b.offset(step, str(self._row)))
+        done = groups = "0"
+        if words is not None and words.room == self._step:
+            groups = b.pure(f"udiv i64 {self.depth}, {words.group}")
+            done = b.mul(groups, str(words.group))
+            with self._loop(groups) as loop:
+                steps = b.mul(loop.counter, str(words.group))
+                alongs = [self._along(b.add(steps, str(n))) for n in range(words.group)]
+                place = b.gep(target, b.offset(loop, str(self.operand.strides[0])))
+                for (at, wide), source in zip(chunks, sources, strict=True):
+                    loaded = [self._load(self._from(source, along), wide) for along in alongs]
+                    made = words.join(self.simd, words, [self._element(value) for value in loaded])
+                    self._store_words(words, place, at, wide, made)
+        with self._loop(b.sub(self.depth, done)) as loop:
+            step = b.add(done, loop.counter)
+            along = self._along(step)
+            line = b.gep(b.gep(target, b.mul(done, str(self._row))), b.offset(loop, str(self._row)))
             for (at, wide), source in zip(chunks, sources, strict=True):
                 self._store(
                     b.gep(line, str(at * self._step)), self._load(self._from(source, along), wide)
                 )
+        if words is not None:
+            self._join_tile(words, target, groups)
+
+    def _part_of_tile(self, first: str, target: str, have: str) -> None:
+        self._pieces(first, target, have)
+        if self.operand.words is not None:
+            self._join_tile(self.operand.words, target)
 
     def _pieces(self, first: str, target: str, have: str) -> None:
         b = self.b
@@ -172,30 +197,40 @@ class Packing(Panel):
     # ---- words
 
     def _join(self, words: Words) -> None:
-        """The words of whole groups, in their elements' place; beyond the depth those are 0."""
-        b, tile = self.b, self.operand.tile
-        most = self.simd.bits // words.word.bits
-        chunks = powers(tile, most)
+        with self._loop(self.count, str(self.operand.tile)) as tiles:
+            self._join_tile(words, self.tile(tiles))
+
+    def _join_tile(self, words: Words, target: str, done: str = "0") -> None:
+        """The words of a tile, but for groups that are done, in their elements' place.
+
+        Beyond the depth those are 0.
+        """
+        b = self.b
+        chunks = powers(self.operand.tile, self.simd.bits // words.word.bits)
+        self._clear(b.gep(target, b.mul(self.depth, str(self._row))), self._row)
         groups = b.pure(f"udiv i64 {self.room}, {words.group}")
-        with self._loop(self.count, str(tile)) as tiles:
-            target = self.tile(tiles)
-            rest = b.mul(b.sub(self.room, self.depth), str(self._row))
-            end = b.gep(target, b.mul(self.depth, str(self._row)))
-            self.simd.effect(
-                "llvm.memset.p0.i64", ("ptr", end), ("i8", "0"), ("i64", rest), ("i1", "false")
-            )
-            with self._loop(groups) as loop:
-                number = loop.counter
-                if words.room > self._step:  # from the last on, not to write over the next
-                    number = b.sub(b.sub(groups, "1"), number)
-                source = b.gep(target, b.mul(number, str(words.group * self._row)))
-                place = b.gep(target, b.mul(number, str(self.operand.strides[0])))
-                found = [self._joined(words, source, at, wide) for at, wide in chunks]
-                for (at, wide), made in zip(chunks, found, strict=True):
-                    for which, word in enumerate(made):
-                        to = which * self.operand.plane + words.word.itemsize * at
-                        value = Vec(words.word, (word,), wide)
-                        self.simd.store(Place(b.gep(place, str(to)), 1), value)
+        with self._loop(b.sub(groups, done)) as loop:
+            number = b.add(done, loop.counter)
+            if words.room > self._step:  # from the last on, not to write over the next
+                number = b.sub(b.sub(groups, "1"), loop.counter)
+            source = b.gep(target, b.mul(number, str(words.group * self._row)))
+            place = b.gep(target, b.mul(number, str(self.operand.strides[0])))
+            found = [self._joined(words, source, at, wide) for at, wide in chunks]
+            for (at, wide), made in zip(chunks, found, strict=True):
+                self._store_words(words, place, at, wide, made)
+
+    def _store_words(self, words: Words, place: str, at: int, lanes: int, made: Lanes) -> None:
+        """The words of a group, of so many coordinates of a tile from `at` on."""
+        for which, word in enumerate(made):
+            to = which * self.operand.plane + words.word.itemsize * at
+            value = Vec(words.word, (word,), lanes)
+            self.simd.store(Place(self.b.gep(place, str(to)), 1), value)
+
+    def _clear(self, end: str, size: int) -> None:
+        """Zero in the steps beyond the depth, of so many bytes each."""
+        rest = self.b.mul(self.b.sub(self.room, self.depth), str(size))
+        arguments = (("ptr", end), ("i8", "0"), ("i64", rest), ("i1", "false"))
+        self.simd.effect("llvm.memset.p0.i64", *arguments)
 
     def _joined(self, words: Words, source: str, at: int, lanes: int) -> Lanes:
         places = [
@@ -222,7 +257,7 @@ class Packing(Panel):
 
     def _lines(self) -> None:
         """Line after line, in whole vectors where a run is long; beyond the last, that again."""
-        b, tile, lanes = self.b, self.operand.tile, str(self.lanes)
+        b, tile, lanes, words = self.b, self.operand.tile, str(self.lanes), self.operand.words
         distance = str(self.operand.lane * self._step)
         with self._loop(b.multiple(self.count, tile)) as row:
             source = self._own(b.minimum(row.counter, b.sub(self.count, "1")))
@@ -245,6 +280,9 @@ class Packing(Panel):
                 long = b.compare("sge", count, lanes)
                 self._branch(long, vectors, rest)
                 step.step = b.pure(f"select i1 {long}, i64 {whole}, i64 {count}")
+            if words is not None and words.element.is_inexact:
+                # Columns are 0 there: what memory held may be NaN.
+                self._clear(b.gep(line, b.mul(self.depth, str(self._step))), self._step)
 
     # ---- square blocks
 

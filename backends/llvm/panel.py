@@ -43,16 +43,17 @@ class Panel:
             distance = self.b.mul(self.room, str(self.operand.room))
         return self.b.gep(self.target, self.b.offset(tiles, distance))
 
-    def rows(self, tiles: OpenLoop) -> list[tuple[str, int]]:
-        """Where each row of the tile begins: so many bytes from a pointer."""
+    def rows(self, tiles: OpenLoop, strip: str, count: int) -> list[tuple[str, int]]:
+        """Where so many rows of the tile begin, from `strip` on: so many bytes from a pointer."""
         b, operand = self.b, self.operand
-        packed = self.tile(tiles)
-        found = [(packed, number * operand.strides[1]) for number in range(operand.tile)]
+        packed = b.gep(self.tile(tiles), b.mul(strip, str(operand.strides[1])))
+        found = [(packed, number * operand.strides[1]) for number in range(count)]
         if operand.lies == "false":
             return found
         lying: list[tuple[str, int]] = []
+        first = b.add(tiles.counter, strip)
         for number, (_, offset) in enumerate(found):
-            own = b.minimum(b.add(tiles.counter, str(number)), b.sub(self.count, "1"))
+            own = b.minimum(b.add(first, str(number)), b.sub(self.count, "1"))
             there = self._from(self._own(own), self._along("0"))
             here = b.gep(packed, str(offset))
             place = b.here(f"select i1 {operand.lies}, ptr {there}, ptr {here}")
@@ -62,12 +63,15 @@ class Panel:
 
     @property
     def lines(self) -> tuple[str, str, str]:
-        """How many lines a packed block has, how many bytes apart, and how long: for all of it."""
-        b, tile = self.b, self.operand.tile
-        count = b.multiple(self.count, tile)
-        if self.operand.mode == "lines":
-            return count, str(self.operand.lane * self._step), self.depth
-        return "1", "0", b.mul(count, self.depth)
+        """A packed block's lines of elements: how many, how many bytes apart, and how long."""
+        b, operand = self.b, self.operand
+        count = b.multiple(self.count, operand.tile)
+        if operand.mode == "lines":
+            return count, str(operand.lane * self._step), self.depth
+        tiles = b.pure(f"udiv i64 {count}, {operand.tile}")
+        steps = b.multiple(self.depth, operand.group)
+        tile = b.mul(self.room, str(operand.room * operand.tile))
+        return tiles, tile, b.mul(steps, str(operand.tile))
 
     # ---- elements
 
@@ -102,12 +106,7 @@ class Panel:
         """Writes what was loaded as the operand's dtype."""
         if value.dtype == I64 and self._stored == C64:
             value = self.simd.pairs(value)
-        words = self.operand.words
-        if words is None:
-            value = self._converted(self.operand.packed.value, value)
-        else:
-            value = self._convert.by_value(value, words.element)
-            value = flip(self.simd, value) if words.flipped else value
+        value = self._element(value)
         if not self.operand.split:
             self.simd.store(Place(pointer, 1), value, count)
             return
@@ -115,6 +114,14 @@ class Panel:
         for number, part in enumerate(value.parts):
             place = self.b.gep(pointer, str(number * self.lanes * of.itemsize))
             self.simd.store(Place(place, 1), Vec(of, (part,), value.lanes), count)
+
+    def _element(self, value: Vec) -> Vec:
+        """What was loaded as it is packed, before words are made of it."""
+        words = self.operand.words
+        if words is None:
+            return self._converted(self.operand.packed.value, value)
+        value = self._convert.by_value(value, words.element)
+        return flip(self.simd, value) if words.flipped else value
 
     def _converted(self, form: Value, value: Vec) -> Vec:
         if not isinstance(form, Convert):

@@ -1,4 +1,4 @@
-"""Products of integers and bits that one instruction makes of several steps of the depth.
+"""Products of integers, bits and bf16 that one instruction makes of several steps of the depth.
 
 An operand is packed as *words* of so many bits, of several steps of the depth of one coordinate;
 an accumulator's lane is as wide. The table, its first row that fits being taken:
@@ -10,9 +10,10 @@ an accumulator's lane is as wide. The table, its first row that fits being taken
     pairs   32     2 i16       vpmaddwd and vpaddd, or vpdpwssd          pmadd
     digits  32     2 i32       the same, of pairs of digits              digits
     parts   64     2 i64       vpmadd52luq, vpmadd52huq, and the same    ifma
+    halves  32     2 bf16      tdpbf16ps; or vdpbf16ps, to f32           bf16_tiles, bf16
 
-All of it is exact modulo 2**32, or 2**64, so sums of so many bits and less are what they are by one
-at a time.
+That of integers is exact modulo 2**32, or 2**64, so sums of so many bits and less are what they are
+by one at a time.
 
 An i32 is two digits of 16 bits, the lower one signed: x = low + 2**16 high. Of two steps there are
 two words, the pair of low digits and that of high ones, and two sums, of low by low and of low by
@@ -26,6 +27,9 @@ which count 2**52. They are five instructions for what takes eight by vpmullq an
 Where both operands' bytes are signed, or neither's are, vpdpbusd has the rows' top bits flipped:
 those bytes are 128 more, or less, of the other kind. What that adds to a sum is 128 times the
 columns' sum, which one more row of ones gives. Where one operand's are signed, sdot and udot do.
+
+What multiplies bf16 takes numbers that f32 has no normal ones for as 0. So where a block may have
+some, or give some (harmless.py), the halves of words are multiplied as the f32 that they begin.
 """
 
 from __future__ import annotations
@@ -34,7 +38,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeAlias
 
-from ...ir.dtypes import BOOL, I8, I16, I32, I64, U8, DType
+from ...ir.dtypes import BF16, BOOL, F32, I8, I16, I32, I64, U8, DType
 from ...ir.loop_nodes import Apply, Contract, Convert, Load, Packed
 from .isa import Feature, Isa
 from .simd import Simd, Vec, typed
@@ -86,8 +90,10 @@ class Product:
     """What the micro-kernel computes with: the operands' words, and how they are combined.
 
     `ones`: what a word of ones is, if the sum of the columns is needed. `sums`: how many
-    accumulators an element of the output has. `blocks`: the instruction that does it, instead of
-    `fold`, with blocks of both operands, of which the rows' must be lines (tiles.py).
+    accumulators an element of the output has, and `total` what each is. `blocks`: the instruction
+    that does it, instead of `fold`, with blocks of both operands, of which the rows' must be lines
+    (tiles.py). `normal`: `blocks`, or else `quick`, is right for blocks alone in which nothing is
+    tiny, and `fold` for all others (harmless.py).
     """
 
     columns: Words
@@ -96,11 +102,14 @@ class Product:
     finish: Finish
     ones: int | None = None
     sums: int = 1
+    total: DType = I32
     blocks: str = ""
+    quick: Fold | None = None
+    normal: bool = False
 
     @property
     def word(self) -> DType:
-        """What words and accumulators are held as."""
+        """What words are held as."""
         return self.columns.word
 
 
@@ -113,12 +122,13 @@ def product_of(contract: Contract, isa: Isa, lines: bool) -> Product | None:
     operands = {contract.columns.value, contract.rows.value}
     if not isinstance(value, Apply) or len(value.args) != 2 or set(value.args) != operands:
         return None
-    if value.dtype.is_inexact or contract.empty.value != 0:
-        return None
     columns, rows = (_source(packed) for packed in (contract.columns, contract.rows))
-    if columns is None or rows is None or columns.is_inexact or rows.is_inexact:
+    if columns is None or rows is None or contract.empty.value != 0:
         return None
-    for feature, bits, op, make in _TABLE:
+    inexact = {dtype for dtype in (value.dtype, columns, rows) if dtype.is_inexact}
+    if inexact and not (value.dtype == F32 and columns == rows == BF16):
+        return None
+    for feature, bits, op, make in _FLOATS if inexact else _TABLE:
         has = feature is None or feature in isa.features
         if has and (contract.op, value.op) in op and value.dtype.bits <= bits:
             found = make(contract.op, columns, rows, value.dtype)
@@ -203,18 +213,31 @@ def _digits(_: str, __: DType, ___: DType, ____: DType) -> Product:
 
 def _parts(_: str, __: DType, ___: DType, ____: DType) -> Product:
     across = Words(2, I64, _join_low_high, count=3, word=I64)
-    return Product(across, replace(across, join=_join_high_low), _fold_parts, _finish_parts, sums=3)
+    down = replace(across, join=_join_high_low)
+    return Product(across, down, _fold_parts, _finish_parts, sums=3, total=I64)
+
+
+def _half_blocks(_: str, __: DType, ___: DType, ____: DType) -> Product:
+    words = Words(2, BF16, _join_fields, groups=16)
+    return replace(_of_halves(words), blocks="tdpbf16ps")
+
+
+def _half_dots(_: str, __: DType, ___: DType, ____: DType) -> Product:
+    return replace(_of_halves(Words(2, BF16, _join_fields)), quick=_fold_half_dots)
+
+
+def _of_halves(words: Words) -> Product:
+    return Product(words, words, _fold_halves, _finish_plain, total=F32, normal=True)
 
 
 _SUM = frozenset({("add", "mul")})
-_TABLE: Sequence[
-    tuple[
-        Feature | None,
-        int,
-        frozenset[tuple[str, str]],
-        Callable[[str, DType, DType, DType], Product | None],
-    ]
-] = (
+_Row: TypeAlias = tuple[
+    Feature | None,
+    int,
+    frozenset[tuple[str, str]],
+    Callable[[str, DType, DType, DType], Product | None],
+]
+_TABLE: Sequence[_Row] = (
     (None, 32, frozenset({("or", "and"), ("xor", "and")}), _bits),
     ("tiles", 32, _SUM, _blocks),
     ("vnni", 32, _SUM, _bytes),
@@ -222,6 +245,10 @@ _TABLE: Sequence[
     ("pmadd", 32, _SUM, _pairs),
     ("digits", 32, _SUM, _digits),
     ("ifma", 64, _SUM, _parts),
+)
+_FLOATS: Sequence[_Row] = (
+    ("bf16_tiles", 32, _SUM, _half_blocks),
+    ("bf16", 32, _SUM, _half_dots),
 )
 
 
@@ -290,6 +317,28 @@ def _fold_parts(simd: Simd, total: Lanes, column: Lanes, row: Lanes) -> Lanes:
     cross = [simd.b.pure(f"bitcast {type} {x} to {pairs}") for x in (total[2], column[2], row[2])]
     crossed = simd.b.pure(f"bitcast {pairs} {_add_pairs(simd, *cross)} to {type}")
     return sums[0], sums[1], crossed
+
+
+def _fold_halves(simd: Simd, total: Lanes, column: Lanes, row: Lanes) -> Lanes:
+    """The upper half of an f32 is a bf16."""
+    b, type = simd.b, typed("float", _lanes(simd))
+    found = total[0]
+    for op, other in (("shl", "splat (i32 16)"), ("and", "splat (i32 -65536)")):
+        halves = [_line(simd, op, word, other) for word in (column[0], row[0])]
+        x, y = (b.pure(f"bitcast {typed('i32', _lanes(simd))} {half} to {type}") for half in halves)
+        found = simd.intrinsic("fma", "float", _lanes(simd), x, y, found)
+    return (found,)
+
+
+def _fold_half_dots(simd: Simd, total: Lanes, column: Lanes, row: Lanes) -> Lanes:
+    lanes = _lanes(simd)
+    wide, narrow = typed("float", lanes), typed("bfloat", 2 * lanes)
+    halves = [
+        simd.b.pure(f"bitcast {typed('i32', lanes)} {word} to {narrow}")
+        for word in (column[0], row[0])
+    ]
+    name = f"llvm.x86.avx512bf16.dpbf16ps.{simd.bits}"
+    return (simd.call(wide, name, (wide, total[0]), *((narrow, half) for half in halves)),)
 
 
 def _add_pairs(simd: Simd, total: str, column: str, row: str) -> str:

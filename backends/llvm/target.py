@@ -102,8 +102,9 @@ def host() -> Target:
             binding.get_host_cpu_name(),
             binding.get_host_cpu_features().flatten(),
         )
-        if has_tiles() and found.isa.bits == 512 and "+amx-int8" in found.features:
-            found = replace(found, isa=replace(found.isa, features=found.isa.features | {"tiles"}))
+        if has_tiles() and found.isa.bits == 512:
+            there = {name for name, flag in _TILES.items() if f"+{flag}" in found.features}
+            found = replace(found, isa=replace(found.isa, features=found.isa.features | there))
         if key is not None:
             offers = " ".join(sorted(found.isa.features))
             fields = [found.triple, found.cpu, found.features, str(found.isa.bits), offers]
@@ -183,6 +184,8 @@ def _probed(triple: str, cpu: str, features: str) -> Target:
         assembly = _assembly(text, target)
         if "vpdpwssd" in assembly:
             offers.add("vnni")
+        if "vcvtneps2bf16" in assembly and bits == 512:
+            offers.add("bf16")
         if "vnni" in offers or bits == 128:
             offers.add("digits")
         # With AVX-512, AMD's processors multiply i64 in one step, Intel's in three.
@@ -217,6 +220,11 @@ define <{h} x i64> @wide(<{h} x i64> %a, <{h} x i64> %b, <{h} x i64> %c) {{
   %p = mul <{h} x i64> %x, %y
   %s = add <{h} x i64> %p, %c
   ret <{h} x i64> %s
+}}
+
+define <{n} x bfloat> @half(<{n} x float> %a) {{
+  %h = fptrunc <{n} x float> %a to <{n} x bfloat>
+  ret <{n} x bfloat> %h
 }}"""
 
 _PROBE_DOT = """
@@ -234,6 +242,9 @@ define i32 @dot(<16 x i8> %a, <16 x i8> %b) {
 _TUNING = "+fast-dpwssd"
 
 _FEATURES: tuple[Feature, ...] = get_args(Feature)
+
+#: What LLVM calls those of AMX.
+_TILES: dict[Feature, str] = {"tiles": "amx-int8", "bf16_tiles": "amx-bf16"}
 
 
 def _assembly(text: str, target: Target) -> str:

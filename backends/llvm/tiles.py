@@ -1,33 +1,55 @@
-"""The micro-kernel of processors that multiply blocks of bytes as a whole (AMX).
+"""The micro-kernel of processors that multiply blocks of bytes and of bf16 as a whole (AMX).
 
-A tile register is 16 rows of 64 bytes. One instruction adds to a block of 16 x 16 sums, each an
-i32, the products of 16 rows of 64 steps of the depth by 16 columns of words of four. Four of the
-eight registers are a micro-kernel's sums, two rows of blocks by two; the others are filled from the
-packed blocks as these lie: rows from lines, columns from words.
+A tile register is 16 rows of 64 bytes. One instruction adds to a block of 16 x 16 sums, of 32 bits
+each, the products of 16 rows of 64 bytes along the depth by 16 columns of words of four. Four of
+the eight registers are a micro-kernel's sums, two rows of blocks by two; the others are filled from
+the packed blocks as these lie: rows from lines, columns from words.
 """
 
 from __future__ import annotations
 
-from .microkernel import Panels
-from .simd import Simd
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+from ...ir.loop_nodes import Contract
+from .builder import Scope
+from .microkernel import MicroKernel, Panels
+from .products import Product
+from .simd import Place
+from .values import Values
 
 #: Rows and columns of a block, bytes of its rows; blocks of a micro-kernel, down and across.
 SIDE, _BYTES, ACROSS = 16, 64, 2
 
-#: A micro-kernel's tile, and how many steps of the depth it takes at a time.
-HEIGHT, STEPS = ACROSS * SIDE, _BYTES
+#: A micro-kernel's tile.
+HEIGHT = ACROSS * SIDE
+
+#: Bytes of a row of its sums.
+_LINE = ACROSS * _BYTES
+
+#: So many rows at a time are multiplied by vectors where they cannot be by blocks.
+_STRIP = 8
 
 #: What LDTILECFG is told: bytes of it, where it has registers' bytes a row, and their rows.
 _CONFIGURATION, _ROW_BYTES, _ROWS, _REGISTERS = 64, 16, 48, 8
 
 
 class TileKernel:
-    """Writes the sums of tiles to a place on the stack."""
+    """Writes the sums of tiles to a place on the stack, and from there to others."""
 
-    def __init__(self, simd: Simd, instruction: str) -> None:
-        self.simd, self.b, self.instruction = simd, simd.b, instruction
+    def __init__(self, values: Values, contract: Contract, product: Product) -> None:
+        self.simd, self.b, self.product = values.simd, values.b, product
+        self.dtype, self.op = contract.value.dtype, contract.op
+        self._values, self._vectors = values, contract.vectors
+        self._lanes = self.simd.bits // product.total.bits
+        self._strip = MicroKernel(values, contract, product, _STRIP, contract.vectors, self._lanes)
         # No other place has these types: equal instructions are one.
         self.sums = self.b.pure(f"alloca [{HEIGHT} x [{ACROSS * SIDE} x i32]], align 64")
+
+    @property
+    def as_they_are(self) -> bool:
+        """Whether the sums are what the output has."""
+        return self.product.total == self.dtype
 
     def begin(self) -> None:
         """All registers are whole blocks; done once by each thread that comes by."""
@@ -46,14 +68,64 @@ class TileKernel:
         """The registers are given back: those in use are kept at each change of threads."""
         self.simd.effect("llvm.x86.tilerelease")
 
-    def sum(self, panels: Panels) -> None:
-        """One tile's sums over a piece of the depth."""
+    def sum(self, panels: Panels, harmless: str) -> None:
+        """One tile's sums over a piece of the depth: of blocks, or else of vectors."""
+        if not harmless:
+            self._sum_blocks(panels)
+            return
+        arms: list[Scope] = []
+        for write in (self._sum_blocks, self._sum_strips):
+            self.b.begin_arm()
+            write(panels)
+            arms.append(self.b.end_arm())
+        self.b.branch(harmless, arms[0], arms[1], ())
+
+    def store(self, line: Callable[[str], str], steps: Sequence[str], first: str) -> None:
+        """The sums, with those of earlier pieces if this is not the first, row by row.
+
+        `line`: where a row goes; `steps`: how far from there each vector does.
+        """
+        b, of, arms = self.b, self.product.total, list[Scope]()
+        for with_earlier in (False, True):
+            b.begin_arm()
+            row = b.begin_loop(str(HEIGHT))
+            start = line(row.counter)
+            found = b.gep(self.sums, b.mul(row.counter, str(_LINE)))
+            for v, step in enumerate(steps):
+                at = Place(b.gep(found, str(v * self.simd.bits // 8)), 1, b.depth)
+                place = Place(b.gep(start, step), 1, b.depth)
+                total = self._values.convert.by_value(
+                    self.simd.load(at, of, self._lanes), self.dtype
+                )
+                if with_earlier:
+                    both = self.simd.load(place, self.dtype, self._lanes), total
+                    total = self._values.arithmetic.apply(self.op, both)
+                self.simd.store(place, total)
+            b.end_loop(row)
+            arms.append(b.end_arm())
+        b.branch(first, arms[0], arms[1], ())
+
+    def _sum_strips(self, panels: Panels) -> None:
+        """By vectors, some rows at a time."""
+        b = self.b
+        strip = b.begin_loop(str(HEIGHT), str(_STRIP))
+        start = self.simd.constant(0, self.dtype, self._lanes)
+        totals = self._strip.totals(start, replace(panels, strip=strip.counter), "")
+        place = b.gep(self.sums, b.offset(strip, str(_LINE)))
+        for i, found in enumerate(totals):
+            for v, total in enumerate(found):
+                at = b.gep(place, str(i * _LINE + v * self.simd.bits // 8))
+                self.simd.store(Place(at, 1), total)
+        b.end_loop(strip)
+
+    def _sum_blocks(self, panels: Panels) -> None:
         b = self.b
         for register in range(ACROSS * ACROSS):
             self.simd.effect("llvm.x86.tilezero", ("i8", str(register)))
         line = panels.rows.operand.strides[1]
         word_line = panels.columns.operand.strides[0]
-        steps = b.begin_loop(b.pure(f"udiv i64 {panels.columns.room}, {STEPS}"))
+        depth = _BYTES // panels.columns.operand.dtype.itemsize
+        steps = b.begin_loop(b.pure(f"udiv i64 {panels.columns.room}, {depth}"))
         down = b.gep(panels.rows.tile(panels.down), b.offset(steps, str(_BYTES)))
         panel = panels.columns.tile(panels.across)
         across = b.gep(panel, b.offset(steps, str(SIDE * word_line)))
@@ -63,12 +135,12 @@ class TileKernel:
                 if i == 0:
                     self._load(6 + j, b.gep(across, str(j * _BYTES)), word_line)
                 registers = (("i8", str(n)) for n in (ACROSS * i + j, 4 + i, 6 + j))
-                self.simd.effect(f"llvm.x86.{self.instruction}", *registers)
+                self.simd.effect(f"llvm.x86.{self.product.blocks}", *registers)
         b.end_loop(steps)
         for register in range(ACROSS * ACROSS):
             i, j = divmod(register, ACROSS)
-            place = b.gep(self.sums, str((i * SIDE * ACROSS + j) * _BYTES))
-            stride = ("i64", str(ACROSS * _BYTES))
+            place = b.gep(self.sums, str(i * SIDE * _LINE + j * _BYTES))
+            stride = ("i64", str(_LINE))
             self.simd.effect("llvm.x86.tilestored64", ("i8", str(register)), ("ptr", place), stride)
 
     def _load(self, register: int, place: str, stride: int) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from types import MappingProxyType
 
-from ...ir.dtypes import I64, U8, DType
+from ...ir.dtypes import BF16, I64, U8, DType
 from ...ir.loop_nodes import (
     Contract,
     Convert,
@@ -27,8 +27,8 @@ from .tile import LANES_EXPR, number, plus, scaled, size, times
 #: Packing may write so many steps of the depth, and elements, beyond a block's end.
 _SLACK_STEPS, _SLACK = 16, 64
 
-#: Of integers and bools the depth may be packed in multiples of so many steps, and so many rows
-#: at a time.
+#: Of integers, bools and bf16 the depth may be packed in multiples of so many steps, and so many
+#: rows at a time.
 _GROUP, _ROWS = 64, 32
 
 
@@ -70,7 +70,7 @@ def contraction(
     more = 0 if finish is None else 1 + len(loads_of(finish.value))
     more += sum(len(loads_of(value)) for value in formed.values())
     width = times(block.vectors, LANES_EXPR)
-    height = max(block.height, 0 if rows.value.dtype.is_inexact else _ROWS)
+    height = max(block.height, _ROWS if _in_words(rows.value) else 0)
     # Lines lie a cache line more apart than they are long.
     line = block.deep + 64 // rows.value.dtype.itemsize
     table = plus(*(down, across, depth) * (2 + more), number(_SLACK))
@@ -118,12 +118,21 @@ def _operand(term: Value, reading: Reading) -> Value:
     return value
 
 
+def _in_words(value: Value) -> bool:
+    """Whether several steps of the depth may be packed as one word, to be multiplied at once."""
+    if not value.dtype.is_inexact:
+        return True
+    while isinstance(value, Convert):
+        value = value.arg
+    return isinstance(value, Load) and value.dtype == BF16
+
+
 def _panel(
     packed: Packed, count: RankExpr, tile: RankExpr, most: RankExpr, steps: Sequence[RankExpr]
 ) -> Scratch:
     """Room for a block of whole tiles, which is at most each of `steps` deep."""
     dtype = packed.value.dtype
-    more = 0 if dtype.is_inexact else _GROUP - 1
+    more = _GROUP - 1 if _in_words(packed.value) else 0
     slack = plus(times(_SLACK_STEPS, tile), number(_SLACK))
     elements = (
         plus(times(most, steps[0]), times(most, more), slack),

@@ -45,12 +45,10 @@ from .tile import (
     LANES_EXPR,
     around,
     full_loop,
-    in_order,
     number,
     plus,
     reduction_loops,
     row_loops,
-    size,
     split,
     tiled,
     times,
@@ -302,19 +300,19 @@ class NestLowering:
         return len(sizes) == len(known) and prod(sizes) * self.dtype.itemsize >= limits.streamed
 
     def _blocked(self, block: Block, scratch: list[Scratch]) -> Iterator[Statement]:
-        """A blocked contraction, partial sums kept where the output goes."""
-        vector = block.across[-1]
+        """A blocked contraction; partial sums stand in the output, if they have its dtype."""
+        chain = self.chain or Chain(self.einsum)
+        formed = formed_values(chain, self.storage)
         found = None
-        formed = {} if self.chain is None else formed_values(self.chain, self.storage)
-        if self.chain is not None and self.chain.followers:
-            block = fitted(block, self.chain, self.storage.sizes) or block
-            total, indices = self._partial(self.chain, block, scratch)
+        if chain.followers or self.carrier != self.dtype:
+            block = fitted(block, chain, self.storage.sizes) or block
+            total, indices = self._partial(chain, block, scratch)
             sums = convert(Register(TOTAL, self.carrier), self.dtype)
             new_name = partial(self._name, scratch=scratch)
-            found = finishing(self.chain, self.storage, block, sums, new_name)
+            found = finishing(chain, self.storage, block, sums, new_name)
             scratch += found.scratch
         else:
-            total, indices = self._total(vector, scratch)
+            total, indices = self.einsum.name, self.einsum.left
         inner = Scope(frozenset((*self.einsum.free, *self.reduced)))
         term, _ = self.point.term(self.point.typing({}), inner)
         names = [
@@ -330,12 +328,10 @@ class NestLowering:
             block, total, indices, self.point, term, names, finish, formed
         )
         scratch += buffers
-        if found is not None:
+        if found is None:
+            yield contract
+        else:
             yield from (*found.before, contract, *found.after)
-            return
-        yield contract
-        if total != self.einsum.name:
-            yield self._from_total(total, indices, vector)
 
     def _partial(
         self, chain: Chain, block: Block, scratch: list[Scratch]
@@ -347,30 +343,9 @@ class NestLowering:
         scratch.append(sums_of_pieces(name, self.einsum, block, self.carrier))
         return name, self.einsum.left
 
-    def _total(self, vector: str, scratch: list[Scratch]) -> tuple[str, tuple[RankExpr, ...]]:
-        """Where partial sums are kept: the output if it has their dtype, else a buffer."""
-        output = self.einsum.output
-        if self.carrier == self.dtype:
-            indices = tuple(i for i in output.indices if isinstance(i, RankExpr))
-            return self.einsum.name, indices
-        names = [v for v in self.einsum.free if v != vector] + [vector]
-        extents = [size(v) for v in names]
-        name = self._name("total", scratch)
-        strides = in_order(extents)
-        scratch.append(Scratch(name, self.carrier, strides, (times(*extents),)))
-        return name, tuple(variable(v) for v in names)
-
-    def _from_total(self, total: str, indices: tuple[RankExpr, ...], vector: str) -> LoopNest:
-        """The totals as what the output stores."""
-        loops = [full_loop(v) for v in self.einsum.free if v != vector]
-        outer, inner = tiled(full_loop(vector), times(LANES_EXPR, 4), "vector")
-        store = self.final_store(Load(total, indices, self.carrier))
-        return LoopNest((*loops, outer, inner), (store,))
-
     def final_store(self, value: Value) -> Store:
         """The store of the Einsum's value, as its dtype."""
-        indices = tuple(i for i in self.einsum.output.indices if isinstance(i, RankExpr))
-        return Store(self.einsum.name, indices, convert(value, self.dtype))
+        return Store(self.einsum.name, self.einsum.left, convert(value, self.dtype))
 
     def _zeros(self) -> Iterator[Statement]:
         """The semiring's zero everywhere: a diagonal does not write the rest."""

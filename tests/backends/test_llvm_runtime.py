@@ -66,7 +66,7 @@ def test_targets() -> None:
         "alderlake": ["digits", "pmadd", "vnni"],
         "skylake-avx512": ["many", "pmadd"],
         "icelake-server": ["digits", "ifma", "many", "pmadd", "vnni"],
-        "znver4": ["digits", "many", "pmadd", "vnni"],
+        "znver4": ["bf16", "digits", "many", "pmadd", "vnni"],
         "aarch64": ["many"],
         "neoverse-n1": ["dot", "many"],
     }

@@ -1,7 +1,8 @@
-"""Integers and bits multiplied several steps of the depth at a time: what the interpreter says.
+"""Integers, bits and bf16 multiplied several steps of the depth at a time: the interpreter's words.
 
 For every width of vectors, and with features left out; in each order of memory that a block is
 packed from in a way of its own; the least numbers, whose products are the largest, among the rest.
+Of bf16 numbers whose sums are exact in f32, in any order, also where all of them are tiny.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import einloom
 from einloom.backends.llvm.aot import save
 from einloom.backends.llvm.isa import Feature, Isa
 from einloom.backends.llvm.kernel import LlvmKernel
@@ -49,7 +51,7 @@ CASES = [
 ORDERS = [("ij", "jk"), ("ji", "jk"), ("ij", "kj"), ("ji", "kj")]
 SIZES = [(37, 45, 70), (5, 1, 33), (20, 33, 64), (3, 0, 4)]
 
-_ALL: tuple[Feature, ...] = ("pmadd", "vnni", "digits", "ifma", "many")
+_ALL: tuple[Feature, ...] = ("pmadd", "vnni", "digits", "ifma", "many", "bf16")
 _SOME: tuple[Feature, ...] = ("pmadd", "digits")
 
 #: The width of vectors, and the features chosen by, where this machine has them.
@@ -58,6 +60,10 @@ ISAS = [
     for bits, features in ((512, _ALL), (512, _SOME[:1]), (256, _ALL), (128, _SOME), (128, ()))
     if bits in WIDTHS
 ]
+
+
+def named(isa: Isa) -> str:
+    return "-".join([str(isa.bits), *sorted(isa.features)])
 
 
 def operand(rng: np.random.Generator, dtype: str, shape: tuple[int, ...]) -> Any:
@@ -86,14 +92,70 @@ def product(case: tuple[str, str, str, str], order: tuple[str, str]) -> Any:
     )
 
 
-@pytest.mark.parametrize(
-    "isa", ISAS, ids=lambda isa: "-".join([str(isa.bits), *sorted(isa.features)])
-)
+@pytest.mark.parametrize("isa", ISAS, ids=named)
 @pytest.mark.parametrize("case", CASES, ids=" ".join)
 def test_products(case: tuple[str, str, str, str], isa: Isa) -> None:
     number = CASES.index(case) + ISAS.index(isa)
     limits = (TINY, SMALL)[number // 4 % 2]
     check(case, ORDERS[number % 4], SIZES, isa, limits)
+
+
+#: Exponents of two operands: of products, or of elements, that f32 has no normal numbers for, too.
+EXPONENTS = [(0, 0), (-56, -56), (-60, -56), (-70, -75), (-133, 10), (10, -133), (-126, 0)]
+
+
+@pytest.mark.parametrize("isa", dict.fromkeys((host().isa, *ISAS)), ids=named)
+@pytest.mark.parametrize("exponents", EXPONENTS, ids=str)
+def test_halves(exponents: tuple[int, int], isa: Isa) -> None:
+    number = EXPONENTS.index(exponents)
+    for limits in (TINY, SMALL):
+        for size in [*SIZES, (33, 130, 31), (65, 64, 97)]:
+            number += 1
+            out, order = ("f32", "bf16")[number % 2], ORDERS[number % 4]
+            check_halves(order, out, size, isa, limits, exponents)
+
+
+def check_halves(
+    order: tuple[str, str],
+    out: str,
+    size: tuple[int, int, int],
+    isa: Isa,
+    limits: Limits,
+    exponents: Sequence[int],
+) -> None:
+    rng = np.random.default_rng(sum(size))
+    cascade = product(("bf16", "bf16", out, "sum_product"), order)
+    extents = dict(zip("ijk", size, strict=True))
+    arrays: dict[str, Any] = {}
+    for name, axes, exponent in zip("AB", order, exponents, strict=True):
+        shape = tuple(extents[axis] for axis in axes)
+        numbers = np.ldexp(rng.integers(-8, 9, shape).astype("f4"), exponent)
+        numbers[rng.random(shape) < 0.01] = np.inf
+        numbers[rng.random(shape) < 0.001] = np.nan
+        arrays[name] = numbers.astype(as_dtype("bf16").numpy)
+    status, found = run(cascade, arrays, isa, limits)
+    assert status == 0
+    want = evaluate(sized(cascade, arrays), arrays)["Y"]
+    np.testing.assert_array_equal(found["Y"].astype("f4"), want.astype("f4"))
+
+
+def test_one_tiny_number_in_a_block() -> None:
+    """A single product below all normal numbers of f32, far inside."""
+    a, b = (np.zeros((200, 200), as_dtype("bf16").numpy) for _ in range(2))
+    a[150, 77], b[77, 190] = 2.0**-100, 2.0**-30
+    found = einloom.einsum("ij,jk->ik", a, b, dtype=np.float32)
+    assert found[150, 190] == 2.0**-130
+    assert np.count_nonzero(found) == 1
+
+
+def test_what_lies_beyond_a_packed_block_does_not_matter() -> None:
+    """NaN that a call left there, beyond steps of the depth and beyond rows."""
+    product = einloom.compile("ij,jk->ik")
+    nan, one = (np.full((200, 200), value, as_dtype("bf16").numpy) for value in (np.nan, 1))
+    for size in (170, 131, 97):
+        assert np.isnan(product(nan, nan)).all()
+        found = product(one[:size, :size], one[:size, :size])
+        np.testing.assert_array_equal(found, np.full((size, size), size, found.dtype))
 
 
 @pytest.mark.skipif("tiles" not in host().isa.features, reason="needs AMX")
@@ -166,11 +228,23 @@ def test_only_instructions_that_a_processor_has(tmp_path: Path) -> None:
 
 
 @needs_x86
+def test_halves_are_multiplied_by_what_a_processor_has(tmp_path: Path) -> None:
+    case = ("bf16", "bf16", "f32", "sum_product")
+    texts = assembly(case, tmp_path, ("haswell", "icelake-server", "cooperlake", "znver4"))
+    assert {cpu: "vdpbf16ps" in text for cpu, text in texts.items()} == {
+        "haswell": False,
+        "icelake-server": False,
+        "cooperlake": True,
+        "znver4": True,
+    }
+
+
+@needs_x86
 def test_files_need_nothing_that_a_process_must_ask_for(tmp_path: Path) -> None:
     """AMX's registers: a program that has not asked for them is ended when it uses them."""
-    processors = ("sapphirerapids", None)
-    texts = assembly(CASES[1], tmp_path, processors)
-    assert not any("tdpb" in text for text in texts.values())
+    for case in (CASES[1], ("bf16", "bf16", "f32", "sum_product")):
+        texts = assembly(case, tmp_path, ("sapphirerapids", None))
+        assert not any("tdpb" in text for text in texts.values())
 
 
 @needs_x86
