@@ -37,6 +37,7 @@ from .packing import Packing
 from .products import product_of
 from .simd import Place, Vec, element
 from .tiles import HEIGHT, TileKernel
+from .turning import packing_of
 from .values import Values, neutral
 
 
@@ -84,7 +85,7 @@ class Contraction:
         self.accesses, self.simd, self.b = values.accesses, values.simd, values.b
         self.dtype: DType = contract.value.dtype
         rows = contract.rows
-        lines = not is_formed(rows) and unit_of(values, rows) == contract.depth[-1]
+        lines = not is_formed(rows) and unit_of(values, rows) not in contract.depth[:-1]
         self.product = product_of(contract, self.simd.isa, lines)
         narrow, self.lanes = 1, self.accesses.lanes
         if self.product is not None:
@@ -149,7 +150,7 @@ class Contraction:
         for forming in formed.values():
             forming.locate(around)
         packings = [
-            formed.get(id(operand)) or Packing(self.values, operand, operand.first(around))
+            formed.get(id(operand)) or packing_of(self.values, operand, operand.first(around))
             for operand in (columns, rows)
         ]
         at, self.packed = contract.columns.at, ""

@@ -11,7 +11,7 @@ from typing import Literal, TypeAlias
 #: `ifma`: products of 52 bits are added in one instruction, products of i64 take several;
 #: `dot`: four products of i8, or of u8, are added to an i32 in one instruction (AArch64);
 #: `many`: there are 32 vector registers, and not 16;
-#: `bf16`: two products of bf16 are added to an f32 in one instruction (AVX512-BF16);
+#: `bf16`: two products of bf16 are added to an f32 in one instruction (AVX512-BF16), a quick one;
 #: `tiles`: blocks of i8 and u8 are multiplied as a whole (AMX), by a process that asked to;
 #: `bf16_tiles`: so are blocks of bf16.
 Feature: TypeAlias = Literal[

@@ -56,9 +56,10 @@ class Operand:
 
     `mode` says what it is consecutive along: "rows", the last of the own variables; "across",
     another of them; "depth", one of the depth; "lines", the last of the depth, and it is not
-    transposed; not even copied where `lies`, an i1, holds. Its coordinates are `distance` apart
-    among the joined ones. `step` and `lane` are how many elements apart a tile has two steps of
-    the depth, and two of the own coordinates.
+    transposed; not even copied where `lies`, an i1, holds; "turned", lines of one that is
+    consecutive along its own variables, or nothing (turning.py). Its coordinates are `distance`
+    apart among the joined ones. `step` and `lane` are how many elements apart a tile has two steps
+    of the depth, and two of the own coordinates.
     """
 
     packed: Packed
@@ -92,7 +93,12 @@ class Operand:
         if self.words is None:
             return step, lane
         size = self.words.word.itemsize
-        return (size, lane) if self.mode == "lines" else (self.words.count * self.plane, size)
+        return (size, lane) if self.in_lines else (self.words.count * self.plane, size)
+
+    @property
+    def in_lines(self) -> bool:
+        """Whether each own coordinate is a line along the depth, and not a tile transposed."""
+        return self.mode in ("lines", "turned")
 
     @property
     def plane(self) -> int:
@@ -140,6 +146,8 @@ class Operand:
                 lies = _lies(values, packed, tables, depth) if packed.lying else "false"
                 return Operand(*made, "lines", apart, runs, 1, lane, words, lies)
             return Operand(*made, "depth", apart, runs, tile, words=words)
+        if line and words is not None and words.whole:
+            return Operand(*made, "turned", "1", tables.runs(own, "1"), 1, lane, words)
         if unit in packed.variables[:-1]:
             apart = tables.count(packed.variables[packed.variables.index(unit) + 1 :])
             return Operand(*made, "across", apart, tables.runs(own, apart), tile, words=words)

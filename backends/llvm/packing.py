@@ -66,7 +66,7 @@ class Packing(Panel):
         self.room = self.b.multiple(depth, self.operand.group)
         self._copy()
         words, mode = self.operand.words, self.operand.mode
-        if words is None or mode == "rows":
+        if words is None or mode in ("rows", "turned"):
             return
         if mode != "lines":
             self._join(words)

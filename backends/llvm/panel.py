@@ -39,7 +39,7 @@ class Panel:
     def tile(self, tiles: OpenLoop) -> str:
         """Where the tile of a loop over tiles begins in a packed block."""
         distance = str(self.operand.lane * self._step)
-        if self.operand.mode != "lines":
+        if not self.operand.in_lines:
             distance = self.b.mul(self.room, str(self.operand.room))
         return self.b.gep(self.target, self.b.offset(tiles, distance))
 
@@ -66,7 +66,7 @@ class Panel:
         """A packed block's lines of elements: how many, how many bytes apart, and how long."""
         b, operand = self.b, self.operand
         count = b.multiple(self.count, operand.tile)
-        if operand.mode == "lines":
+        if operand.in_lines:
             return count, str(operand.lane * self._step), self.depth
         tiles = b.pure(f"udiv i64 {count}, {operand.tile}")
         steps = b.multiple(self.depth, operand.group)

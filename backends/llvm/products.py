@@ -75,6 +75,11 @@ class Words:
         return self.group * self.groups
 
     @property
+    def whole(self) -> bool:
+        """Whether they are of an instruction that takes blocks."""
+        return self.groups > 1
+
+    @property
     def bits(self) -> int:
         """How many bits an element takes."""
         return self.word.bits * self.count // self.group
@@ -91,7 +96,7 @@ class Product:
 
     `ones`: what a word of ones is, if the sum of the columns is needed. `sums`: how many
     accumulators an element of the output has, and `total` what each is. `blocks`: the instruction
-    that does it, instead of `fold`, with blocks of both operands, of which the rows' must be lines
+    that does it, instead of `fold`, with blocks of both operands, of which the rows' are lines
     (tiles.py). `normal`: `blocks`, or else `quick`, is right for blocks alone in which nothing is
     tiny, and `fold` for all others (harmless.py).
     """

@@ -129,11 +129,12 @@ class TileKernel:
         down = b.gep(panels.rows.tile(panels.down), b.offset(steps, str(_BYTES)))
         panel = panels.columns.tile(panels.across)
         across = b.gep(panel, b.offset(steps, str(SIDE * word_line)))
+        # Rows stay in the level-1 cache, columns go by: "t1" keeps them in level 2 alone.
         for i in range(ACROSS):
             self._load(4 + i, b.gep(down, str(i * SIDE * line)), line)
             for j in range(ACROSS):
                 if i == 0:
-                    self._load(6 + j, b.gep(across, str(j * _BYTES)), word_line)
+                    self._load(6 + j, b.gep(across, str(j * _BYTES)), word_line, "t1")
                 registers = (("i8", str(n)) for n in (ACROSS * i + j, 4 + i, 6 + j))
                 self.simd.effect(f"llvm.x86.{self.product.blocks}", *registers)
         b.end_loop(steps)
@@ -143,6 +144,6 @@ class TileKernel:
             stride = ("i64", str(_LINE))
             self.simd.effect("llvm.x86.tilestored64", ("i8", str(register)), ("ptr", place), stride)
 
-    def _load(self, register: int, place: str, stride: int) -> None:
+    def _load(self, register: int, place: str, stride: int, hint: str = "") -> None:
         rest = (("ptr", place), ("i64", str(stride)))
-        self.simd.effect("llvm.x86.tileloadd64", ("i8", str(register)), *rest)
+        self.simd.effect(f"llvm.x86.tileloadd{hint}64", ("i8", str(register)), *rest)

@@ -203,9 +203,10 @@ class NestLowering:
             most.append(limits.followed)
         expr = self.einsum.expr
         sums = isinstance(expr, Reduce) and expr.op in ("add", "or", "xor")
-        if sums and not self.carrier.is_inexact:
-            bits = [self.storage.dtypes[access.tensor].bits for access in accesses(expr)]
-            most.append(limits.narrow if max(bits, default=0) <= 16 else limits.whole)
+        bits = [self.storage.dtypes[access.tensor].bits for access in accesses(expr)]
+        short = max(bits, default=0) <= 16
+        if sums and (short or not self.carrier.is_inexact):
+            most.append(limits.narrow if short else limits.whole)
         if len(most) > 1:
             limits = replace(limits, unpacked=min(most), few=0)
         schedule = choose(self._problem({}), limits)

@@ -54,7 +54,7 @@ class Limits:
     apart: int = 96 << 10  # it is smaller if the level-1 cache holds no tile's columns of it,
     followed: int = 8 << 10  # if what follows from the sums would be a pass of its own,
     whole: int = 12 << 10  # of integers, which several at a time are multiplied once packed,
-    narrow: int = 2 << 10  # and of those of 16 bits and less, and bools
+    narrow: int = 2 << 10  # and of what has 16 bits and less: floats are converted as they are
     few_rows: int = 24  # below this many rows packing the columns' operand does not pay
     tall: int = 126  # rows of a block,
     deep: int = 384  # steps of its depth,
