@@ -30,7 +30,7 @@ from ...ir.loop_nodes import (
     When,
     walk,
 )
-from ...ir.loops import Buffer, Nest
+from ...ir.loops import Nest
 from ...ir.ranks import RankExpr
 from .access import Accesses
 from .builder import Builder, OpenLoop, Phi, Scope
@@ -38,6 +38,7 @@ from .contract import Contraction, write_pack
 from .index import OdometerVariable, SerialVariable, Tables, TileVariable
 from .isa import Isa
 from .odometer import Odometer
+from .past import PastWriter
 from .permute import Permutation
 from .simd import Simd, Vec, element, typed
 from .survey import accumulators, lanes_of, many, spaces
@@ -47,11 +48,6 @@ from .values import Values
 #: last vector, else vector by vector; one of up to `_MASKED`, for which there are registers for
 #: masks, as it is; a wider one so many vectors at a time.
 _NARROW, _MASKED, _STRIP = 3, 6, 4
-
-#: Bytes of a line of the caches; and so many times as large is what goes past them though vectors
-#: lie across lines: an f32 softmax of 4 MB takes 1.5 ms so, 0.5 by way of the caches, and of 64 MB
-#: 12 for 18.
-_LINE, _FAR = 64, 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +74,7 @@ class NestWriter:
         self.nest = nest
         self._isa = isa
         self._pointless: dict[str, str] = {}  # rank: whether a space that it is in has no point
-        self._row: Past | None = None  # what is written a row at a time, in the loops over rows
+        self._past = PastWriter(self.accesses, self._block, self._branch, self._length)
 
     def body(self) -> list[str]:
         """The lines of the function, up to its return."""
@@ -108,7 +104,7 @@ class NestWriter:
             elif isinstance(statement, Special):
                 self._special(statement)
             elif isinstance(statement, Past):
-                self._past(statement)
+                self._past.write(statement)
             elif isinstance(statement, When):
                 self._when(statement)
             elif isinstance(statement, Begin):
@@ -174,82 +170,6 @@ class NestWriter:
             self._pointless = pointless
 
         self._branch(same, [special, lambda: self._block(statement.body)])
-
-    def _past(self, statement: Past) -> None:
-        """The body twice: with stores past the caches, and with others."""
-        match statement.body:
-            case (LoopNest((*around, block, tile), body),) if statement.by_lines:
-                if statement is self._row:
-                    self._past_in_row(statement, block, tile, body)
-                    return
-                self._row = replace(statement, body=(LoopNest((block, tile), body),))
-                if around:
-                    self._loops(tuple(around), (self._row,))
-                else:
-                    self._past_in_row(statement, block, tile, body)
-                self.b.do("fence seq_cst")
-            case _:
-                self._past_or_not(statement)
-
-    def _past_in_row(
-        self, statement: Past, block: Loop, tile: Loop, body: tuple[Statement, ...]
-    ) -> None:
-        """A row up to the first line of the caches that is all of it, or to its end; and the rest,
-        past the caches.
-        """
-        b, accesses = self.b, self.accesses
-        buffer = accesses.buffers[statement.buffer]
-        assert isinstance(buffer, Buffer)
-        itemsize = buffer.dtype.itemsize
-        (store,) = (s for s in walk(body) if isinstance(s, Store) and s.buffer == buffer.name)
-        first = tuple(i.substitute({tile.variable: RankExpr()}) for i in store.indices)
-        lies = accesses.address(buffer.name, first)
-        whole = b.compare("eq", b.pure(f"and i64 {lies}, {itemsize - 1}"), "0")
-        fits = b.both(b.compare("sge", self._bytes_of(buffer), str(statement.bytes)), whole)
-        before = b.pure(f"and i64 {b.sub('0', lies)}, {_LINE - 1}")
-        length = self._length(block)
-        some = b.minimum(b.pure(f"udiv i64 {before}, {itemsize}"), length)
-        name = f"{buffer.name}'line"
-        accesses.resize(name, b.pure(f"select i1 {fits}, i64 {some}, i64 {length}"))
-        line = RankExpr.of_size(name)
-        short = (replace(loop, bounds=(*loop.bounds, line)) for loop in (block, tile))
-        self._block((LoopNest(tuple(short), body),))
-        accesses.past = buffer.name, _LINE
-        self._block((LoopNest((replace(block, start=line), tile), body),))
-        accesses.past = None
-
-    def _bytes_of(self, buffer: Buffer) -> str:
-        length = str(buffer.dtype.itemsize)
-        for extent in buffer.extents:
-            length = self.b.mul(length, self.accesses.extent(extent))
-        return length
-
-    def _past_or_not(self, statement: Past) -> None:
-        """All of a body one way or the other, as rows lie."""
-        b, accesses = self.b, self.accesses
-        buffer = accesses.buffers[statement.buffer]
-        assert isinstance(buffer, Buffer)
-        length = self._bytes_of(buffer)
-        lies = b.pure(f"ptrtoint ptr {accesses.base(buffer.name)} to i64")
-        for axis in range(len(buffer.extents)):
-            if axis != buffer.unit:
-                lies = b.pure(f"or i64 {lies}, {accesses.stride(buffer.name, axis)}")
-
-        def fit(bytes_: int, unit: int) -> str:
-            askew = b.pure(f"and i64 {lies}, {unit - 1}")
-            large = b.compare("sge", length, str(bytes_))
-            return b.both(large, b.compare("eq", askew, "0"))
-
-        def past() -> None:
-            accesses.past = buffer.name, self.simd.LEAST_PAST
-            self._block(statement.body)
-            accesses.past = None
-            b.do("fence seq_cst")
-
-        # Vectors that lie across lines leave some of these half written for a while.
-        whole = fit(statement.bytes, _LINE)
-        fits = b.pure(f"or i1 {whole}, {fit(_FAR * statement.bytes, self.simd.LEAST_PAST)}")
-        self._branch(fits, [past, lambda: self._block(statement.body)])
 
     def _when(self, statement: When) -> None:
         somewhere = self.values.somewhere(statement.value)
