@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 import einloom as el
+from einloom.ir.dtypes import as_dtype
 
 from .measure import Row, Table
 from .peers import einsum, line, torch
@@ -130,6 +131,20 @@ def integers(part: int) -> Row:
     return line("matrix product, i1 to i4", calls)
 
 
+def halves(part: int) -> Row:
+    """bf16 summed in f32 and rounded: NumPy has it by way of f32."""
+    n = 512 // part
+    a, b = np.random.default_rng(0).standard_normal((2, n, n)).astype(as_dtype("bf16").numpy)
+    calls: dict[str, Callable[[], Any]] = {
+        "einloom": lambda: el.einsum("ij,jk->ik", a, b),
+        "np.matmul": lambda: (a.astype("f4") @ b.astype("f4")).astype(a.dtype),
+    }
+    if library := torch():
+        x, y = (library.from_numpy(v.view("i2")).view(library.bfloat16) for v in (a, b))
+        calls["torch"] = lambda: library.mm(x, y)
+    return line("matrix product, bf16", calls)
+
+
 def tables(quick: bool) -> Sequence[Table]:
     """One table; quick: every size an eighth as large."""
     part = 8 if quick else 1
@@ -141,4 +156,4 @@ def tables(quick: bool) -> Sequence[Table]:
         )
         for each in WORKLOADS
     ]
-    return [Table("workload", "ms", [*rows, *semirings(part), integers(part)])]
+    return [Table("workload", "ms", [*rows, *semirings(part), integers(part), halves(part)])]
