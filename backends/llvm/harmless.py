@@ -1,6 +1,8 @@
 """Ways of computing a contraction that are quick, and right where its operands are harmless.
 
 Each packed block is gone through once, and a tile takes the quick way if both its blocks let it.
+Where two ways round in other places, blocks that do not are looked at more closely: each element of
+the output is computed by what its row and its column let it, wherever blocks begin and end.
 
 A maximum that hands NaN on takes several instructions, x86's own one. Whether NaN can turn up is
 told by the operands: a sum is NaN if an operand is, or for infinities of both signs; a product if
@@ -134,29 +136,53 @@ class _NothingTiny(_Survey):
     """Of bf16 the least exponent of a block; of two blocks, whether their sum is large enough."""
 
     def __init__(self, simd: Simd) -> None:
-        super().__init__(simd, U16.itemsize, "i16", "splat (i16 -1)")
+        super().__init__(simd, U16.itemsize, "i16", f"splat (i16 {NOTHING})")
 
     def survey(self, block: Packing) -> str:
-        """An exponent, 0 for numbers below 2**-126, 256 if all are 0."""
         b, name = self.b, f"llvm.vector.reduce.umin.v{self.lanes}i16"
         least = self.simd.call("i16", name, (self._type, self._all(block)))
-        above = b.pure(f"add i32 {b.pure(f'zext i16 {least} to i32')}, 1")
-        return b.pure(f"lshr i32 {above}, 8")
+        return exponent(self.simd, b.pure(f"zext i16 {least} to i32"), 1)
 
     def both(self, columns: str, rows: str) -> str:
-        b = self.b
-        total = b.pure(f"add i32 {columns}, {rows}")
-        tests = [f"icmp uge i32 {total}, {_LEAST}"]
-        tests += [f"icmp ne i32 {exponent}, 0" for exponent in (columns, rows)]
-        first, *others = map(b.pure, tests)
-        for other in others:
-            first = b.pure(f"and i1 {first}, {other}")
-        return first
+        return normal(self.simd, columns, rows, 1)
 
     def _fold(self, total: str, pointer: str, count: str | None) -> str:
-        b = self.b
-        found = self.simd.load(Place(pointer, 1, b.depth), U16, self.lanes, count).only
-        # Without its sign, less one: 0 is the largest then.
-        found = b.pure(f"shl {self._type} {found}, splat (i16 1)")
-        found = b.pure(f"add {self._type} {found}, splat (i16 -1)")
-        return self.simd.intrinsic("umin", "i16", self.lanes, total, found)
+        found = self.simd.load(Place(pointer, 1, self.b.depth), U16, self.lanes, count).only
+        return _least(self.simd, total, found, "i16", self.lanes)
+
+
+#: The least magnitude of bf16, less one, of none or of zeros alone.
+NOTHING = 0x7FFF
+
+
+def _least(simd: Simd, total: str, found: str, of: str, lanes: int) -> str:
+    """The least magnitude, less one, which makes 0 the largest: of those before, and of these."""
+    type = typed(of, lanes)
+    found = simd.b.pure(f"and {type} {found}, {simd.spread(of, str(NOTHING), lanes)}")
+    found = simd.b.pure(f"add {type} {found}, {simd.spread(of, '-1', lanes)}")
+    return simd.intrinsic("umin", of, lanes, total, found)
+
+
+def least_of_words(simd: Simd, total: str, words: str, lanes: int) -> str:
+    """The same of both halves of words."""
+    above = simd.b.pure(f"lshr {typed('i32', lanes)} {words}, {simd.spread('i32', '16', lanes)}")
+    return _least(simd, _least(simd, total, words, "i32", lanes), above, "i32", lanes)
+
+
+def exponent(simd: Simd, least: str, lanes: int) -> str:
+    """That of the least magnitude: 0 for numbers below 2**-126, 256 if there are zeros alone."""
+    type = typed("i32", lanes)
+    more = simd.b.pure(f"add {type} {least}, {simd.spread('i32', '1', lanes)}")
+    return simd.b.pure(f"lshr {type} {more}, {simd.spread('i32', '7', lanes)}")
+
+
+def normal(simd: Simd, columns: str, rows: str, lanes: int) -> str:
+    """Whether nothing that follows from elements of such exponents, or more, is tiny but 0."""
+    b, type, mask = simd.b, typed("i32", lanes), typed("i1", lanes)
+    total = b.pure(f"add {type} {columns}, {rows}")
+    least = simd.spread("i32", str(_LEAST), lanes)
+    found = b.pure(f"icmp uge {type} {total}, {least}")
+    for each in (columns, rows):
+        test = b.pure(f"icmp ne {type} {each}, {simd.spread('i32', '0', lanes)}")
+        found = b.pure(f"and {mask} {found}, {test}")
+    return found

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import reduce
 
 from ...ir.dtypes import DType
 from ...ir.loop_nodes import Apply, Contract, Value
 from .builder import OpenLoop, Scope
 from .compute import compute
-from .harmless import quick
+from .harmless import NOTHING, exponent, least_of_words, normal, quick
 from .operand import Operand
 from .packing import Packing
 from .products import Product, unit
@@ -71,8 +72,7 @@ class MicroKernel:
         zero = self.simd.constant(0, product.total, self.lanes).only
         zeros = Vec(product.total, (zero,) * product.sums, self.lanes)
         totals = [[zeros] * self.vectors for _ in range(self.height + more)]
-        groups = self.b.pure(f"udiv i64 {panels.columns.room}, {product.columns.group}")
-        totals = self._either(totals, panels, groups, harmless)
+        totals = self._either(totals, panels, self._groups(panels), harmless)
         ones = totals[-1]
         return [
             [
@@ -95,9 +95,67 @@ class MicroKernel:
         arms: list[Scope] = []
         for is_quick in (True, False):
             self.b.begin_arm()
-            found.append(self._summed(totals, panels, depth, is_quick))
+            if is_quick or self.product is None:
+                found.append(self._summed(totals, panels, depth, is_quick))
+            else:
+                found.append(self.mended(self._summed(totals, panels, depth, True), panels))
             arms.append(self.b.end_arm())
         return self.merged(harmless, arms, found)
+
+    def mended(self, quick: list[list[Vec]], panels: Panels) -> list[list[Vec]]:
+        """Sums of bf16 that are right, given the quick ones, where some of these may be wrong."""
+        b, simd, lanes = self.b, self.simd, self.lanes
+        groups = self._groups(panels)
+        columns, rows = self._exponents(panels, groups)
+        masks = [
+            [normal(simd, column, simd.spread("i32", row, lanes), lanes) for column in columns]
+            for row in rows
+        ]
+        type = typed("i1", lanes)
+        all_of = reduce(
+            lambda one, other: b.pure(f"and {type} {one}, {other}"),
+            (mask for line in masks for mask in line),
+        )
+        fine = simd.call("i1", f"llvm.vector.reduce.and.v{lanes}i1", (type, all_of))
+        b.begin_arm()
+        then = b.end_arm()
+        b.begin_arm()
+        zero = simd.constant(0, self.summed, lanes)
+        slow = self._summed([[zero] * self.vectors for _ in quick], panels, groups)
+        chosen = [
+            [simd.choose(*each) for each in zip(*lines, strict=True)]
+            for lines in zip(masks, quick, slow, strict=True)
+        ]
+        return self.merged(fine, (then, b.end_arm()), (quick, chosen))
+
+    def _groups(self, panels: Panels) -> str:
+        """How many words deep the panels are."""
+        words = panels.columns.operand.words
+        assert words is not None
+        return self.b.pure(f"udiv i64 {panels.columns.room}, {words.group}")
+
+    def _exponents(self, panels: Panels, groups: str) -> tuple[list[str], list[str]]:
+        """The least exponent of each column, in vectors, and of each row."""
+        b, simd, lanes = self.b, self.simd, self.lanes
+        columns, rows = panels.columns.operand, panels.rows.operand
+        panel = panels.columns.tile(panels.across)
+        lines = panels.rows.rows(panels.down, panels.strip, self.height)
+        loop = b.begin_loop(groups)
+        start = simd.spread("i32", str(NOTHING), lanes)
+        least = [b.carry(loop, typed("i32", lanes), start) for _ in range(self.vectors)]
+        lowest = [b.carry(loop, "i32", str(NOTHING)) for _ in lines]
+        across = self._stepped(panel, columns, "0", loop)
+        for v, phi in enumerate(least):
+            words = self._element(b.gep(across, str(v * simd.bits // 8)), columns, lanes).only
+            phi.next = least_of_words(simd, phi.name, words, lanes)
+        for (line, at), phi in zip(lines, lowest, strict=True):
+            place = b.gep(self._stepped(line, rows, "0", loop), str(at))
+            phi.next = least_of_words(simd, phi.name, self._element(place, rows, 1).only, 1)
+        found = b.end_loop(loop)
+        return (
+            [exponent(simd, found[phi.name], lanes) for phi in least],
+            [exponent(simd, found[phi.name], 1) for phi in lowest],
+        )
 
     def _summed(
         self,

@@ -40,7 +40,7 @@ class TileKernel:
     def __init__(self, values: Values, contract: Contract, product: Product) -> None:
         self.simd, self.b, self.product = values.simd, values.b, product
         self.dtype, self.op = contract.value.dtype, contract.op
-        self._values, self._vectors = values, contract.vectors
+        self._values = values
         self._lanes = self.simd.bits // product.total.bits
         self._strip = MicroKernel(values, contract, product, _STRIP, contract.vectors, self._lanes)
         # No other place has these types: equal instructions are one.
@@ -69,16 +69,14 @@ class TileKernel:
         self.simd.effect("llvm.x86.tilerelease")
 
     def sum(self, panels: Panels, harmless: str) -> None:
-        """One tile's sums over a piece of the depth: of blocks, or else of vectors."""
-        if not harmless:
-            self._sum_blocks(panels)
-            return
-        arms: list[Scope] = []
-        for write in (self._sum_blocks, self._sum_strips):
+        """One tile's sums over a piece of the depth; mended if they are not harmless (or "")."""
+        self._sum_blocks(panels)
+        if harmless:
             self.b.begin_arm()
-            write(panels)
-            arms.append(self.b.end_arm())
-        self.b.branch(harmless, arms[0], arms[1], ())
+            then = self.b.end_arm()
+            self.b.begin_arm()
+            self._mend(panels)
+            self.b.branch(harmless, then, self.b.end_arm(), ())
 
     def store(self, line: Callable[[str], str], steps: Sequence[str], first: str) -> None:
         """The sums, with those of earlier pieces if this is not the first, row by row.
@@ -105,17 +103,20 @@ class TileKernel:
             arms.append(b.end_arm())
         b.branch(first, arms[0], arms[1], ())
 
-    def _sum_strips(self, panels: Panels) -> None:
+    def _mend(self, panels: Panels) -> None:
         """By vectors, some rows at a time."""
-        b = self.b
+        b, simd, size = self.b, self.simd, self.simd.bits // 8
         strip = b.begin_loop(str(HEIGHT), str(_STRIP))
-        start = self.simd.constant(0, self.dtype, self._lanes)
-        totals = self._strip.totals(start, replace(panels, strip=strip.counter), "")
-        place = b.gep(self.sums, b.offset(strip, str(_LINE)))
-        for i, found in enumerate(totals):
-            for v, total in enumerate(found):
-                at = b.gep(place, str(i * _LINE + v * self.simd.bits // 8))
-                self.simd.store(Place(at, 1), total)
+        start = b.gep(self.sums, b.offset(strip, str(_LINE)))
+        places = [
+            [Place(b.gep(start, str(i * _LINE + v * size)), 1, b.depth) for v in range(ACROSS)]
+            for i in range(_STRIP)
+        ]
+        quick = [[simd.load(at, self.product.total, self._lanes) for at in row] for row in places]
+        found = self._strip.mended(quick, replace(panels, strip=strip.counter))
+        for row, totals in zip(places, found, strict=True):
+            for at, total in zip(row, totals, strict=True):
+                simd.store(at, total)
         b.end_loop(strip)
 
     def _sum_blocks(self, panels: Panels) -> None:

@@ -152,6 +152,22 @@ def test_one_tiny_number_in_a_block() -> None:
     assert np.count_nonzero(found) == 1
 
 
+def test_halves_do_not_depend_on_where_blocks_begin() -> None:
+    """Each element is multiplied by what its row and column let it, whatever is beside it."""
+    rng = np.random.default_rng(0)
+    a, b = rng.standard_normal((2, 300, 300)).astype(as_dtype("bf16").numpy)
+    a[290, 5] = 2.0**-128
+    product = einloom.compile("ij,jk->ik", acc=np.float32)
+    whole = product(a, b)
+    np.testing.assert_allclose(whole, a.astype("f8") @ b.astype("f8"), rtol=1e-3, atol=1e-3)
+    for first in (1, 13, 77):
+        np.testing.assert_array_equal(product(a[first:], b), whole[first:])
+        np.testing.assert_array_equal(product(a, b[:, first:]), whole[:, first:])
+    for threads in (1, 2, 3):
+        shared = einloom.compile("ij,jk->ik", acc=np.float32, threads=threads)
+        np.testing.assert_array_equal(shared(a, b), whole)
+
+
 def test_what_lies_beyond_a_packed_block_does_not_matter() -> None:
     """NaN that a call left there, beyond steps of the depth and beyond rows."""
     product = einloom.compile("ij,jk->ik")
