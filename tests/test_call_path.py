@@ -118,6 +118,57 @@ def test_the_second_call_does_not_pass_through_python() -> None:
     assert seen == []
 
 
+def served_natively(f: Any, *arrays: Array) -> bool:
+    """Whether a call passes through no code in Python."""
+    seen: list[str] = []
+    sys.setprofile(lambda frame, event, _: seen.append(event) if event == "call" else None)
+    try:
+        f(*arrays)
+    finally:
+        sys.setprofile(None)
+    return not seen
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 7, 8, 9, 20])
+def test_few_operands_and_many(count: int) -> None:
+    f: Any = el.compile(",".join(["i"] * count) + "->i", optimize=False)
+    given = [np.full(5, 1 + number % 2, "f8") for number in range(count)]
+    for _ in range(3):
+        np.testing.assert_array_equal(f(*given), np.prod(given, axis=0))
+    assert served_natively(f, *given)
+    for number in range(count):
+        others = [*given[:number], given[number][:4], *given[number + 1 :]]
+        if count > 1:
+            with pytest.raises(RankError):
+                f(*others)
+
+
+@pytest.mark.parametrize("shape", [(), (3,), (3, 4), (2, 3, 4), (2, 1, 2, 1, 3, 1, 2)])
+def test_any_number_of_axes(shape: tuple[int, ...]) -> None:
+    f: Any = el.compile("...->...")
+    g: Any = el.compile("...,...->...")
+    a = np.arange(np.prod(shape), dtype="f4").reshape(shape)
+    for _ in range(3):
+        np.testing.assert_array_equal(f(a), a)
+        np.testing.assert_array_equal(g(a, a), a * a)
+    assert served_natively(g, a, a)
+    for axis, extent in enumerate(shape):
+        if extent > 1:
+            flipped = np.flip(a, axis)
+            np.testing.assert_array_equal(g(flipped, a), flipped * a)
+
+
+def test_extents_that_do_not_lie_before_the_strides() -> None:
+    """NumPy takes axes out of an array in place: the strides stay where they were."""
+    f = matmul()
+    a, b = matrices()
+    summed = a.reshape(1, 4, 1, 4).sum(axis=(0, 2))
+    squeezed = a.reshape(4, 1, 4, 1).squeeze()
+    for given in (summed, squeezed):
+        np.testing.assert_array_equal(f(given, b), a @ b)
+        assert served_natively(f, given, b)
+
+
 def test_results_are_new_arrays_as_numpy_makes_them() -> None:
     f = matmul()
     a, b = matrices()
@@ -432,6 +483,12 @@ def test_the_slot_may_hold_anything() -> None:
     assert f(a, b, out=a) == ((a, b), {"out": a})
     f.__call__ = len
     assert f(a) == 4
+    f.__call__ = matmul().__call__  # of another function, which nobody else holds
+    np.testing.assert_array_equal(f(a, b), a @ b)
+    np.testing.assert_array_equal(f(a.T, b), a.T @ b)
+    del f.__call__
+    with pytest.raises(TypeError, match="nothing to call"):
+        f(a, b)
     vectorcall.call_natively(object())  # of no type that can: nothing happens
 
 
@@ -472,6 +529,49 @@ def test_many_threads_with_many_signatures_at_once() -> None:
                 wrong.append((seed, n))
 
     in_threads(16, work)
+    assert not wrong
+
+
+@pytest.mark.parametrize("n", [4, 40])
+def test_what_is_called_may_be_replaced_and_freed_meanwhile(n: int) -> None:
+    """By the slower way that a call is passed on to, or, of 40, while the lock is let go of."""
+    shown: Any = el.compile("ij,jk->ik")
+    a, b = matrices(n)
+    want = a @ b
+    done = threading.Event()
+    wrong: list[object] = []
+
+    def replace(*_: Any, **__: Any) -> str:
+        shown.__call__ = fresh()
+        gc.collect()
+        return "passed on"
+
+    def fresh() -> Any:
+        f: Any = el.compile("ij,jk->ik")
+        f(a, b)
+        (bound,) = f._inline._guarded
+        return bound.way.making(replace)
+
+    def change() -> None:
+        while not done.is_set():
+            shown.__call__ = fresh()
+
+    shown(a, b)
+    shown.__call__ = fresh()
+    assert served_natively(shown, a, b)
+    assert shown(a.tolist(), b) == "passed on"
+    changing = threading.Thread(target=change)
+    changing.start()
+    try:
+        for turn in range(300):
+            result = shown(a, b)
+            if not (result == want).all():
+                wrong.append(result)
+            if turn % 10 == 0 and shown(b.T, a, out=a) != "passed on":
+                wrong.append(turn)
+    finally:
+        done.set()
+        changing.join()
     assert not wrong
 
 

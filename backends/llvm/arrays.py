@@ -20,10 +20,10 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
-from .guard import GUARD, NAME
+from .guard import BLOCK, GUARD, MOST_ARRAYS, NAME, QUICK, RECORD
 from .helpers import helper
 from .image import Code
-from .objects import LARGE, WRITEABLE, array_functions, layouts_known, of_python
+from .objects import BYTES, LARGE, WRITEABLE, array_functions, layouts_known, of_python
 
 if TYPE_CHECKING:
     from ..base import Array, Call
@@ -34,9 +34,6 @@ Failure = Callable[[int], Any]
 #: Given to `Failure`: the number of arrays is wrong; and REFUSED - n: array n is not of the
 #: signature that the call is bound to.
 WRONG_COUNT, REFUSED = -1, -2
-
-#: More arrays than this go through ctypes; the native way keeps their addresses on the stack.
-_MOST_ARRAYS = 1024
 
 _METH_FASTCALL, _METH_KEYWORDS = 0x80, 0x02
 
@@ -65,7 +62,7 @@ class Bound:
     __slots__ = ("dtypes", "inputs", "kernel", "parameters", "records", "release_gil", "threads")
 
     #: A record: so many words, and the extents, and the strides. The third says how many each.
-    HEAD, NDIM = 6, 2
+    HEAD, NDIM = len(RECORD), RECORD.index("ndim")
 
     def __init__(
         self,
@@ -93,14 +90,26 @@ class Bound:
         inputs and the output as `out=`, which it returns.
         """
         new, as_scalar = array_functions()
-        process = (id(np.ndarray), id(_OUT), *self._maker(new), as_scalar)
-        head = (
-            *(self.kernel.address, _team(self.threads)),
-            *(self.inputs, len(self.dtypes), self.release_gil),
-            *(id(otherwise), bare, out, *process),
-        )
-        at = 8 * (len(head) + 1 + len(self.records))
-        words = (*head, at, *self.records, *self.parameters)
+        make, pool = self._maker(new)
+        head = {
+            "quick": self.inputs if bare == self.inputs and not pool and self._is_quick() else -1,
+            "bare": bare,
+            "*ndarray": id(np.ndarray),
+            "*itself": 0,
+            "*new": make,
+            "*pool": pool,
+            "release": self.release_gil,
+            "*kernel": self.kernel.address,
+            "*team": _team(self.threads),
+            "params.at": 8 * (len(BLOCK) + len(self.records)),
+            "count": len(self.dtypes),
+            "inputs": self.inputs,
+            "out": out,
+            "*out.name": id(_OUT),
+            "*as.scalar": as_scalar,
+            "*otherwise": id(otherwise),
+        }
+        words = (*map(head.__getitem__, BLOCK), *self.records, *self.parameters)
         block = struct.pack(f"={len(words)}q", *words)
         flags = _METH_FASTCALL | _METH_KEYWORDS
         entry = helper(GUARD, NAME)
@@ -108,6 +117,9 @@ class Bound:
         # The built-in function holds its `self` and its `__module__`, and that holds the rest.
         held = (definition, entry, self.kernel, otherwise, self.dtypes)
         made: Callable[..., Any] = _new_builtin()(ctypes.addressof(definition), block, held)
+        # Nobody has seen the block yet: it is still ours to write to.
+        itself = id(block) + BYTES + 8 * BLOCK.index("*itself")
+        ctypes.c_size_t.from_address(itself).value = id(made)
         return made
 
     def _maker(self, new: int) -> tuple[int, int]:
@@ -122,6 +134,15 @@ class Bound:
                 return maker()
             at = begin + 2 * rank
         return new, 0
+
+    def _is_quick(self) -> bool:
+        """Whether the guard's quick way serves it: one result, an array that lies row by row."""
+        if self.release_gil or not 0 < self.inputs == len(self.dtypes) - 1 < QUICK:
+            return False
+        at = 0
+        for _ in range(self.inputs):
+            at += self.HEAD + 2 * self.records[at + self.NDIM]
+        return bool(self.records[at + self.NDIM] and self.records[at + RECORD.index("plain")])
 
     def making(self, otherwise: Callable[..., Any]) -> Callable[..., Any]:
         """A function of the inputs, or of them and `out=`, that returns the outputs."""
@@ -147,7 +168,7 @@ def bound(
 ) -> Bound | None:
     """A kernel for arrays with these dtypes, shapes and strides; None where it takes ctypes."""
     arrays = (*inputs, *outputs)
-    if not layouts_known() or len(arrays) > _MOST_ARRAYS:
+    if not layouts_known() or len(arrays) > MOST_ARRAYS:
         return None
     records: list[int] = []
     for number, array in enumerate(arrays):

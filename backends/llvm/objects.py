@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 #: Where fields begin, in bytes; builds of CPython differ in that.
 HEAD = object.__basicsize__
-TYPE = HEAD - 8
+REFERENCES, TYPE = HEAD - 16, HEAD - 8
 BYTES = bytes.__basicsize__ - 1
 TUPLE_SIZE, TUPLE_ITEMS = HEAD, tuple.__basicsize__
 DATA, NDIM, SHAPE, STRIDES, DTYPE, FLAGS = (HEAD + n for n in (0, 8, 16, 24, 40, 48))
@@ -87,7 +87,16 @@ def layouts_known() -> bool:
     text = b"einloom"
     if ctypes.string_at(id(text) + BYTES, len(text)) != text:
         return False
+    built_in: Any = len
+    if _words(id(len) + HEAD + 8, 1) != (id(built_in.__self__),):
+        return False
+    if ctypes.c_char_p.from_address(*_words(id(len) + HEAD, 1)).value != b"len":
+        return False
     pair = (text, needed)
+    (before,) = _words(id(pair) + REFERENCES, 1)
+    more = [pair] * 5
+    if _words(id(pair) + REFERENCES, 1) != (before + len(more),):
+        return False
     if _words(id(pair) + TUPLE_SIZE, 1) != (2,):
         return False
     if _words(id(pair) + TUPLE_ITEMS, 2) != (id(text), id(needed)):

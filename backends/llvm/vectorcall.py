@@ -12,52 +12,9 @@ import ctypes
 from functools import cache
 from typing import Any, cast
 
+from .guard import GUARD, NAME
 from .helpers import helper
-from .objects import HEAD, TYPE, layouts_known, of_python
-
-_NAME = "einloom_vectorcall"
-
-# The first of the slots of an object holds what to call. It may be replaced meanwhile by another
-# thread, so a reference is held. What it mostly is, a built-in function that takes its arguments so
-# (METH_FASTCALL | METH_KEYWORDS), is called as CPython would call it.
-_TRAMPOLINE = f"""
-@PyCFunction_Type = external global i8
-declare void @Py_IncRef(ptr)
-declare void @Py_DecRef(ptr)
-declare ptr @PyObject_Vectorcall(ptr, ptr, i64, ptr)
-
-define ptr @{_NAME}(ptr %self, ptr %args, i64 %given, ptr %names) {{
-  %slot = getelementptr i8, ptr %self, i64 {HEAD}
-  %target = load ptr, ptr %slot
-  call void @Py_IncRef(ptr %target)
-  %type.p = getelementptr i8, ptr %target, i64 {TYPE}
-  %type = load ptr, ptr %type.p
-  %builtin = icmp eq ptr %type, @PyCFunction_Type
-  br i1 %builtin, label %how, label %any
-how:
-  %definition.p = getelementptr i8, ptr %target, i64 {HEAD}
-  %definition = load ptr, ptr %definition.p
-  %flags.p = getelementptr i8, ptr %definition, i64 16
-  %flags = load i32, ptr %flags.p
-  %fast = icmp eq i32 %flags, {0x82}
-  br i1 %fast, label %direct, label %any
-direct:
-  %function.p = getelementptr i8, ptr %definition, i64 8
-  %function = load ptr, ptr %function.p
-  %bound.p = getelementptr i8, ptr %target, i64 {HEAD + 8}
-  %bound = load ptr, ptr %bound.p
-  %count = and i64 %given, {(1 << 63) - 1}
-  %direct.result = call ptr %function(ptr %bound, ptr %args, i64 %count, ptr %names)
-  br label %done
-any:
-  %any.result = call ptr @PyObject_Vectorcall(ptr %target, ptr %args, i64 %given, ptr %names)
-  br label %done
-done:
-  %result = phi ptr [ %direct.result, %direct ], [ %any.result, %any ]
-  call void @Py_DecRef(ptr %target)
-  ret ptr %result
-}}
-"""
+from .objects import HEAD, layouts_known, of_python
 
 _HAVE_VECTORCALL = 1 << 11  # Py_TPFLAGS_HAVE_VECTORCALL
 _SSIZE, _READONLY = 19, 1  # T_PYSSIZET, READONLY
@@ -130,9 +87,4 @@ def call_natively(instance: Any) -> None:
     slot = ctypes.c_size_t.from_address(id(instance) + HEAD)
     if slot.value == id(instance.__call__):
         pointer = ctypes.c_size_t.from_address(id(instance) + plain.__basicsize__)
-        pointer.value = _trampoline().address
-
-
-@cache
-def _trampoline() -> Any:
-    return helper(_TRAMPOLINE, _NAME)
+        pointer.value = helper(GUARD, NAME).address

@@ -66,7 +66,8 @@ def test_this_process_is_laid_out_as_expected() -> None:
 
 
 def test_the_check_of_layouts_can_fail(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("DATA", "NDIM", "DTYPE", "FLAGS", "BYTES", "TUPLE_SIZE", "TUPLE_ITEMS"):
+    known = ("DATA", "NDIM", "DTYPE", "FLAGS", "BYTES", "TUPLE_SIZE", "TUPLE_ITEMS", "REFERENCES")
+    for name in known:
         with monkeypatch.context() as patch:
             patch.setattr(objects, name, getattr(objects, name) - 8)
             assert not objects.layouts_known.__wrapped__(), name
