@@ -13,9 +13,10 @@ from typing import Literal, TypeAlias
 #: `many`: there are 32 vector registers, and not 16;
 #: `bf16`: two products of bf16 are added to an f32 in one instruction (AVX512-BF16), a quick one;
 #: `tiles`: blocks of i8 and u8 are multiplied as a whole (AMX), by a process that asked to;
-#: `bf16_tiles`: so are blocks of bf16.
+#: `bf16_tiles`: so are blocks of bf16;
+#: `masks`: any instruction takes a mask of lanes, for nothing (of vectors of 512 bits: always).
 Feature: TypeAlias = Literal[
-    "pmadd", "vnni", "digits", "ifma", "dot", "many", "bf16", "tiles", "bf16_tiles"
+    "pmadd", "vnni", "digits", "ifma", "dot", "many", "bf16", "tiles", "bf16_tiles", "masks"
 ]
 
 #: What a process must have asked the system for.
@@ -35,7 +36,12 @@ class Isa:
     @property
     def masks(self) -> bool:
         """Whether any instruction takes a mask of lanes, for nothing."""
-        return self.bits == 512
+        return self.bits == 512 or "masks" in self.features
+
+    def narrowed(self, bits: int) -> Isa:
+        """The same instructions, on vectors of fewer bits."""
+        masks: frozenset[Feature] = frozenset({"masks"} if self.masks else ())
+        return Isa(bits, self.features | masks) if bits < self.bits else self
 
     @property
     def registers(self) -> int:

@@ -15,7 +15,7 @@ from .codegen import entry_name, generate, team_entry_name
 from .image import Code
 from .isa import Isa
 from .runtime import emit, load
-from .settled import Constants, met, settled
+from .settled import Constants, filled, met, settled
 from .target import host
 
 #: A kernel of more points than this (a few us of vector code) lets other Python threads run.
@@ -52,7 +52,8 @@ class LlvmKernel:
         constants = met(self.program, sizes)
         found = self._bound.get(constants)
         if found is None:
-            found = _generated(settled(self.program, constants), host().isa, True)
+            program, isa = settled(self.program, constants), host().isa
+            found = _generated(program, filled(program, isa) if constants else isa, True)
             self._bound[constants] = found
         return found
 

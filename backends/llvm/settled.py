@@ -11,9 +11,10 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import TypeAlias
 
-from ...ir.loop_nodes import Past, Special, Statement, walk
+from ...ir.loop_nodes import Begin, Fold, LoopNest, Past, Special, Statement, Store, walk
 from ...ir.loops import LoopProgram, Nest, Parallel, Size, Stage
 from ...ir.ranks import RankExpr
+from .isa import Isa
 
 #: Ranks, and the sizes of theirs that there is code apart for.
 Constants: TypeAlias = tuple[tuple[str, int], ...]
@@ -40,6 +41,28 @@ def settled(program: LoopProgram, constants: Constants) -> LoopProgram:
         for size in program.sizes
     )
     return replace(program, sizes=sizes, stages=tuple(map(_stage, program.stages)))
+
+
+def filled(program: LoopProgram, isa: Isa) -> Isa:
+    """The instruction set with vectors no longer than a settled program fills.
+
+    A row of 4 f32 is a vector of 128 bits. One of 512 would be all but empty, would lie across the
+    lines of the caches, and takes a call of 4 x 4 x 4 from 0.10 to 0.11 us.
+    """
+    sizes = {size.name: size.source for size in program.sizes}
+    longest = 0
+    for nest in program.nests:
+        for statement in walk(nest.body):
+            if not isinstance(statement, LoopNest | Begin | Fold | Store):
+                return isa
+            for loop in statement.loops if isinstance(statement, LoopNest) else ():
+                if loop.kind == "vector":
+                    size = sizes.get(loop.variable.upper())
+                    count = size.constant if isinstance(size, RankExpr) else None
+                    if count is None:
+                        return isa
+                    longest = max(longest, nest.width << (count - 1).bit_length())
+    return isa.narrowed(max(longest, 128)) if longest else isa
 
 
 def _stage(stage: Stage) -> Stage:

@@ -16,7 +16,7 @@ from einloom.backends.llvm.image import Code
 from einloom.backends.llvm.isa import Isa
 from einloom.backends.llvm.pool import Team
 from einloom.backends.llvm.runtime import _linkable, _linked, emit, load
-from einloom.backends.llvm.settled import met, settled
+from einloom.backends.llvm.settled import filled, met, settled
 from einloom.backends.llvm.target import Target, host, named
 from einloom.frontend.parser import parse_cascade
 from einloom.ir.cascade import Cascade
@@ -133,8 +133,9 @@ class Native:
         """The code that a kernel runs for such arrays, of which no output is empty."""
         isa, name, target = self._made
         found = copy(self)
-        found.program = settled(self.program, met(self.program, self._sizes(arrays)))
-        found.ir = generate(found.program, isa, True)
+        constants = met(self.program, self._sizes(arrays))
+        found.program = settled(self.program, constants)
+        found.ir = generate(found.program, filled(found.program, isa) if constants else isa, True)
         found.code = restricted(found.ir, name, target)
         return found
 

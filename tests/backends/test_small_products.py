@@ -6,6 +6,8 @@ on either side, or both; sizes are those that code was written apart for, or are
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 
@@ -23,6 +25,8 @@ SUBSCRIPTS = ("ij,jk->ik", "bij,bjk->bik", "bij,bkj->bik", "ji,bjk->bik", "ij,i-
 #: Sizes i, j, k, b: those that code is made for, those that it is called with.
 SIZES = (
     ((4, 4, 4, 5), (4, 4, 4, 3), (4, 4, 5, 2), (3, 4, 4, 2), (0, 4, 4, 2), (4, 0, 4, 2)),
+    ((3, 5, 3, 2), (3, 5, 3, 2), (3, 5, 4, 2)),
+    ((2, 3, 2, 3), (2, 3, 2, 3), (2, 3, 5, 1)),
     ((8, 8, 8, 3), (8, 8, 8, 3), (8, 7, 8, 0), (19, 3, 9, 1)),
     ((13, 11, 16, 2), (13, 11, 16, 2), (14, 11, 16, 2), (29, 17, 33, 2)),
     ((32, 32, 32, 2), (32, 32, 32, 2), (32, 31, 32, 2), (32, 32, 31, 2), (25, 32, 32, 2)),
@@ -73,6 +77,27 @@ def test_of_code_that_is_written_apart_a_call_compiles_one(given: tuple[int, ...
     assert native.ir.count("define ") == 2
     assert bound.ir.count("define ") == 1
     assert bound.ir.count("fmuladd") < native.ir.count("fmuladd")
+
+
+@pytest.mark.parametrize("dtype", ["f4", "f8", "i4"])
+@pytest.mark.parametrize("columns", [2, 3, 4, 5, 7, 8])
+def test_vectors_are_no_longer_than_the_columns_of_a_small_product(
+    dtype: str, columns: int
+) -> None:
+    sizes = {"i": 4, "j": 4, "k": columns}
+    a, b, out = fenced("ij,jk->ik", sizes, dtype, True)
+    cascade = as_cascade(Case("ij,jk->ik", (a, b)))
+    names = [decl.name for decl in cascade.inputs]
+    arrays = {names[0]: a, names[1]: b, "Y": out}
+    hinted = sized(cascade, dict(zip(names, (a, b), strict=True)))
+    for bits in WIDTHS:
+        bound = Native(hinted, arrays, bits).bound(arrays)
+        out[...] = -1
+        assert bound(arrays) == 0
+        np.testing.assert_array_equal(out, np.einsum("ij,jk->ik", a, b))
+        longest = max(map(int, re.findall(r"<(\d+) x (?:float|double|i32)>", bound.ir)))
+        most, least = bits // (8 * a.itemsize), 128 // (8 * a.itemsize)
+        assert longest == min(most, max(least, 1 << (columns - 1).bit_length()))
 
 
 def test_no_code_is_written_for_edges_that_there_are_not() -> None:
