@@ -66,19 +66,34 @@ def _field(kind: str, name: str, base: str, offset: int) -> str:
     )
 
 
-#: Compares the array `%arg`, the `%n`th, with `%record`: on to `accept`, with its address in
-#: `%data`, or to `miss`. Extents and strides need not lie side by side: NumPy takes axes out of
-#: arrays in place. Most arrays are matrices.
-_COMPARED = f"""
+def _compared(flags: bool) -> str:
+    """Compares the array `%arg`, the `%n`th, with `%record`: to `accept`, with its address in
+    `%data`, or to `miss`. Only what is written to has flags to compare.
+
+    Extents and strides need not lie side by side: NumPy takes axes out of arrays in place. Most
+    arrays are matrices.
+    """
+    after, looks = "axes", ""
+    if flags:
+        after = "flagged"
+        looks = f"""\
+flagged:
+{_words(RECORD, "record", "flags")}
+{_field("i32", "flags.narrow", "arg", FLAGS)}
+  %flags.is = zext i32 %flags.narrow to i64
+  %flags.has = and i64 %flags.is, %flags
+  %flags.ok = icmp eq i64 %flags.has, %flags
+  br i1 %flags.ok, label %axes, label %miss
+"""
+    return f"""
   %arg.p = getelementptr ptr, ptr %args, i64 %n
   %arg = load ptr, ptr %arg.p
 {_field("ptr", "type.is", "arg", TYPE)}
   %type.ok = icmp eq ptr %type.is, %ndarray
   br i1 %type.ok, label %fields, label %miss
 fields:
-{_words(RECORD, "record", "dtype", "flags", "ndim")}
+{_words(RECORD, "record", "dtype", "ndim")}
 {_field("ptr", "dtype.is", "arg", DTYPE)}
-{_field("i32", "flags.narrow", "arg", FLAGS)}
 {_field("i32", "ndim.is", "arg", NDIM)}
 {_field("ptr", "shape", "arg", SHAPE)}
 {_field("ptr", "strides", "arg", STRIDES)}
@@ -90,13 +105,8 @@ fields:
 rank:
   %ndim.narrow = trunc i64 %ndim to i32
   %ndim.ok = icmp eq i32 %ndim.is, %ndim.narrow
-  br i1 %ndim.ok, label %flagged, label %miss
-flagged:
-  %flags.is = zext i32 %flags.narrow to i64
-  %flags.has = and i64 %flags.is, %flags
-  %flags.ok = icmp eq i64 %flags.has, %flags
-  br i1 %flags.ok, label %axes, label %miss
-axes:
+  br i1 %ndim.ok, label %{after}, label %miss
+{looks}axes:
   %shape.want = getelementptr i64, ptr %record, i64 {len(RECORD)}
   %strides.want = getelementptr i64, ptr %shape.want, i64 %ndim
   %record.next = getelementptr i64, ptr %strides.want, i64 %ndim
@@ -134,6 +144,7 @@ extent:
 accept:
   %n.next = add i64 %n, 1
 """
+
 
 #: Lets go of the function that `%references` counts the holders of, last of all, and returns.
 _LEFT = """
@@ -216,7 +227,7 @@ known:
 array:
   %n = phi i64 [ 0, %known ], [ %n.next, %accept ]
   %record = phi ptr [ %records, %known ], [ %record.next, %accept ]
-{_COMPARED}
+{_compared(False)}
   %more = icmp slt i64 %n.next, %given
   br i1 %more, label %array, label %make
 make:
@@ -333,7 +344,7 @@ array:
   %more = icmp slt i64 %n, %total
   br i1 %more, label %type, label %accepted
 type:
-{_COMPARED}  br label %array
+{_compared(True)}  br label %array
 accepted:
   br i1 %plain, label %results, label %apart
 apart:
