@@ -109,6 +109,7 @@ def call_at_once(f: Any, factor: int) -> None:
 
 INTERRUPTED = """
 import signal
+import sys
 import einloom as el
 import numpy as np
 
@@ -118,6 +119,15 @@ class Interrupt(KeyboardInterrupt):
 def interrupt(*_):
     raise Interrupt
 
+def dropped(what):
+    # Python drops what is raised as an object is freed: the interrupt itself, in one of llvmlite's;
+    # and what those lack that an interrupt kept from being made.
+    if what.exc_type is Interrupt:
+        signal.setitimer(signal.ITIMER_REAL, 1e-3)
+    elif what.exc_type is not AttributeError or "llvmlite" not in what.object.__module__:
+        sys.__unraisablehook__(what)
+
+sys.unraisablehook = dropped
 signal.signal(signal.SIGALRM, interrupt)
 rng = np.random.default_rng(0)
 f = el.compile("ij,jk->ik")
