@@ -270,7 +270,8 @@ class Packed:
     `value` is a Load, perhaps converted, or computed from several as it is copied; `variables`,
     joined, are what the operand has beside the depth and the batch. The buffer has a block at a
     time; or, of columns that a Pack has copied, all of them from the element at `at` on. Rows that
-    are `lying` are read where they are, not copied, if the depth is consecutive there.
+    are `lying` are read where they are, not copied, if the depth is consecutive there; if they are
+    quotients, their dividends are (Contract.divisor).
     """
 
     value: Value
@@ -326,6 +327,18 @@ class Contract:
     runs: str
     finish: Finish | None = None
     near: bool = False
+
+    @property
+    def divisor(self) -> Value | None:
+        """What rows that are `lying` are divided by: the same for all of the depth.
+
+        The sums are divided then, where that comes to the same but for rounding.
+        """
+        match self.rows:
+            case Packed(Apply("div", (_, divisor)), lying=True):
+                return divisor
+            case _:
+                return None
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,12 +21,13 @@ not consecutive. What is done with whole sums
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 from ...ir.dtypes import DType
 from ...ir.loop_nodes import Contract, Number, Pack
 from .builder import Builder, OpenLoop, Scope
+from .deferred import Deferred, divided
 from .finish import Finishing
 from .forming import Forming
 from .harmless import test_of
@@ -80,6 +81,7 @@ class Contraction:
     """Writes one Contract."""
 
     def __init__(self, values: Values, contract: Contract) -> None:
+        contract = divided(contract)
         self.contract = contract
         self.values = values
         self.accesses, self.simd, self.b = values.accesses, values.simd, values.b
@@ -131,8 +133,11 @@ class Contraction:
             *(self.values, contract.rows, self.height, tables, k), line=self.deep, words=of_rows
         )
         self.finishing: Finishing | None = None
+        self.deferred: Deferred | None = None
         if contract.finish is not None:
             self.finishing = Finishing(self.values, contract, tables, self.lanes)
+            if contract.divisor is not None:
+                self.deferred = Deferred(self.simd, contract, self.finishing)
         self.count_n, self.count_m, self.count_k = (tables.count(v) for v in (n, m, k))
         formed = {
             id(operand): Forming(self.values, operand, k, tables)
@@ -156,7 +161,7 @@ class Contraction:
         at, self.packed = contract.columns.at, ""
         if at is not None:
             self.packed = tables.first(contract.columns.buffer, at, around)
-        self._blocks(*packings)
+        self._ways(*packings)
         for loop in reversed(loops):
             b.end_loop(loop)
         if self.blocks is not None:
@@ -177,6 +182,16 @@ class Contraction:
         loop = self.b.begin_loop(length, step)
         body(loop)
         self.b.end_loop(loop)
+
+    def _ways(self, columns: Packing, rows: Packing) -> None:
+        """The blocks of one contraction; of quotients once more if they must not be deferred."""
+        if self.deferred is None:
+            self._blocks(columns, rows)
+            return
+        again, late = self.deferred.begin(rows.operand.lies, self.count_m)
+        rows.operand = replace(rows.operand, lies=late)
+        self._blocks(columns, rows)
+        self.deferred.end(again)
 
     def _blocks(self, columns: Packing, rows: Packing) -> None:
         """The blocks of one contraction."""
@@ -253,6 +268,8 @@ class Contraction:
         if self.finishing is not None:
             # What is finished does not go to the output as it is.
             last = b.compare("sge", b.add(piece.counter, depth), self.count_k)
+            if self.deferred is not None:  # else the quotients are multiplied
+                last = b.both(last, rows.operand.lies)
             whole = b.here(f"select i1 {last}, i1 false, i1 {whole}")
         first = b.compare("eq", piece.counter, "0")
         corner = b.gep(self.out, self.tables.at(self.out_n, left[0]))

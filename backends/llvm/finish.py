@@ -7,7 +7,7 @@ large the tile is and whatever is computed.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from ...ir.dtypes import DType
@@ -78,6 +78,7 @@ class Finishing:
         self.target = seen(self.finish.buffer, self.finish.indices, True)
         self.read = {load: seen(load.buffer, _affine(load)) for load in loads_of(self.finish.value)}
         self.firsts: dict[int, str] = {}
+        self.seen: Callable[[Vec], None] | None = None  # told what is computed
 
     def locate(self, around: Mapping[str, OpenLoop]) -> None:
         """Finds the first element of each buffer at the coordinates of these loops."""
@@ -85,6 +86,12 @@ class Finishing:
             id(found): self.tables.first(found.name, found.indices, around)
             for found in (self.target, *self.read.values())
         }
+
+    def place(self, load: Load, row: str) -> str:
+        """Where what is read lies that is the same for all columns of a row."""
+        found = self.read[load]
+        first = self.firsts[id(found)]
+        return first if found.down is None else self.b.gep(first, found.down.at(self.b, row))
 
     def fetch(self, width: int, left: tuple[str, str], rows: tuple[str, str]) -> None:
         """Asks for the lines that finishing a tile, so wide if it is whole, will meet.
@@ -149,6 +156,8 @@ class Finishing:
         total = Register(TOTAL, self.dtype)
         known[total] = self.simd.load(Place(here, 1, b.depth), self.dtype, self.lanes)
         value = self.simd.splat(compute(self.values, self.finish.value, known), self.lanes)
+        if self.seen is not None:
+            self.seen(value)
         target = place(self.target)
         if self.finish.op is not None:
             old = self.simd.load(Place(target, 1, b.depth), value.dtype, self.lanes, count)

@@ -56,13 +56,17 @@ class Forming(Packing):
 
     def locate(self, around: Mapping[str, OpenLoop]) -> None:
         """Finds the first element of each buffer at the coordinates of these loops."""
+        if self.operand.lies != "false":
+            self.source = self.operand.first(around)
         self._firsts = {
             load: self._tables.first(load.buffer, read.indices, around)
             for load, read in self._reads.items()
         }
 
     def _copy(self) -> None:
-        if self.operand.mode == "lines":
+        if self.operand.mode == "lines" and self.operand.lies != "false":
+            self._branch(self.operand.lies, lambda: None, self._formed_lines)
+        elif self.operand.mode == "lines":
             self._formed_lines()
         else:
             self._zeros()

@@ -135,7 +135,8 @@ class Operand:
         dtype = packed.value.dtype if words is None else words.element
         lane = line + 64 // dtype.itemsize
         if is_formed(packed) and line and unit in depth:
-            return Operand(*made, "lines", "1", along, 1, lane)
+            lies = _lies(values, packed, tables, depth) if packed.lying else "false"
+            return Operand(*made, "lines", "1", along, 1, lane, lies=lies)
         if is_formed(packed):
             return Operand(*made, "rows", "1", own, tile)
         if unit in depth:

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
-from ...ir.loop_nodes import Load, Loop
+from ...ir.loop_nodes import Contract, Load, Loop, loads_of
 from ...ir.loops import Nest, Scratch
 from ...ir.ranks import RankExpr, Term, affine
 from .parts import each_in
@@ -50,6 +50,9 @@ def _side_by_side(nests: Sequence[Nest]) -> set[str]:
             rows = [index for index in load.indices[:-1] if isinstance(index, RankExpr)]
             if tiled & {variable for index in rows for variable in index.variables()}:
                 found.add(load.buffer)
+        for contract in each_in(nest.body, Contract):
+            if contract.rows.lying:
+                found.add(loads_of(contract.rows.value)[0].buffer)
     return found
 
 

@@ -8,6 +8,7 @@ from types import MappingProxyType
 
 from ...ir.dtypes import BF16, I64, U8, DType
 from ...ir.loop_nodes import (
+    Apply,
     Contract,
     Convert,
     Finish,
@@ -61,6 +62,8 @@ def contraction(
     )
     for name, value in formed.items():
         contract = formed_in(contract, name, value)
+    if block.lying and _is_deferrable(contract):
+        contract = replace(contract, rows=replace(contract.rows, lying=True))
     m, n, k = (times(*map(size, v)) for v in (block.down, block.across, block.depth))
     # One variable alone needs no table.
     down, across, depth = (
@@ -69,6 +72,7 @@ def contraction(
     )
     more = 0 if finish is None else 1 + len(loads_of(finish.value))
     more += sum(len(loads_of(value)) for value in formed.values())
+    more += 0 if contract.divisor is None else 2  # for the sums, and for what divides them
     width = times(block.vectors, LANES_EXPR)
     height = max(block.height, _ROWS if _in_words(rows.value) else 0)
     # Lines lie a cache line more apart than they are long.
@@ -94,6 +98,22 @@ def formed_in(contract: Contract, name: str, value: Value) -> Contract:
         for packed in operands
     )
     return replace(contract, value=made, rows=rows, columns=columns)
+
+
+def _is_deferrable(contract: Contract) -> bool:
+    """Whether rows are floats that are stored, divided by what all of the depth has in common."""
+    rows, value = contract.rows.value, contract.value
+    match rows:
+        case Apply("div", (Load() as dividend, Load() as divisor)):
+            pass
+        case _:
+            return False
+    indices = [index for index in divisor.indices if isinstance(index, RankExpr)]
+    shared = not set(contract.depth) & {v for index in indices for v in index.variables()}
+    factors = rows, contract.columns.value
+    product = value in [Apply("mul", factors), Apply("mul", factors[::-1])]
+    plain = contract.op == "add" and contract.finish is None and rows.dtype.name in ("f32", "f64")
+    return shared and product and plain and dividend.dtype == rows.dtype
 
 
 def _operand(term: Value, reading: Reading) -> Value:

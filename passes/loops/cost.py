@@ -230,6 +230,8 @@ class _Counting:
         ):
             made = batch * count * depth * times
             self.packed += 0 if packed.lying else made * packed.value.dtype.itemsize
+            if packed.lying and found.divisor is not None:
+                made = batch * rows * columns
             self.operations += made * _operations(packed.value)
             self._reads(packed.value)
         finish = found.finish
