@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 
 import einloom as el
 from einloom.ir.interpreter import evaluate
-from einloom.ir.loop_nodes import Collapse, Contract, Store
+from einloom.ir.loop_nodes import Collapse, Contract, Fetch, Store
 from einloom.ir.loop_parser import parse_loops
 from einloom.ir.loops import Nest, Parallel
 from einloom.ir.ranks import Quotient
@@ -143,6 +144,29 @@ def test_scores_are_near_when_they_are_stored() -> None:
     assert [(c.buffer, c.near) for c in found] == [("S", True), ("O", False)]
     assert parse_loops(str(made.program)) == made.program
     assert "llvm.prefetch" in made.ir
+
+
+@pytest.mark.parametrize("bits", WIDTHS)
+def test_rows_that_the_next_block_packs_are_asked_for(bits: int) -> None:
+    """While exponentials are computed; those of inputs that a cache holds are not."""
+    rng = np.random.default_rng(6)
+    shapes = {"Q": (2, 300, 20), "K": (2, 90, 20), "V": (2, 90, 33)}
+    given: dict[str, Any] = {k: rng.standard_normal(s).astype("f4") for k, s in shapes.items()}
+    known = sized(el.parse(ATTENTION), given)
+    for streamed, asks in ((given["Q"].nbytes, True), (given["Q"].nbytes + 1, False)):
+        arrays = {**given, **empty_outputs(known)}
+        made = Native(known, arrays, bits, replace(SOME, streamed=streamed))
+        (*_, stage) = made.program.stages
+        assert isinstance(stage, Parallel)
+        fetched = [[str(f.indices[1]) for f in each_in(nest.body, Fetch)] for nest in stage.nests]
+        unit = stage.splits[0].unit
+        assert fetched == [[], [], [f"m'p+M'0+{unit}"] * asks, []]
+        assert parse_loops(str(made.program)) == made.program
+        assert made(arrays) == 0
+        scores = given["Q"] @ given["K"].transpose(0, 2, 1)
+        powers = np.exp(scores - scores.max(2, keepdims=True))
+        wanted = powers @ given["V"] / powers.sum(2, keepdims=True)
+        np.testing.assert_allclose(arrays["O"], wanted, 1e-4, 1e-5)
 
 
 @pytest.mark.parametrize(
