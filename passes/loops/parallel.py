@@ -80,6 +80,15 @@ def _names(buffers: Sequence[Scratch]) -> list[str]:
     return [buffer.name for buffer in buffers]
 
 
+def _decided(statement: Statement) -> Statement:
+    """The statement, quotients divided as they are packed: whether sums of them may be is seen for
+    all rows at once, and would be for each part, which are others for each number of threads.
+    """
+    if isinstance(statement, Contract) and statement.divisor is not None:
+        return replace(statement, rows=replace(statement.rows, lying=False))
+    return statement
+
+
 class _Sharing:
     """Shares out the nests of a program; `most` has the largest sizes that are thought of."""
 
@@ -141,7 +150,7 @@ class _Sharing:
             return nest
         own = workspace(statement)
         scratch = tuple(renamed_sizes(b, splits) for n, b in self.scratch.items() if n in own)
-        body = tuple(in_part(s, splits) for s in nest.body)
+        body = tuple(in_part(_decided(s), splits) for s in nest.body)
         return Parallel(tuple(splits), work, scratch, (replace(nest, body=body),))
 
     def _splits(self, statement: Statement) -> list[Split]:

@@ -171,3 +171,14 @@ def test_a_row_of_nan_leaves_others_alone() -> None:
     others = np.delete(np.arange(200), 7)
     np.testing.assert_allclose(found[1][1, others], found[0][1, others], 1e-5, 1e-6)
     np.testing.assert_array_equal(found[1][0], found[0][0])
+
+
+def test_the_number_of_threads_changes_nothing() -> None:
+    """What some rows forbid is not for a thread to decide, whose rows are others each time."""
+    rng = np.random.default_rng(0)
+    e, v = rng.standard_normal((1000, 700), "f4"), rng.standard_normal((700, 64), "f4")
+    divisor = rng.uniform(1, 4, 1000).astype("f4")
+    divisor[777] = 0.5
+    found = [el.compile(QUOTIENTS, threads=n)(e, divisor, v) for n in (None, 1, 2, 3)]
+    for other in found[1:]:
+        np.testing.assert_array_equal(found[0], other)
