@@ -10,7 +10,7 @@ from typing import Any, cast
 import numpy as np
 from numpy import may_share_memory
 
-from einloom.backends.base import Array, Call
+from einloom.backends.base import Array, Call, Way
 from einloom.backends.llvm.buffers import empty
 from einloom.dispatch import Bound
 from einloom.ir.errors import ArgumentError, OperandError, OutOfMemoryError
@@ -30,7 +30,7 @@ def allocating(
     except (MemoryError, ValueError):  # NumPy's ValueError: more bytes than a pointer reaches
         shapes = ", ".join(map(str, found.output_shapes()))
         raise OutOfMemoryError(f"there is no memory for a result of the shape {shapes}") from None
-    run, way = found.bind(backend, inputs, blank)
+    run, way, _ = found.bind(backend, inputs, blank)
     if len(makers) == 1:
         (make,) = makers
         scalar = not blank[0].ndim
@@ -68,13 +68,27 @@ def writing(
     targets = _check_out(out, found, casting)
     dtypes = [dtype.numpy for dtype in found.output_dtypes()]
     # Whether a target can be written to directly is the same for all of one signature, but for
-    # memory that it shares with an input: a kernel reads inputs after it has begun to write.
+    # memory that it shares with an input: a kernel reads inputs after it has begun to write, all
+    # but those that are read only where it writes.
     direct = all(
         target.dtype == dtype and not _overlaps_itself(target)
         for target, dtype in zip(targets, dtypes, strict=True)
     )
-    run, way = found.bind(backend, inputs, targets) if direct else (None, None)
+    run: Call | None = None
+    way: Way | None = None
+    overwritten: frozenset[int] = frozenset()
+    if direct:
+        run, way, overwritten = found.bind(backend, inputs, targets)
     aside: list[Call] = []  # the call that writes into new arrays, once it is needed
+
+    def in_the_way(target: Array, given: Sequence[Array]) -> bool:
+        """Whether an input lies in memory that is written to."""
+        for number, other in enumerate(given):
+            if may_share_memory(target, other):
+                same = number in overwritten and other.ctypes.data == target.ctypes.data
+                if not same:
+                    return True
+        return False
 
     def call(*arrays: Any) -> Any:
         given, last = arrays[:-1], arrays[-1]
@@ -83,7 +97,7 @@ def writing(
             raise ArgumentError("out= is a read-only array")
         if any(np.shares_memory(a, b) for a, b in combinations(outs, 2)):
             raise ArgumentError("two of the arrays of out= share memory")
-        shared = any(may_share_memory(target, other) for target in outs for other in given)
+        shared = any(in_the_way(target, given) for target in outs)
         if run is not None and not shared:
             run(*given, *outs)
             return last
@@ -98,13 +112,9 @@ def writing(
     def call_one(*arrays: Array) -> Any:
         """The same for one output that can be written to directly, in a third of the time."""
         target = arrays[-1]
-        if target.flags.writeable:
-            for given in arrays[:-1]:
-                if may_share_memory(target, given):
-                    break
-            else:
-                write(*arrays)
-                return target
+        if target.flags.writeable and not in_the_way(target, arrays[:-1]):
+            write(*arrays)
+            return target
         return call(*arrays)
 
     if run is None or isinstance(out, tuple | list):

@@ -118,21 +118,22 @@ class Specialisation:
 
     def bind(
         self, backend: str, inputs: Sequence[Array], outputs: Sequence[Array]
-    ) -> tuple[Call, Way | None]:
+    ) -> tuple[Call, Way | None, frozenset[int]]:
         """A call for exactly this signature; on the NumPy backend where `backend` cannot.
 
-        And a quick way to do the same, if there is one.
+        And a quick way to do the same, if there is one; and the inputs, by number, that the output
+        may be itself.
         """
-        call, way = self._bind(backend, inputs, outputs)
+        call, way, overwritten = self._bind(backend, inputs, outputs)
         reads = (access for einsum in self.cascade.einsums for access in einsum.reads())
         gathers = any(isinstance(index, Access) for access in reads for index in access.indices)
-        return partial(self._explained, call) if gathers else call, way
+        return partial(self._explained, call) if gathers else call, way, overwritten
 
     def _bind(
         self, backend: str, inputs: Sequence[Array], outputs: Sequence[Array]
-    ) -> tuple[Call, Way | None]:
+    ) -> tuple[Call, Way | None, frozenset[int]]:
         if backend == "numpy":
-            return self.kernel("numpy", ()).bind(inputs, outputs), None
+            return self.kernel("numpy", ()).bind(inputs, outputs), None, frozenset()
         host = next((dtype for dtype in self.dtypes.values() if dtype.is_host_only), None)
         try:
             if host is not None:
@@ -141,10 +142,11 @@ class Specialisation:
             kernel = self.kernel(backend, layouts)
             given = inputs, outputs, self.threads
             with shallow(self.cascade.name):
-                return kernel.bind(*given), kernel.way(*given)
+                overwritten = kernel.overwritten(inputs, outputs)
+                return kernel.bind(*given), kernel.way(*given), overwritten
         except UnsupportedError as error:
-            call, _ = self._bind("numpy", inputs, outputs)
-            return counted(f"{backend}: {error.message}", call), None
+            call, *_ = self._bind("numpy", inputs, outputs)
+            return counted(f"{backend}: {error.message}", call), None, frozenset()
 
     def _explained(self, call: Call, *arrays: Array) -> None:
         """The call; where it reads out of range, the interpreter says which read did.
@@ -190,7 +192,7 @@ class Specialisation:
                 for shape, dtype in zip(first.output_shapes(), first.output_dtypes(), strict=True)
             ]
             arrays = [constants[decl.name] for decl in inputs]
-            call, _ = first.bind(backend, arrays, results)
+            call, *_ = first.bind(backend, arrays, results)
             call(*arrays, *results)
             fixed |= dict(zip(names, results, strict=True))
         moving = tuple(decl for decl in self.cascade.inputs if decl.name not in constants)

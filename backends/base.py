@@ -38,12 +38,17 @@ class Kernel(Protocol):
     """Compiled code for one Cascade, for every shape.
 
     The caller gives inputs of exactly the declared dtypes, in native byte order, with any strides,
-    and outputs of the right shape and dtype, with any strides, that overlap no input.
+    and outputs of the right shape and dtype, with any strides, that overlap no input but those that
+    are `overwritten`.
     """
 
     @property
     def source(self) -> str:
         """The code that runs: Python source, or LLVM IR."""
+        ...
+
+    def overwritten(self, inputs: Sequence[Array], outputs: Sequence[Array]) -> frozenset[int]:
+        """Which of these inputs, by number, the one output may be itself, as it is laid out."""
         ...
 
     def bind(

@@ -13,7 +13,7 @@ from __future__ import annotations
 import ctypes
 import struct
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import cache
 from math import prod
 from typing import TYPE_CHECKING, Any, cast
@@ -165,27 +165,32 @@ def bound(
     outputs: Sequence[Array],
     release_gil: bool,
     threads: int | None = 1,
+    overwritten: Collection[int] = (),
 ) -> Bound | None:
-    """A kernel for arrays with these dtypes, shapes and strides; None where it takes ctypes."""
+    """A kernel for arrays with these dtypes, shapes and strides; None where it takes ctypes.
+
+    The output may be one of the inputs that are `overwritten`.
+    """
     arrays = (*inputs, *outputs)
     if not layouts_known() or len(arrays) > MOST_ARRAYS:
         return None
     records: list[int] = []
     for number, array in enumerate(arrays):
-        records += _record(array, 0 if number < len(inputs) else WRITEABLE)
+        flags = 0 if number < len(inputs) else WRITEABLE
+        records += _record(array, flags, number in overwritten)
     dtypes = tuple(array.dtype for array in arrays)
     made = (kernel, tuple(parameters), dtypes, tuple(records), len(inputs), release_gil, threads)
     return Bound(*made)
 
 
-def _record(array: Array, flags: int) -> list[int]:
+def _record(array: Array, flags: int, overwritten: bool) -> list[int]:
     """What GUARD compares an array with, or makes one from."""
     steps = [
         stride * (extent - 1) for stride, extent in zip(array.strides, array.shape, strict=True)
     ]
     low = sum(step for step in steps if step < 0) if array.size else 0
     high = sum(step for step in steps if step > 0) + array.itemsize if array.size else 0
-    head = [id(array.dtype), flags, array.ndim, low, high, array.flags.c_contiguous]
+    head = [id(array.dtype), flags, array.ndim, low, high, array.flags.c_contiguous, overwritten]
     return [*head, *array.shape, *array.strides]
 
 

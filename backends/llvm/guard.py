@@ -34,7 +34,7 @@ BLOCK = (
 )
 
 #: The words that a record begins with; then come the extents, then the strides (`arrays._record`).
-RECORD = ("*dtype", "flags", "ndim", "low", "high", "plain")
+RECORD = ("*dtype", "flags", "ndim", "low", "high", "plain", "overwritten")
 
 #: More arrays than this are passed another way, for their addresses are on the stack; and so many
 #: take the quick way at most, the result among them.
@@ -177,7 +177,9 @@ stays:
 # given more than it takes.
 #
 # Memory that `out=` shares with an input is looked for by the bounds of both, as NumPy's
-# may_share_memory does. A kernel that fails has not been seen to succeed: its results are dropped
+# may_share_memory does. It may be an input that is read only where it writes (ir/overwriting.py).
+#
+# A kernel that fails has not been seen to succeed: its results are dropped
 # and the slower way goes through it all again, which says what is wrong.
 GUARD = f"""
 @_Py_NoneStruct = external global i8
@@ -360,14 +362,18 @@ apart.input:
   %i.more = icmp slt i64 %i, %given
   br i1 %i.more, label %apart.look, label %results
 apart.look:
-{_words(RECORD, "of.i", "ndim", "low", "high", of="i.")}
+{_words(RECORD, "of.i", "ndim", "low", "high", "overwritten", of="i.")}
   %i.data.p = getelementptr ptr, ptr %data, i64 %i
   %i.data = load ptr, ptr %i.data.p
   %i.begin = getelementptr i8, ptr %i.data, i64 %i.low
   %i.end = getelementptr i8, ptr %i.data, i64 %i.high
   %begins = icmp ult ptr %i.begin, %out.end
   %ends = icmp ult ptr %out.begin, %i.end
-  %shared = and i1 %begins, %ends
+  %some.shared = and i1 %begins, %ends
+  %is.other = icmp ne ptr %i.data, %out.data
+  %is.kept = icmp eq i64 %i.overwritten, 0
+  %no.place = or i1 %is.other, %is.kept
+  %shared = and i1 %some.shared, %no.place
   %of.axes = getelementptr i64, ptr %of.i, i64 {len(RECORD)}
   %of.strides = getelementptr i64, ptr %of.axes, i64 %i.ndim
   %of.next = getelementptr i64, ptr %of.strides, i64 %i.ndim

@@ -9,6 +9,7 @@ from typing import NoReturn
 
 from ...ir.errors import ArgumentError, InternalError, OutOfMemoryError, RankError, UnsupportedError
 from ...ir.loops import ArrayAxis, Buffer, LoopProgram
+from ...ir.overwriting import overwritable
 from ..base import Array, Call, Way
 from .arrays import REFUSED, WRONG_COUNT, bound, call_of
 from .codegen import entry_name, generate, team_entry_name
@@ -86,7 +87,21 @@ class LlvmKernel:
         self, inputs: Sequence[Array], outputs: Sequence[Array], threads: int | None = None
     ) -> Way | None:
         """A quick way for such arrays; None where they are passed through ctypes."""
-        return bound(*self._arguments(inputs, outputs), self._shared_by(threads))
+        given = self._arguments(inputs, outputs)
+        return bound(*given, self._shared_by(threads), self.overwritten(inputs, outputs))
+
+    def overwritten(self, inputs: Sequence[Array], outputs: Sequence[Array]) -> frozenset[int]:
+        """Which of these inputs, by number, the one output may be itself, as it is laid out."""
+        if len(outputs) != 1:
+            return frozenset()
+        names = overwritable(self.program, self._sizes(self._named(inputs, outputs)))
+        (output,) = outputs
+        want = output.dtype, output.shape, output.strides
+        return frozenset(
+            number
+            for number, (buffer, array) in enumerate(zip(self.program.inputs, inputs, strict=True))
+            if buffer.name in names and (array.dtype, array.shape, array.strides) == want
+        )
 
     def _shared_by(self, threads: int | None) -> int | None:
         """How many threads share the work, if there is anything to share."""
@@ -97,14 +112,8 @@ class LlvmKernel:
     ) -> tuple[Code, tuple[int, ...], Sequence[Array], Sequence[Array], bool]:
         """The code, what it gets first, the arrays, and whether it lets go of the GIL."""
         program = self.program
-        arrays = dict(zip((b.name for b in program.inputs), inputs, strict=True))
-        arrays |= dict(zip((b.name for b in program.outputs), outputs, strict=True))
-        sizes: dict[str, int] = {}
-        for size in program.sizes:
-            if isinstance(size.source, ArrayAxis):
-                sizes[size.name] = arrays[size.source.buffer].shape[size.source.axis]
-            else:
-                sizes[size.name] = max(size.source.value(sizes), 0)
+        arrays = self._named(inputs, outputs)
+        sizes = self._sizes(arrays)
         for buffer in (*program.inputs, *program.outputs):
             _check(buffer, arrays[buffer.name], sizes)
         strides = [stride for array in arrays.values() for stride in array.strides]
@@ -113,6 +122,19 @@ class LlvmKernel:
         some = all(array.size for array in outputs)
         code = load(self._source_bound(sizes) if some else self.source, name)
         return code, (*sizes.values(), *strides), inputs, outputs, points >= _RELEASES_FROM
+
+    def _named(self, inputs: Sequence[Array], outputs: Sequence[Array]) -> dict[str, Array]:
+        names = (buffer.name for buffer in (*self.program.inputs, *self.program.outputs))
+        return dict(zip(names, (*inputs, *outputs), strict=True))
+
+    def _sizes(self, arrays: Mapping[str, Array]) -> dict[str, int]:
+        sizes: dict[str, int] = {}
+        for size in self.program.sizes:
+            if isinstance(size.source, ArrayAxis):
+                sizes[size.name] = arrays[size.source.buffer].shape[size.source.axis]
+            else:
+                sizes[size.name] = max(size.source.value(sizes), 0)
+        return sizes
 
     def _fail(self, status: int) -> NoReturn:
         """Says what a status of the kernel, or a refusal of its call, means."""

@@ -35,6 +35,10 @@ class NumpyKernel:
             self._source = emit(self.cascade)
         return self._source
 
+    def overwritten(self, inputs: Sequence[Array], outputs: Sequence[Array]) -> frozenset[int]:
+        """None: NumPy's functions read what they have written to."""
+        return frozenset()
+
     def way(
         self, inputs: Sequence[Array], outputs: Sequence[Array], threads: int | None = None
     ) -> None:
