@@ -229,7 +229,7 @@ class Contraction:
             b.end_loop(loop)
 
     def _depth_of_pieces(self) -> str:
-        """How deep a block is: of words, which fewer of may be deeper, pieces as long as others."""
+        """How deep a block is at most; of words all pieces of the depth are about as long."""
         b, product = self.b, self.product
         if product is None:
             return str(self.deep)

@@ -27,7 +27,7 @@ def identity_here() -> tuple[str, ...] | None:
 
 @cache
 def has_tiles() -> bool:
-    """Whether this process may use AMX's tiles of i8: Linux wants to be asked first, and is."""
+    """Whether this process may use AMX's tiles: Linux wants to be asked first, and is."""
     if platform.machine() != "x86_64" or "amx_int8" not in _cpu_description():
         return False
     from ctypes import CDLL

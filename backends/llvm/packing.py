@@ -155,14 +155,7 @@ class Packing(Panel):
         if words is not None and words.room == self._step:
             groups = b.pure(f"udiv i64 {self.depth}, {words.group}")
             done = b.mul(groups, str(words.group))
-            with self._loop(groups) as loop:
-                steps = b.mul(loop.counter, str(words.group))
-                alongs = [self._along(b.add(steps, str(n))) for n in range(words.group)]
-                place = b.gep(target, b.offset(loop, str(self.operand.strides[0])))
-                for (at, wide), source in zip(chunks, sources, strict=True):
-                    loaded = [self._load(self._from(source, along), wide) for along in alongs]
-                    made = words.join(self.simd, words, [self._element(value) for value in loaded])
-                    self._store_words(words, place, at, wide, made)
+            self._whole_groups(words, sources, target, chunks, groups)
         with self._loop(b.sub(self.depth, done)) as loop:
             step = b.add(done, loop.counter)
             along = self._along(step)
@@ -173,6 +166,25 @@ class Packing(Panel):
                 )
         if words is not None:
             self._join_tile(words, target, groups)
+
+    def _whole_groups(
+        self,
+        words: Words,
+        sources: Sequence[str],
+        target: str,
+        chunks: Sequence[tuple[int, int]],
+        groups: str,
+    ) -> None:
+        """So many words along the depth, made of elements as they are read."""
+        b = self.b
+        with self._loop(groups) as loop:
+            steps = b.mul(loop.counter, str(words.group))
+            alongs = [self._along(b.add(steps, str(n))) for n in range(words.group)]
+            place = b.gep(target, b.offset(loop, str(self.operand.strides[0])))
+            for (at, wide), source in zip(chunks, sources, strict=True):
+                loaded = [self._load(self._from(source, along), wide) for along in alongs]
+                made = words.join(self.simd, words, [self._element(value) for value in loaded])
+                self._store_words(words, place, at, wide, made)
 
     def _part_of_tile(self, first: str, target: str, have: str) -> None:
         self._pieces(first, target, have)
