@@ -486,6 +486,10 @@ def test_the_slot_may_hold_anything() -> None:
     f.__call__ = matmul().__call__  # of another function, which nobody else holds
     np.testing.assert_array_equal(f(a, b), a @ b)
     np.testing.assert_array_equal(f(a.T, b), a.T @ b)
+    f.__call__ = f
+    for _ in range(2):  # what was entered is left again
+        with pytest.raises(RecursionError, match="calling an einsum"):
+            f(a, b)
     del f.__call__
     with pytest.raises(TypeError, match="nothing to call"):
         f(a, b)

@@ -187,9 +187,12 @@ GUARD = f"""
 @PyCFunction_Type = external global i8
 @PyExc_TypeError = external global ptr
 @nothing = private constant [16 x i8] c"nothing to call\\00"
+@calling = private constant [25 x i8] c" while calling an einsum\\00"
 declare void @PyErr_SetString(ptr, ptr)
 declare void @Py_IncRef(ptr)
 declare void @Py_DecRef(ptr)
+declare i32 @Py_EnterRecursiveCall(ptr)
+declare void @Py_LeaveRecursiveCall()
 declare ptr @PyObject_Vectorcall(ptr, ptr, i64, ptr)
 declare ptr @PyTuple_New(i64)
 declare i32 @PyTuple_SetItem(ptr, i64, ptr)
@@ -290,10 +293,17 @@ define internal ptr @{NAME}.foreign(ptr %self, ptr %args, i64 %given, ptr %names
   %some = icmp ne ptr %target, null
   br i1 %some, label %call, label %none
 call:
+  %deep = call i32 @Py_EnterRecursiveCall(ptr @calling)
+  %fine = icmp eq i32 %deep, 0
+  br i1 %fine, label %deeper, label %refused
+deeper:
   call void @Py_IncRef(ptr %target)
   %result = call ptr @PyObject_Vectorcall(ptr %target, ptr %args, i64 %given, ptr %names)
   call void @Py_DecRef(ptr %target)
+  call void @Py_LeaveRecursiveCall()
   ret ptr %result
+refused:
+  ret ptr null
 none:
   %error = load ptr, ptr @PyExc_TypeError
   call void @PyErr_SetString(ptr %error, ptr @nothing)

@@ -143,6 +143,25 @@ def check_halves(
     np.testing.assert_array_equal(found["Y"].astype("f4"), want.astype("f4"))
 
 
+@pytest.mark.parametrize("isa", dict.fromkeys((host().isa, *ISAS)), ids=named)
+def test_sums_of_halves_that_cancel(isa: Isa) -> None:
+    """Products that are normal, and whose sums are not: 200 * 200 - 199 * 201 is 1."""
+    for total in (-112, -113, -115, -118, -123):
+        a, b = np.zeros((40, 70), "f4"), np.zeros((70, 40), "f4")
+        a[:, 8], b[8] = 200, 200
+        a[:, 9], b[9] = 199, -201
+        arrays = {
+            name: np.ldexp(array, exponent - 7).astype(as_dtype("bf16").numpy)
+            for name, array, exponent in (("A", a, -50), ("B", b, total + 50))
+        }
+        cascade = product(("bf16", "bf16", "f32", "sum_product"), ORDERS[0])
+        status, found = run(cascade, arrays, isa, SMALL)
+        assert status == 0
+        want = evaluate(sized(cascade, arrays), arrays)["Y"]
+        assert want.all()
+        np.testing.assert_array_equal(found["Y"], want)
+
+
 def test_one_tiny_number_in_a_block() -> None:
     """A single product below all normal numbers of f32, far inside."""
     a, b = (np.zeros((200, 200), as_dtype("bf16").numpy) for _ in range(2))
