@@ -94,7 +94,7 @@ class LlvmKernel:
         """Which of these inputs, by number, the one output may be itself, as it is laid out."""
         if len(outputs) != 1:
             return frozenset()
-        names = overwritable(self.program, self._sizes(self._named(inputs, outputs)))
+        names = overwritable(self.program, sizes_of(self.program, self._named(inputs, outputs)))
         (output,) = outputs
         want = output.dtype, output.shape, output.strides
         return frozenset(
@@ -113,7 +113,7 @@ class LlvmKernel:
         """The code, what it gets first, the arrays, and whether it lets go of the GIL."""
         program = self.program
         arrays = self._named(inputs, outputs)
-        sizes = self._sizes(arrays)
+        sizes = sizes_of(program, arrays)
         for buffer in (*program.inputs, *program.outputs):
             _check(buffer, arrays[buffer.name], sizes)
         strides = [stride for array in arrays.values() for stride in array.strides]
@@ -126,15 +126,6 @@ class LlvmKernel:
     def _named(self, inputs: Sequence[Array], outputs: Sequence[Array]) -> dict[str, Array]:
         names = (buffer.name for buffer in (*self.program.inputs, *self.program.outputs))
         return dict(zip(names, (*inputs, *outputs), strict=True))
-
-    def _sizes(self, arrays: Mapping[str, Array]) -> dict[str, int]:
-        sizes: dict[str, int] = {}
-        for size in self.program.sizes:
-            if isinstance(size.source, ArrayAxis):
-                sizes[size.name] = arrays[size.source.buffer].shape[size.source.axis]
-            else:
-                sizes[size.name] = max(size.source.value(sizes), 0)
-        return sizes
 
     def _fail(self, status: int) -> NoReturn:
         """Says what a status of the kernel, or a refusal of its call, means."""
@@ -155,6 +146,17 @@ class LlvmKernel:
                 f"of {program.name} was made for, or is a read-only output"
             )
         raise InternalError(f"the kernel {program.name} ended with the unknown status {status}")
+
+
+def sizes_of(program: LoopProgram, arrays: Mapping[str, Array]) -> dict[str, int]:
+    """A program's sizes, for arrays of its buffers."""
+    sizes: dict[str, int] = {}
+    for size in program.sizes:
+        if isinstance(size.source, ArrayAxis):
+            sizes[size.name] = arrays[size.source.buffer].shape[size.source.axis]
+        else:
+            sizes[size.name] = max(size.source.value(sizes), 0)
+    return sizes
 
 
 def _check(buffer: Buffer, array: Array, sizes: dict[str, int]) -> None:

@@ -14,6 +14,7 @@ import numpy as np
 from einloom.backends.llvm.codegen import entry_name, generate, team_entry_name
 from einloom.backends.llvm.image import Code
 from einloom.backends.llvm.isa import Isa
+from einloom.backends.llvm.kernel import sizes_of
 from einloom.backends.llvm.pool import Team
 from einloom.backends.llvm.runtime import _linkable, _linked, emit, load
 from einloom.backends.llvm.settled import filled, met, settled
@@ -22,7 +23,7 @@ from einloom.frontend.parser import parse_cascade
 from einloom.ir.cascade import Cascade
 from einloom.ir.dtypes import of_numpy
 from einloom.ir.infer import infer_dtypes
-from einloom.ir.loops import ArrayAxis, LoopProgram
+from einloom.ir.loops import LoopProgram
 from einloom.ir.sizes import infer_sizes
 from einloom.passes.loops.lower import LIMITS
 from einloom.passes.loops.pieces import Worth
@@ -133,7 +134,7 @@ class Native:
         """The code that a kernel runs for such arrays, of which no output is empty."""
         isa, name, target = self._made
         found = copy(self)
-        constants = met(self.program, self._sizes(arrays))
+        constants = met(self.program, sizes_of(self.program, arrays))
         found.program = settled(self.program, constants)
         found.ir = generate(found.program, filled(found.program, isa) if constants else isa, True)
         found.code = restricted(found.ir, name, target)
@@ -143,17 +144,8 @@ class Native:
         """Runs on arrays of the program's buffers; gives the status."""
         buffers = [b.name for b in (*self.program.inputs, *self.program.outputs)]
         strides = [stride for name in buffers for stride in arrays[name].strides]
-        given = [*self._sizes(arrays).values(), *strides]
+        given = [*sizes_of(self.program, arrays).values(), *strides]
         return self.call(given, [arrays[name] for name in buffers])
-
-    def _sizes(self, arrays: Mapping[str, Array]) -> dict[str, int]:
-        sizes: dict[str, int] = {}
-        for size in self.program.sizes:
-            if isinstance(size.source, ArrayAxis):
-                sizes[size.name] = arrays[size.source.buffer].shape[size.source.axis]
-            else:
-                sizes[size.name] = max(size.source.value(sizes), 0)
-        return sizes
 
     def call(self, numbers: Sequence[int], arrays: Sequence[Array]) -> int:
         """Runs with these parameters; gives the status."""
