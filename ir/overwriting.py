@@ -2,8 +2,9 @@
 
     Y[i] = 2 * X[i] + A[i]     # the output may be X itself, or A: nothing reads an element later
 
-Nothing else may be written there, nor fail once something is: an input that is gone cannot be gone
-through again. So no part of the program asks for memory; the program itself does so first of all.
+Nothing else may be written there. Nor may a program find an input at fault once something is: an
+input that is gone cannot be gone through again. Parts that threads share may find no memory; then
+the call fails.
 """
 
 from __future__ import annotations
@@ -44,8 +45,7 @@ def overwritable(program: LoopProgram, sizes: Mapping[str, int]) -> frozenset[st
 
     `sizes` are the program's.
     """
-    asks_later = any(made.scratch for made in program.parallels)
-    if len(program.outputs) != 1 or asks_later or program.checks or program.sweeps:
+    if len(program.outputs) != 1 or program.checks or program.sweeps:
         return frozenset()
     name = program.outputs[0].name
     statements = [s for nest in program.nests for s in walk(nest.body)]

@@ -16,10 +16,11 @@ import sys
 from collections.abc import Callable, Collection, Sequence
 from functools import cache
 from math import prod
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 import numpy as np
 
+from ...ir.errors import OutOfMemoryError
 from .guard import BLOCK, GUARD, MOST_ARRAYS, NAME, QUICK, RECORD
 from .helpers import helper
 from .image import Code
@@ -108,6 +109,7 @@ class Bound:
             "*out.name": id(_OUT),
             "*as.scalar": as_scalar,
             "*otherwise": id(otherwise),
+            "*spoilt": id(_spoilt),
         }
         words = (*map(head.__getitem__, BLOCK), *self.records, *self.parameters)
         block = struct.pack(f"={len(words)}q", *words)
@@ -152,6 +154,11 @@ class Bound:
     def writing(self, otherwise: Callable[..., Any]) -> Callable[..., Any]:
         """A function of the inputs and `out=`, which it returns."""
         return self.builtin(otherwise, bare=-1, out=True)
+
+
+def _spoilt() -> NoReturn:
+    """Called by the guard when a kernel has failed that may have overwritten an input."""
+    raise OutOfMemoryError("no memory for intermediates; out=, an input, may be overwritten")
 
 
 #: Keywords' names are interned: that of every call's `out=` is this object.
@@ -202,6 +209,7 @@ def call_of(
     release_gil: bool,
     failure: Failure,
     threads: int | None = 1,
+    overwritten: Collection[int] = (),
 ) -> Call:
     """A function of arrays with the same dtypes, shapes and strides as these that runs a kernel.
 
@@ -209,11 +217,12 @@ def call_of(
 
     Args:
         kernel, parameters, release_gil, threads: as in `Bound`.
+        overwritten: the inputs that the output may be.
         inputs, outputs: examples of what it will be called with, in this order.
         failure: called with a status other than 0, or with a refusal; it raises.
     """
     slower = _through_ctypes(kernel, parameters, (*inputs, *outputs), len(inputs), failure, threads)
-    native = bound(kernel, parameters, inputs, outputs, release_gil, threads)
+    native = bound(kernel, parameters, inputs, outputs, release_gil, threads, overwritten)
     return slower if native is None else native.builtin(slower, bare=len(native.dtypes), out=False)
 
 

@@ -30,7 +30,7 @@ NAME = "einloom_call"
 #: parameters (`arrays.Bound.builtin`).
 BLOCK = (
     *("quick", "bare", "*ndarray", "*itself", "*new", "*pool", "release", "*kernel", "*team"),
-    *("params.at", "count", "inputs", "out", "*out.name", "*as.scalar", "*otherwise"),
+    *("params.at", "count", "inputs", "out", "*out.name", "*as.scalar", "*otherwise", "*spoilt"),
 )
 
 #: The words that a record begins with; then come the extents, then the strides (`arrays._record`).
@@ -180,7 +180,8 @@ stays:
 # may_share_memory does. It may be an input that is read only where it writes (ir/overwriting.py).
 #
 # A kernel that fails has not been seen to succeed: its results are dropped
-# and the slower way goes through it all again, which says what is wrong.
+# and the slower way goes through it all again, which says what is wrong. Not so where an input may
+# have been overwritten meanwhile: that is an error.
 GUARD = f"""
 @_Py_NoneStruct = external global i8
 @PyBytes_Type = external global i8
@@ -358,10 +359,16 @@ array:
 type:
 {_compared(True)}  br label %array
 accepted:
-  br i1 %plain, label %results, label %apart
+{_block("count")}
+  %making = sub i64 %count, %total
+  %some = icmp ne i64 %total, 0
+  %made.all = icmp eq i64 %making, 0
+  %writes = and i1 %some, %made.all
+  br i1 %writes, label %apart, label %results
 apart:
+  %last = sub i64 %total, 1
 {_words(RECORD, "before", "low", "high", of="out.")}
-  %out.data.p = getelementptr ptr, ptr %data, i64 %given
+  %out.data.p = getelementptr ptr, ptr %data, i64 %last
   %out.data = load ptr, ptr %out.data.p
   %out.begin = getelementptr i8, ptr %out.data, i64 %out.low
   %out.end = getelementptr i8, ptr %out.data, i64 %out.high
@@ -369,7 +376,8 @@ apart:
 apart.input:
   %i = phi i64 [ 0, %apart ], [ %i.next, %apart.look ]
   %of.i = phi ptr [ %records, %apart ], [ %of.next, %apart.look ]
-  %i.more = icmp slt i64 %i, %given
+  %overwrites = phi i1 [ false, %apart ], [ %overwrites.next, %apart.look ]
+  %i.more = icmp slt i64 %i, %last
   br i1 %i.more, label %apart.look, label %results
 apart.look:
 {_words(RECORD, "of.i", "ndim", "low", "high", "overwritten", of="i.")}
@@ -384,14 +392,14 @@ apart.look:
   %is.kept = icmp eq i64 %i.overwritten, 0
   %no.place = or i1 %is.other, %is.kept
   %shared = and i1 %some.shared, %no.place
+  %overwrites.next = or i1 %overwrites, %some.shared
   %of.axes = getelementptr i64, ptr %of.i, i64 {len(RECORD)}
   %of.strides = getelementptr i64, ptr %of.axes, i64 %i.ndim
   %of.next = getelementptr i64, ptr %of.strides, i64 %i.ndim
   %i.next = add i64 %i, 1
   br i1 %shared, label %miss, label %apart.input
 results:
-{_block("count")}
-  %making = sub i64 %count, %total
+  %overwritten = phi i1 [ false, %accepted ], [ %overwrites, %apart.input ]
   %held.before = load i64, ptr %references
   %held = add i64 %held.before, 1
   store i64 %held, ptr %references
@@ -440,7 +448,13 @@ released:
 done:
   %status = phi i32 [ %status.locked, %locked ], [ %status.released, %released ]
   %status.ok = icmp eq i32 %status, 0
-  br i1 %status.ok, label %return, label %drop
+  br i1 %status.ok, label %return, label %failed
+failed:
+  br i1 %overwritten, label %spoil, label %drop
+spoil:
+{_block("spoilt")}
+  %raised = call ptr @PyObject_Vectorcall(ptr %spoilt, ptr null, i64 0, ptr null)
+  br label %leave
 return:
   switch i64 %making, label %several [ i64 1, label %single
                                        i64 0, label %nothing ]
@@ -495,8 +509,8 @@ incomplete:
   call void @Py_DecRef(ptr %tuple)
   br label %leave
 drop:
-  %retry = phi i1 [ false, %make ], [ true, %done ], [ false, %several ]
-  %drop.count = phi i64 [ %m, %make ], [ %making, %done ], [ %making, %several ]
+  %retry = phi i1 [ false, %make ], [ true, %failed ], [ false, %several ]
+  %drop.count = phi i64 [ %m, %make ], [ %making, %failed ], [ %making, %several ]
   br label %drop.next
 drop.next:
   %d = phi i64 [ 0, %drop ], [ %d.next, %drop.one ]
@@ -519,7 +533,7 @@ miss:
 leave:
   %gives = phi ptr [ %single.is, %single ], [ %scalar.is, %scalar ], [ %back, %give ],
                     [ %tuple, %full ], [ null, %incomplete ], [ null, %dropped ],
-                    [ %passed.on, %pass ]
+                    [ %passed.on, %pass ], [ %raised, %spoil ]
 {_LEFT}
 }}
 """

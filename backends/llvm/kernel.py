@@ -81,7 +81,8 @@ class LlvmKernel:
             UnsupportedError: an axis that must have unit stride has not.
         """
         arguments = self._arguments(inputs, outputs)
-        return call_of(*arguments, self._fail, self._shared_by(threads))
+        overwritten = self.overwritten(inputs, outputs)
+        return call_of(*arguments, self._fail, self._shared_by(threads), overwritten)
 
     def way(
         self, inputs: Sequence[Array], outputs: Sequence[Array], threads: int | None = None

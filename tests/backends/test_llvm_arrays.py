@@ -16,6 +16,7 @@ import pytest
 from einloom.backends.base import Array, Call
 from einloom.backends.llvm import arrays, loaded, objects, runtime
 from einloom.backends.llvm.arrays import REFUSED, WRONG_COUNT, call_of
+from einloom.ir.errors import OutOfMemoryError
 
 from .kernels import ADD, add_parameters, constant, floats
 
@@ -178,6 +179,23 @@ def test_a_kernels_status_is_handed_on(status: int, release: bool) -> None:
         with pytest.raises(Failed) as caught:
             call()
         assert caught.value.args == (status,)
+
+
+@pytest.mark.parametrize("release", [True, False])
+def test_what_was_overwritten_is_not_gone_through_again(release: bool) -> None:
+    """A kernel that fails may have written before."""
+    kernel = runtime.load(constant(2), "constant")
+    a, b = floats(3), floats(3)
+    way = arrays.bound(kernel, (), (a, b), (a,), release, overwritten=(1,))
+    assert way is not None
+    f = way.writing(lambda *given, out: (given, out))
+    assert f(a, b, out=floats(3))[0] == (a, b)
+    call = call_of(kernel, (), (a, b), (a,), release, fail, overwritten=(1,))
+    with pytest.raises(Failed):
+        call(a, b, floats(3))
+    for overwriting in (lambda: f(a, b, out=b), lambda: call(a, b, b)):
+        with pytest.raises(OutOfMemoryError, match="may be overwritten"):
+            overwriting()
 
 
 def test_arrays_without_axes_and_with_many() -> None:

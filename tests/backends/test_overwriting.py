@@ -61,6 +61,22 @@ def test_the_output_is_an_input(text: str, n: int) -> None:
             assert all((given[key] == arrays[key]).all() for key in given)
 
 
+@pytest.mark.parametrize("threads", [1, 2])
+def test_products_that_threads_share(threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Their parts ask for memory once others have written."""
+    text = next(iter(IN_PLACE))
+    a, b, c = operands(text, 333).values()
+    a, b, c = a[:, :100].copy(), np.hstack([b, b])[:100], np.hstack([c, -c])
+    shapes = [a.shape, b.shape, c.shape]
+    assert "parallel" in str(el.compile(text, shapes=shapes).steps[-1])
+    f = el.compile(text, threads=threads)
+    monkeypatch.delattr(np, "copyto")  # as what is made aside is
+    for _ in range(3):
+        given = c.copy()
+        assert f(a, b, given, out=given) is given
+        np.testing.assert_array_equal(given, 2 * (a @ b) + 3 * c)
+
+
 #: Ways for an array to lie in memory.
 VIEWS: dict[str, Callable[[Any], Any]] = {
     "transposed": lambda x: x.T,
