@@ -95,7 +95,14 @@ def attention(heads: int, length: int, depth: int) -> Row:
 def tables(quick: bool) -> Sequence[Table]:
     """What rows are reduced by, and attention."""
     dtypes = ("f32",) if quick else ("f32", "f64")
-    sizes = [(16, 64)] if quick else [(4096, 64), (256, 1024), (64, 16384), (4, 1 << 22)]
+    sizes = (
+        [(16, 64)]
+        if quick
+        else [
+            *((4096, 64), (256, 1024), (64, 16384)),
+            *((32768, 512), (4096, 4096), (4, 1 << 22)),
+        ]
+    )
     rows = [row(*size, dtype) for dtype in dtypes for row in (softmax, log_sum) for size in sizes]
     heads = [attention(2, 64, 16)] if quick else [attention(8, 512, 64), attention(8, 2048, 64)]
     return [Table("rows", "us", rows), Table("attention", "ms", heads)]

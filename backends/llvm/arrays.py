@@ -21,7 +21,8 @@ from typing import TYPE_CHECKING, Any, NoReturn, cast
 import numpy as np
 
 from ...ir.errors import OutOfMemoryError
-from .guard import BLOCK, GUARD, MOST_ARRAYS, NAME, QUICK, RECORD
+from .guard import GUARD
+from .guard_words import BLOCK, MOST_ARRAYS, NAME, QUICK, RECORD
 from .helpers import helper
 from .image import Code
 from .objects import BYTES, LARGE, WRITEABLE, array_functions, layouts_known, of_python

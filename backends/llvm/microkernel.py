@@ -10,7 +10,8 @@ from ...ir.dtypes import DType
 from ...ir.loop_nodes import Apply, Contract, Value
 from .builder import OpenLoop, Scope
 from .compute import compute
-from .harmless import NOTHING, exponent, least_of_words, normal, quick
+from .exponents import NOTHING, exponent, least_of_words, normal
+from .harmless import quick
 from .operand import Operand
 from .packing import Packing
 from .products import Product, unit

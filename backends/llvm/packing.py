@@ -212,8 +212,8 @@ class Packing(Panel):
         with self._loop(self.count, str(self.operand.tile)) as tiles:
             self._join_tile(words, self.tile(tiles))
 
-    def _join_tile(self, words: Words, target: str, done: str = "0") -> None:
-        """The words of a tile, but for groups that are done, in their elements' place.
+    def _join_tile(self, words: Words, target: str, joined: str = "0") -> None:
+        """The words of a tile, but for groups that are joined, in their elements' place.
 
         Beyond the depth those are 0.
         """
@@ -221,8 +221,8 @@ class Packing(Panel):
         chunks = powers(self.operand.tile, self.simd.bits // words.word.bits)
         self._clear(b.gep(target, b.mul(self.depth, str(self._row))), self._row)
         groups = b.pure(f"udiv i64 {self.room}, {words.group}")
-        with self._loop(b.sub(groups, done)) as loop:
-            number = b.add(done, loop.counter)
+        with self._loop(b.sub(groups, joined)) as loop:
+            number = b.add(joined, loop.counter)
             if words.room > self._step:  # from the last on, not to write over the next
                 number = b.sub(b.sub(groups, "1"), loop.counter)
             source = b.gep(target, b.mul(number, str(words.group * self._row)))

@@ -104,7 +104,7 @@ class TileKernel:
         b.branch(first, arms[0], arms[1], ())
 
     def _mend(self, panels: Panels) -> None:
-        """By vectors, some rows at a time."""
+        """By vectors, some rows at a time: of 512 bits, which every AMX has, a block's row each."""
         b, simd, size = self.b, self.simd, self.simd.bits // 8
         strip = b.begin_loop(str(HEIGHT), str(_STRIP))
         start = b.gep(self.sums, b.offset(strip, str(_LINE)))

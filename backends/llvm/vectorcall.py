@@ -12,7 +12,8 @@ import ctypes
 from functools import cache
 from typing import Any, cast
 
-from .guard import GUARD, NAME
+from .guard import GUARD
+from .guard_words import NAME
 from .helpers import helper
 from .objects import HEAD, layouts_known, of_python
 

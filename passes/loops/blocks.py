@@ -146,6 +146,7 @@ def _last(variables: Sequence[str], last: Sequence[str | None]) -> tuple[str, ..
 
 def _pieces(size: int | None, most: int, unit: int) -> int:
     """The length, a multiple of `unit`, that cuts `size` into the fewest pieces up to `most`."""
+    most = max(most, unit)
     if size is None or size < 1:
         return most // unit * unit
     pieces = -(-size // most)

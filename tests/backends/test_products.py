@@ -8,6 +8,7 @@ Of bf16 numbers whose sums are exact in f32, in any order, also where all of the
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -160,6 +161,16 @@ def test_sums_of_halves_that_cancel(isa: Isa) -> None:
         want = evaluate(sized(cascade, arrays), arrays)["Y"]
         assert want.all()
         np.testing.assert_array_equal(found["Y"], want)
+
+
+def test_blocks_are_at_least_as_deep_as_what_their_depth_is_a_multiple_of() -> None:
+    rng = np.random.default_rng(0)
+    a, b = rng.integers(-4, 5, (50, 70)), rng.integers(-4, 5, (70, 40))
+    arrays = {"A": a.astype("f4"), "B": b.astype("f4")}
+    cascade = product(("f32", "f32", "f32", "sum_product"), ORDERS[0])
+    status, found = run(cascade, arrays, host().isa, replace(SMALL, deep=8, depth=32))
+    assert status == 0
+    np.testing.assert_array_equal(found["Y"], a @ b)
 
 
 def test_one_tiny_number_in_a_block() -> None:
