@@ -28,6 +28,7 @@ class Accesses(Indices):
         self.stored: frozenset[str] = frozenset()  # the buffers that the nest writes
         #: The buffer whose whole vectors go past the caches, and what these are aligned to.
         self.past: tuple[str, int] | None = None
+        self.moved: dict[str, str] = {}  # where buffers begin whose elements are put aside
         #: Of the arms of branches that ask whether a tile is full, by depth: the tile's variables.
         self.full: dict[int, frozenset[str]] = {}
 
@@ -47,7 +48,7 @@ class Accesses(Indices):
 
     def _place(self, buffer: str, offset: Offset, floor: int = 0) -> Place:
         """Where an element lies, and that a read of it may move out to depth `floor`."""
-        pointer, near = self.base(buffer), offset.near
+        pointer, near = self.moved.get(buffer) or self.base(buffer), offset.near
         *terms, constant = self.terms(replace(offset, near="0"))
         last = terms.pop() if offset.values and offset.loops else "0"
         for term in terms:

@@ -123,6 +123,12 @@ class Builder:
         """An instruction without a value."""
         self.scopes[-1].lines.append("  " + text)
 
+    def room(self, type: str, align: int) -> str:
+        """A new place on the stack, taken where the function begins."""
+        name = self.reserve(0)
+        self.scopes[0].lines.insert(0, f"  {name} = alloca {type}, align {align}")
+        return name
+
     def label(self, stem: str) -> str:
         """A new label."""
         self._labels += 1

@@ -24,6 +24,7 @@ from .index import Indices, Tables
 from .isa import Isa
 from .nest import NestWriter
 from .parallel import shared
+from .past import goes_past
 from .scratch import allocate
 from .simd import Simd
 from .survey import lanes_of
@@ -54,6 +55,8 @@ def generate(program: LoopProgram, isa: Isa, bound: bool = False) -> str:
         names = [f"{name}.{nest}" for nest in range(len(nests))] if len(nests) > 1 else [name]
         for own, nest in zip(names, nests, strict=True):
             lines = NestWriter(tables, nest, isa, declared).body()
+            if goes_past((nest,)) and not isinstance(stage, Parallel):
+                lines.insert(-1, "  fence seq_cst")
             head = f"define internal i32 @{own}(ptr %params, ptr %data, ptr %scratch)"
             if alone:
                 head = f"define i32 @{entry_name(program)}(ptr %params, ptr %data)"

@@ -6,7 +6,8 @@
 The first is called as a nest is, with a team (pool.py; null: no threads), whose first word is the
 function that runs the parts. A part has parameters of its own: the caller's, then where its
 coordinates begin and how many they are; and its own scratch buffers. It runs the nests one after
-another.
+another. What it writes past the caches is seen by other threads after a fence: the pool's, or, of
+the parts that the caller's thread runs, one at the end.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from ...ir.loops import LoopProgram, Parallel, Split
 from .builder import Builder
 from .index import Indices, Tables
 from .isa import Isa
+from .past import goes_past
 from .scratch import allocate, saturating
 from .simd import Simd
 from .survey import lanes_of
@@ -136,6 +138,7 @@ class _Writer:
                 "  %more = icmp ult i64 %following, %count",
                 "  br i1 %more, label %each, label %end",
                 "end:",
+                *(["  fence seq_cst"] if goes_past(self.parallel.nests) else []),
                 f"  %status = load i64, ptr {status}, align 8",
                 "  %narrow = trunc i64 %status to i32",
                 "  ret i32 %narrow",

@@ -315,13 +315,7 @@ class Permutation:
 
     def _table(self) -> str:
         """Room for where each row of a block is."""
-        return self._room(f"[{self.side} x i64]", 8)
-
-    def _room(self, type: str, align: int) -> str:
-        """A new place on the stack, taken where the function begins."""
-        name = self.b.reserve(0)
-        self.b.scopes[0].lines.insert(0, f"  {name} = alloca {type}, align {align}")
-        return name
+        return self.b.room(f"[{self.side} x i64]", 8)
 
     def _evenly(self, apart: str) -> str:
         """The table of rows so many bytes apart."""
@@ -334,7 +328,7 @@ class Permutation:
     def _tiles(self) -> tuple[str, str, str]:
         """Room for a block, the table of its rows, and room for what becomes of it."""
         count = self.side * self.width
-        rooms = [self._room(f"[{count} x i{self.dtype.bits}]", LINE) for _ in range(2)]
+        rooms = [self.b.room(f"[{count} x i{self.dtype.bits}]", LINE) for _ in range(2)]
         arguments = (("ptr", rooms[0]), ("i8", "0"), ("i64", str(count * self.step)))
         self.simd.effect("llvm.memset.p0.i64", *arguments, ("i1", "false"))
         return rooms[0], self._evenly(str(self.width * self.step)), rooms[1]

@@ -78,6 +78,7 @@ run:
   %number = zext i32 %part to i64
   {restore}
   call void %fn(ptr %arg, ptr %grid, i64 %number)
+  fence seq_cst ; for what goes past the caches
   %before = atomicrmw sub ptr %pending, i32 1 seq_cst
   %last = icmp eq i32 %before, 1
   br i1 %last, label %tell, label %look
