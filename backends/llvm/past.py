@@ -6,8 +6,8 @@ their first whole line by way of the caches; those that are not, one way or the 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TypeAlias
 
@@ -31,6 +31,30 @@ def goes_past(nests: Sequence[Nest]) -> bool:
     return any(isinstance(s, Past) for nest in nests for s in walk(nest.body))
 
 
+def _marked(body: _Body, past: Past) -> Iterator[Statement]:
+    """The statements, in them the loops along a row, which is stored by lines, as such a Past."""
+    for statement in body:
+        match statement:
+            case LoopNest((*around, block, Loop(kind="vector") as tile), body):
+                row: Statement = statement
+                if any(isinstance(s, Store) and s.buffer == past.buffer for s in walk(body)):
+                    row = replace(past, body=(LoopNest((block, tile), body),))
+                    row = LoopNest(tuple(around), (row,)) if around else row
+                yield row
+            case LoopNest(body=body) | Past(body=body):
+                yield replace(statement, body=tuple(_marked(body, past)))
+            case _:
+                yield statement
+
+
+@dataclass(frozen=True, slots=True)
+class _Held:
+    """What is held back of a line, and a number: where its end belongs, or 0."""
+
+    line: str
+    end: str
+
+
 class PastWriter:
     """Writes Past, its body by `block`, which knows of the loops around.
 
@@ -47,34 +71,32 @@ class PastWriter:
     ) -> None:
         self.accesses, self.simd, self.b = accesses, accesses.simd, accesses.b
         self._block, self._branch, self._length = block, branch, length
-        self._row: Past | None = None  # what is written a row at a time, in the loops over rows
-        self._line = self._end = ""  # what is held back of a line, and where its end belongs, or 0
+        self._rows: dict[str, _Held] = {}  # by buffer, inside what is written by lines
 
     def write(self, statement: Past) -> None:
-        """The body twice: with stores past the caches, and with others."""
-        match statement.body:
-            case (LoopNest((*around, block, tile), body),) if statement.by_lines:
-                if statement is self._row:
-                    self._in_row(statement, block, tile, body)
-                    return
-                self._row = replace(statement, body=(LoopNest((block, tile), body),))
-                self._line = self.b.room(f"[{_LINE} x i8]", _LINE)
-                self._end = self.b.room("i64", 8)
-                self._hold("0")
-                if around:
-                    self._block((LoopNest(tuple(around), (self._row,)),))
-                else:
-                    self._in_row(statement, block, tile, body)
-                self._let_go(statement, "0")
-            case _:
-                self._as_rows_lie(statement)
+        """The body, with stores past the caches; and with others, for where those may not be."""
+        name = statement.buffer
+        if name in self._rows:
+            (row,) = statement.body
+            assert isinstance(row, LoopNest)
+            self._in_row(statement, row, self._rows[name])
+        elif statement.by_lines:
+            held = _Held(self.b.room(f"[{_LINE} x i8]", _LINE), self.b.room("i64", 8))
+            self._rows[name] = held
+            self._hold(held, "0")
+            self._block(tuple(_marked(statement.body, statement)))
+            self._let_go(statement, held, "0")
+            del self._rows[name]
+        else:
+            self._as_rows_lie(statement)
 
-    def _in_row(self, statement: Past, block: Loop, tile: Loop, body: _Body) -> None:
+    def _in_row(self, statement: Past, row: LoopNest, held: _Held) -> None:
         """A row by lines, if it lies so that it can be."""
         b, accesses = self.b, self.accesses
         buffer = self._buffer(statement)
         itemsize = buffer.dtype.itemsize
-        (store,) = (s for s in walk(body) if isinstance(s, Store) and s.buffer == buffer.name)
+        block, tile = row.loops
+        (store,) = (s for s in walk(row.body) if isinstance(s, Store) and s.buffer == buffer.name)
         first = tuple(i.substitute({tile.variable: RankExpr()}) for i in store.indices)
         lies = accesses.address(buffer.name, first)
         fits = b.compare("eq", b.pure(f"and i64 {lies}, {itemsize - 1}"), "0")
@@ -83,11 +105,12 @@ class PastWriter:
         fits = b.both(fits, b.compare("sge", b.mul(length, str(itemsize)), str(_LINE)))
         if self.accesses.lanes * itemsize > _LINE:
             fits = "false"
-        row = LoopNest((block, tile), body)
-        by_lines = partial(self._by_lines, statement, row, lies, length)
+        by_lines = partial(self._by_lines, statement, row, held, lies, length)
         self._branch(fits, [by_lines, lambda: self._block((row,))])
 
-    def _by_lines(self, statement: Past, row: LoopNest, lies: str, length: str) -> None:
+    def _by_lines(
+        self, statement: Past, row: LoopNest, held: _Held, lies: str, length: str
+    ) -> None:
         """A row that lies at `lies`: its part of the line that the row before begins, and whole
         lines; the rest is held back.
         """
@@ -99,28 +122,30 @@ class PastWriter:
         end = b.add(lies, b.mul(length, itemsize))
         beyond = b.pure(f"and i64 {end}, {_LINE - 1}")
         whole = b.sub(length, b.pure(f"udiv i64 {beyond}, {itemsize}"))
-        self._let_go(statement, lies)
-        joins = b.compare("eq", b.here(f"load i64, ptr {self._end}, align 8"), lies)
+        self._let_go(statement, held, lies)
+        joins = b.compare("eq", b.here(f"load i64, ptr {held.end}, align 8"), lies)
         base = self.accesses.base(buffer.name)
         origin = b.pure(f"ptrtoint ptr {base} to i64")
 
         def aside(line: str) -> str:
             """Where the buffer would begin, were the line that lies there the one held back."""
-            return b.gep(self._line, b.sub(origin, line))
+            return b.gep(held.line, b.sub(origin, line))
 
         begun, last = b.sub(begins, str(_LINE)), b.sub(end, beyond)  # lines
         head = b.pure(f"select i1 {joins}, ptr {aside(begun)}, ptr {base}")
         self._part(row, buffer.name, "0", first, head)
         joined = b.gep(base, b.sub(begun, origin))
-        self._branch(joins, [lambda: self._write_line(joined), lambda: None])
+        self._branch(joins, [lambda: self._write_line(held, joined), lambda: None])
         self.accesses.past = buffer.name, _LINE
         self._part(row, buffer.name, first, whole)
         self.accesses.past = None
         self._part(row, buffer.name, whole, length, aside(last))
         some = b.compare("ne", beyond, "0")
-        self._hold(b.pure(f"select i1 {some}, i64 {end}, i64 0"))
+        self._hold(held, b.pure(f"select i1 {some}, i64 {end}, i64 0"))
 
-    def _part(self, row: LoopNest, name: str, start: str, end: str, base: str | None = None) -> None:
+    def _part(
+        self, row: LoopNest, name: str, start: str, end: str, base: str | None = None
+    ) -> None:
         """A row from one coordinate to another, a vector at a time, as if the buffer began at
         `base`; or that are whole lines, past the caches.
         """
@@ -139,18 +164,18 @@ class PastWriter:
         self._block((LoopNest((block, tile), row.body),))
         accesses.moved.pop(name, None)
 
-    def _hold(self, end: str) -> None:
-        self.b.do(f"store i64 {end}, ptr {self._end}, align 8")
+    def _hold(self, held: _Held, end: str) -> None:
+        self.b.do(f"store i64 {end}, ptr {held.end}, align 8")
 
-    def _write_line(self, place: str) -> None:
+    def _write_line(self, held: _Held, place: str) -> None:
         """The line that is held back, all of which is there now."""
-        value = self.b.here(f"load <{_LINE} x i8>, ptr {self._line}, align {_LINE}")
+        value = self.b.here(f"load <{_LINE} x i8>, ptr {held.line}, align {_LINE}")
         self.simd.store_past(place, Vec(U8, (value,), _LINE))
 
-    def _let_go(self, statement: Past, goes_on: str) -> None:
+    def _let_go(self, statement: Past, held: _Held, goes_on: str) -> None:
         """What is held back, unless it is followed by what lies at `goes_on`."""
         b, buffer = self.b, self._buffer(statement)
-        end = b.here(f"load i64, ptr {self._end}, align 8")
+        end = b.here(f"load i64, ptr {held.end}, align 8")
         stale = b.both(b.compare("ne", end, "0"), b.compare("ne", end, goes_on))
 
         def write() -> None:
@@ -159,7 +184,7 @@ class PastWriter:
             line = b.sub(b.sub(end, beyond), b.pure(f"ptrtoint ptr {base} to i64"))
             place, type = b.gep(base, line), f"i{8 * itemsize}"
             loop = b.begin_loop(beyond, str(itemsize), once=True)
-            source, target = (b.gep(pointer, loop.counter) for pointer in (self._line, place))
+            source, target = (b.gep(pointer, loop.counter) for pointer in (held.line, place))
             value = b.here(f"load {type}, ptr {source}, align {itemsize}")
             b.do(f"store {type} {value}, ptr {target}, align {itemsize}")
             b.end_loop(loop)

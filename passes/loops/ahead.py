@@ -14,8 +14,9 @@ rows that a product packs the next ones are asked for while exponentials are com
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Collection, Iterator, Mapping, Sequence, Set
+from dataclasses import dataclass, replace
+from itertools import chain
 from math import prod
 
 from ...ir.loop_nodes import (
@@ -27,6 +28,7 @@ from ...ir.loop_nodes import (
     LoopNest,
     Past,
     Statement,
+    Value,
     When,
     blocks,
 )
@@ -39,6 +41,9 @@ from .tile import number, plus, size
 #: How many bytes ahead: by then a line has come from memory, and level 1 has room for what waits.
 _AHEAD = 4096
 
+#: A row, the next, what is made of it, and what lines of a level-2 cache are lost to.
+_HELD = 4
+
 #: Bytes of a line.
 _LINE = 64
 
@@ -48,7 +53,8 @@ def asked_ahead(program: LoopProgram, sizes: Mapping[str, int], limits: Limits) 
     large = large_inputs(program, sizes, limits)
     if not large:
         return program
-    return replace(program, stages=tuple(_stage(stage, large) for stage in program.stages))
+    asking = _Asking(large, sizes, limits)
+    return replace(program, stages=tuple(map(asking.stage, program.stages)))
 
 
 def large_inputs(
@@ -63,26 +69,128 @@ def _bytes(buffer: Buffer, sizes: Mapping[str, int]) -> int:
     return prod(e.value(sizes) for e in buffer.extents) * buffer.dtype.itemsize if known else 0
 
 
-def _stage(stage: Stage, large: Mapping[str, Buffer]) -> Stage:
-    if isinstance(stage, Nest):
-        return replace(stage, body=tuple(_asking(stage.body, large, frozenset())))
-    if not isinstance(stage, Parallel):
-        return replace(stage, stages=tuple(_stage(inner, large) for inner in stage.stages))
-    readers = [{load.buffer for load in each_in(nest.body, Load)} for nest in stage.nests]
-    block = next((split for split in stage.splits if split.each), None)
-    nests: list[Nest] = []
-    for at, nest in enumerate(stage.nests):
-        before, after = (set[str]().union(*sets) for sets in (readers[:at], readers[at + 1 :]))
-        first = {name: b for name, b in large.items() if name not in before}
-        body = nest.body
+@dataclass(frozen=True, slots=True)
+class _Later:
+    """What is gone through later is so many coordinates of a variable on."""
+
+    variable: str
+    steps: RankExpr
+
+
+class _Asking:
+    """Writes what asks for the `large` inputs; `sizes` are hints."""
+
+    def __init__(
+        self, large: Mapping[str, Buffer], sizes: Mapping[str, int], limits: Limits
+    ) -> None:
+        self.large, self.sizes, self.limits = large, sizes, limits
+
+    def stage(self, stage: Stage) -> Stage:
+        """The stage, which asks."""
+        if isinstance(stage, Nest):
+            (body,) = self._in_turn([stage.body], self.large.keys())
+            return replace(stage, body=body)
+        if not isinstance(stage, Parallel):
+            return replace(stage, stages=tuple(map(self.stage, stage.stages)))
+        block = next((split for split in stage.splits if split.each), None)
+        later = None if block is None else _Later(block.own, block.unit)
+        bodies = self._in_turn([nest.body for nest in stage.nests], self.large.keys(), later=later)
+        nests = [replace(n, body=body) for n, body in zip(stage.nests, bodies, strict=True)]
         if block is not None:
-            last = {name: b for name, b in large.items() if name in before - after}
-            body = tuple(_asking(body, last, frozenset(), block))
-            first = {name: b for name, b in first.items() if name not in after}
-        nests.append(replace(nest, body=tuple(_asking(body, first, frozenset()))))
-    if block is not None:
-        nests = [*_asking_rows(nests, large, block)]
-    return replace(stage, nests=tuple(nests))
+            nests = [*_asking_rows(nests, self.large, block)]
+        return replace(stage, nests=tuple(nests))
+
+    def _in_turn(
+        self,
+        bodies: Sequence[tuple[Statement, ...]],
+        names: Set[str],
+        vectors: Set[str] = frozenset(),
+        later: _Later | None = None,
+    ) -> Iterator[tuple[Statement, ...]]:
+        """Statements that run one after another. What one alone reads it asks for some lines
+        ahead; of what several read the first would wait for memory, and the last asks for what is
+        read `later`.
+        """
+        readers = [{load.buffer for load in each_in(body, Load)} for body in bodies]
+        for at, body in enumerate(bodies):
+            before, after = (set[str]().union(*sets) for sets in (readers[:at], readers[at + 1 :]))
+            first, found = names - before, body
+            if later is not None:
+                found = tuple(self._asked(body, names & (before - after), vectors, later))
+                first -= after
+            yield tuple(self._asked(found, first, vectors))
+
+    def _asked(
+        self,
+        body: tuple[Statement, ...],
+        names: Set[str],
+        vectors: Set[str],
+        later: _Later | None = None,
+    ) -> Iterator[Statement]:
+        """The statements, before them what asks for elements that they read along one of
+        `vectors`: some lines ahead, or those that are read `later`.
+        """
+        loads = [load for s in body if not blocks(s) for load in each_in(s, Load)]
+        for load in dict.fromkeys(loads):
+            if load.buffer in names:
+                yield from _fetch(load, self.large[load.buffer], vectors, later)
+        for statement in body:
+            if isinstance(statement, LoopNest):
+                inner = vectors | {lo.variable for lo in statement.loops if lo.kind == "vector"}
+                row = self._later_row(statement) if later is None else None
+                if row is None:
+                    inside = tuple(self._asked(statement.body, names, inner, later))
+                else:
+                    each = [(one,) for one in statement.body]
+                    made = self._in_turn(each, names, inner, row)
+                    inside = tuple(chain.from_iterable(made))
+                yield replace(statement, body=inside)
+            elif isinstance(statement, Past | When):
+                inside = tuple(self._asked(statement.body, names, vectors, later))
+                yield replace(statement, body=inside)
+            elif isinstance(statement, If):
+                then, otherwise = (
+                    tuple(self._asked(arm, names, vectors, later)) for arm in blocks(statement)
+                )
+                yield replace(statement, then=then, otherwise=otherwise)
+            else:
+                yield statement
+
+    def _later_row(self, statement: LoopNest) -> _Later | None:
+        """A row that comes soon, if the statement goes several times through rows that a cache
+        holds.
+        """
+        last = statement.loops[-1]
+        if last.kind != "serial" or sum(isinstance(s, LoopNest) for s in statement.body) < 2:
+            return None
+        around = {loop.variable for loop in statement.loops}
+        longest = 0
+        for load in each_in(statement.body, Load):
+            if (buffer := self.large.get(load.buffer)) is not None:
+                axes = zip(load.indices, buffer.extents, strict=True)
+                row = [e.value(self.sizes) for i, e in axes if not _steps(i, around)]
+                longest = max(longest, prod(row) * buffer.dtype.itemsize)
+        if not longest or _HELD * longest > self.limits.shared:
+            return None
+        return _Later(last.variable, number(-(-_AHEAD // longest)))
+
+
+def _fetch(
+    load: Load, buffer: Buffer, vectors: Collection[str], later: _Later | None
+) -> Iterator[Fetch]:
+    """What asks for an element that is read along one of `vectors`."""
+    if buffer.unit is None or load.extents:
+        return
+    index = load.indices[buffer.unit]
+    if isinstance(index, RankExpr) and index.steps_by in vectors:
+        places = tuple(i for i in load.indices if isinstance(i, RankExpr))
+        if later is None:
+            lines = number(_AHEAD // buffer.dtype.itemsize)
+            yield Fetch(load.buffer, _moved(places, buffer.unit, lines))
+            return
+        axes = [n for n, place in enumerate(places) if place.steps_by == later.variable]
+        if axes:
+            yield Fetch(load.buffer, _moved(places, axes[0], later.steps))
 
 
 def _asking_rows(
@@ -133,43 +241,9 @@ def _row_of_next(load: Load, large: Mapping[str, Buffer], block: Split) -> LoopN
     return LoopNest((loop,), (Fetch(load.buffer, _moved(places, axes[0], block.unit)),))
 
 
-def _asking(
-    body: tuple[Statement, ...],
-    large: Mapping[str, Buffer],
-    vectors: Collection[str],
-    block: Split | None = None,
-) -> Iterator[Statement]:
-    """The statements, before them what asks for elements that they read along one of `vectors`:
-    some lines ahead, or as many as a block has.
-    """
-    loads = [load for s in body if not blocks(s) for load in each_in(s, Load)]
-    for load in dict.fromkeys(loads):
-        buffer = large.get(load.buffer)
-        if buffer is not None and buffer.unit is not None and not load.extents:
-            index = load.indices[buffer.unit]
-            if isinstance(index, RankExpr) and index.steps_by in vectors:
-                places = tuple(i for i in load.indices if isinstance(i, RankExpr))
-                if block is None:
-                    lines = number(_AHEAD // buffer.dtype.itemsize)
-                    yield Fetch(load.buffer, _moved(places, buffer.unit, lines))
-                    continue
-                axes = [n for n, place in enumerate(places) if place.steps_by == block.own]
-                if axes:
-                    yield Fetch(load.buffer, _moved(places, axes[0], block.unit))
-    for statement in body:
-        if isinstance(statement, LoopNest):
-            inner = {*vectors, *(lo.variable for lo in statement.loops if lo.kind == "vector")}
-            inside = tuple(_asking(statement.body, large, inner, block))
-            yield replace(statement, body=inside)
-        elif isinstance(statement, Past | When):
-            yield replace(statement, body=tuple(_asking(statement.body, large, vectors, block)))
-        elif isinstance(statement, If):
-            then, otherwise = (
-                tuple(_asking(arm, large, vectors, block)) for arm in blocks(statement)
-            )
-            yield replace(statement, then=then, otherwise=otherwise)
-        else:
-            yield statement
+def _steps(index: RankExpr | Value, around: Collection[str]) -> bool:
+    """Whether the index is another at each coordinate of one of these variables."""
+    return isinstance(index, RankExpr) and index.steps_by in around
 
 
 def _moved(places: tuple[RankExpr, ...], axis: int, steps: RankExpr) -> tuple[RankExpr, ...]:

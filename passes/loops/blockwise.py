@@ -18,7 +18,7 @@ bytes allow, whatever the number of threads.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass, replace
 from functools import reduce
 from typing import Any, TypeAlias, cast
@@ -46,6 +46,7 @@ from .lower import product
 from .merge import merged
 from .packs import ahead, may_be_ahead
 from .parts import each_in, in_part, magnitudes, renamed_sizes, work_of
+from .rowwise import of_a_row, rowwise
 from .schedule import Limits
 from .tile import minus, number, plus, scaled, size, times
 
@@ -203,15 +204,15 @@ class _Blocking:
         Nothing if a cache holds all that it leaves from nest to nest, or if that is little.
         """
         local = self._local(run)
-        nests = merged(run.nests, self.sizes, self.limits.longest)
-        kept = replace(run, nests=lent(nests, {name: self.scratch[name] for name in local}))
+        if not local:
+            return ()
+        if (parts := self._in_rows(run, local)) is not None:
+            return (parts,)
+        kept = replace(run, nests=self._together(run.nests, local))
         names = dict.fromkeys(access.buffer for access in kept.accesses())
         used = [self.buffers[name] for name in names]
-        left, whole = (
-            self._number(plus(*(_bytes(buffer, set()) for buffer in buffers)))
-            for buffers in (self._left(run.nests), used)
-        )
-        if not local or left <= max(self.limits.near, whole // _LITTLE):
+        left, whole = self._bytes_of(self._left(run.nests)), self._bytes_of(used)
+        if left <= max(self.limits.near, whole // _LITTLE):
             return ()
         contracts = [c for nest in run.nests for c in each_in(nest.body, Contract)]
         budget = self.limits.shared if contracts else self.limits.near
@@ -225,29 +226,37 @@ class _Blocking:
             before, kept = self._packed_ahead(kept)
             if before:
                 budget //= _SHARES
-        nests = kept.nests
         splits = self._splits(run, used, budget)
-        of_own = {n for nest in nests for s in _statements(nest) for n in workspace(s)}
+        of_own = {n for nest in kept.nests for s in _statements(nest) for n in workspace(s)}
         of_own |= local.keys() & names
         cut = {name: axes.values() for name, axes in local.items()}
         buffers = [b for name, b in self.scratch.items() if name in of_own]
-        own = tuple(renamed_sizes(b, splits) for b in apart(buffers, nests, cut, self._likely))
-        places = {n: {axes[s.variable]: s for s in splits} for n, axes in local.items()}
-        blocks = Parallel(
-            splits,
-            plus(*(work_of(s) for nest in run.nests for s in _statements(nest))),
-            own,
-            tuple(
-                replace(
-                    nest,
-                    body=tuple(
-                        _near(in_part(s, splits), places) for s in _unfetched(nest.body, local)
-                    ),
-                )
-                for nest in nests
-            ),
-        )
-        return (*before, blocks)
+        own = [renamed_sizes(b, splits) for b in apart(buffers, kept.nests, cut, self._likely)]
+        return (*before, _parts(kept.nests, splits, _work(run), own, local))
+
+    def _together(self, nests: Sequence[Nest], local: Collection[str]) -> tuple[Nest, ...]:
+        """The nests, as few as they can be, with as little memory of their own."""
+        found = merged(nests, self.sizes, self.limits.longest)
+        return lent(found, {name: self.scratch[name] for name in local})
+
+    def _in_rows(self, run: _Run, local: Mapping[str, Mapping[str, int]]) -> Parallel | None:
+        """A run that finishes a row before the next; None if rows are not for that."""
+        names = dict.fromkeys(access.buffer for access in run.accesses())
+        near = self._bytes_of([self.buffers[n] for n in names]) <= self.limits.shared
+        nests = self._together([replace(n, body=_statements(n)) for n in run.nests], local)
+        least = self.limits.near_row if near else self.limits.row
+        row = rowwise(nests, run.splits, self._likely, least)
+        if row is None:
+            return None
+        names = dict.fromkeys(access.buffer for access in _accesses(row))
+        self.lent |= local.keys() - names
+        splits = tuple(Split(variable, number(1)) for variable in reversed([*run.splits]))
+        own = [of_a_row(self.scratch[n], axes) for n, axes in local.items() if n in names]
+        return _parts((row,), splits, _work(run), own, local)
+
+    def _bytes_of(self, buffers: Iterable[Buffer | Scratch]) -> int:
+        """How many bytes they have, for the largest sizes that are thought of."""
+        return self._number(plus(*(_bytes(buffer, set()) for buffer in buffers)))
 
     def _rows(self, run: _Run, used: Sequence[Buffer | Scratch], budget: int) -> int | None:
         """How many coordinates of what is cut last a block is likely to have; None: all."""
@@ -337,6 +346,29 @@ class _Blocking:
             self.units.append(Size(name, Quotient(number(budget), divisor, 1)))
             splits.append(Split(variable, times(tile, RankExpr.of_size(name)), each=True))
         return tuple(splits)
+
+
+def _work(run: _Run) -> RankExpr:
+    """About how many picoseconds a run takes."""
+    return plus(*(work_of(s) for nest in run.nests for s in _statements(nest)))
+
+
+def _parts(
+    nests: Sequence[Nest],
+    splits: tuple[Split, ...],
+    work: RankExpr,
+    own: Sequence[Scratch],
+    local: Mapping[str, Mapping[str, int]],
+) -> Parallel:
+    """The nests for parts, of which `own` are the buffers, and `local` what the nests leave to one
+    another: which axis each variable has there.
+    """
+    places = {n: {axes[s.variable]: s for s in splits} for n, axes in local.items()}
+    made: list[Nest] = []
+    for nest in nests:
+        body = (_near(in_part(s, splits), places) for s in _unfetched(nest.body, local))
+        made.append(replace(nest, body=tuple(body)))
+    return Parallel(splits, work, tuple(own), tuple(made))
 
 
 def _nests(stage: Stage) -> tuple[Nest, ...]:

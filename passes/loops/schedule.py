@@ -63,6 +63,8 @@ class Limits:
     staged: int = 256  # rows of a block that is transposed by way of a buffer,
     spread: int = 2048  # and bytes of each of its columns: together part of a level-2 cache
     streamed: int = 4 << 20  # bytes of an output that is not kept in caches
+    row: int = 256  # elements of a row that is finished before the next,
+    near_row: int = 1024  # and where half of a level-2 cache holds all
 
     @classmethod
     def of(cls, first: int, second: int, bits: int = 512) -> Limits:

@@ -11,7 +11,7 @@ import pytest
 
 import einloom as el
 from einloom.ir.interpreter import evaluate
-from einloom.ir.loop_nodes import Collapse, Contract, Fetch, Store
+from einloom.ir.loop_nodes import Collapse, Contract, Fetch, Load, Loop, LoopNest, Store
 from einloom.ir.loop_parser import parse_loops
 from einloom.ir.loops import Nest, Parallel
 from einloom.ir.ranks import Quotient
@@ -59,24 +59,36 @@ def blocked(made: Native) -> list[tuple[str, tuple[str, ...]]]:
 
 
 def test_the_rows_of_a_softmax_are_a_block() -> None:
-    made = native(SOFTMAX, X=(256, 1024))
+    made = native(SOFTMAX, X=(8192, 100))
     assert blocked(made) == [("i", ("G", "D", "Y"))]
     assert parse_loops(str(made.program)) == made.program
     assert not made.program.scratch
 
 
 def test_the_pass_analysis_is_the_plan() -> None:
-    """The rows are gone through once, and there is a nest for each pass over a row."""
+    """The rows are gone through once; each pass over a row is a nest, or, of long rows, a loop."""
     report = el.count_passes(SOFTMAX)
     assert report.passes["I"] == 1
-    (stage,) = native(SOFTMAX, X=(256, 1024)).program.stages
+    passes = [set(names) for names in report.plan["J"].values()]
+    (stage,) = native(SOFTMAX, X=(8192, 100)).program.stages
     assert isinstance(stage, Parallel)
-    made = [{a.buffer for a in each_in(n.body, Store)} for n in stage.nests]
-    assert made == [set(names) for names in report.plan["J"].values()]
+    assert [{a.buffer for a in each_in(n.body, Store)} for n in stage.nests] == passes
+    (row,) = native(SOFTMAX, X=(256, 1024)).program.stages
+    assert isinstance(row, Parallel)
+    match row.nests:
+        case (Nest(body=(LoopNest((Loop(variable="i'p"),), body),)),):
+            loops = [s for s in body if isinstance(s, LoopNest)]
+            read = [{load.buffer for load in each_in(loop, Load)} for loop in loops]
+            stored = [{a.buffer for a in each_in(loop, Store)} for loop in loops]
+        case _:
+            raise AssertionError(row)
+    assert read == [{"X"}, {"X", "G"}, {"E", "D"}]
+    assert stored == [set(), {"E"}, {"Y"}]
+    assert {a.buffer for a in each_in(body, Store)} == set().union(*passes)
 
 
 def test_a_sum_that_wants_more_accumulators_is_a_nest_of_its_own() -> None:
-    made = native(SOFTMAX, X=(64, 1 << 15))
+    made = native(SOFTMAX, replace(LIMITS, row=1 << 20), X=(64, 1 << 15))
     assert blocked(made) == [("i", ("G", "E", "D", "Y"))]
 
 

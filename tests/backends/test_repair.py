@@ -66,13 +66,22 @@ def test_the_last_to_read_a_piece_asks_for_the_next() -> None:
 
 
 def test_so_does_the_last_to_read_a_block() -> None:
-    made = native(SOFTMAX, Limits(), X=(32768, 512))
+    made = native(SOFTMAX, Limits(), X=(32768, 100))
     (stage,) = made.program.parallels
     assert [nest.name for nest in stage.nests] == ["G", "D", "Y"]
     fetched = [list(each_in(nest.body, Fetch)) for nest in stage.nests]
     assert [len(found) for found in fetched] == [0, 1, 0]
     (rows, _) = fetched[1][0].indices
     assert str(rows) == "b'p+B'0+B'U"
+    assert parse_loops(str(made.program)) == made.program
+
+
+@pytest.mark.parametrize(("columns", "ahead"), [(512, 2), (1024, 1), (4096, 1), (1 << 20, 0)])
+def test_so_does_the_last_to_read_a_row(columns: int, ahead: int) -> None:
+    """For a later row, some lines ahead at least, if a cache holds rows."""
+    made = native(SOFTMAX, Limits(), X=((1 << 24) // columns, columns))
+    found = {str(f.indices[0]) for n in made.program.nests for f in each_in(n.body, Fetch)}
+    assert found == ({f"b'p+B'0+{ahead}"} if ahead else {"b'p+B'0"})
     assert parse_loops(str(made.program)) == made.program
 
 
