@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, TypeAlias, cast
 
@@ -134,7 +134,10 @@ class Order(Pass):
         symbols = {v: opt_einsum.get_symbol(number) for number, v in enumerate(variables)}
         extents = {v: scope.extent(v) for v in variables}
         sizes = {s: max(NOMINAL if (n := extents[v]) is None else n, 1) for v, s in symbols.items()}
-        inputs = [frozenset(symbols[v] for v in term) for term in terms]
+        order: Sequence[int] = range(len(terms))
+        if isinstance(self.optimize, str):
+            order = _inner_first(factors, {v: sizes[s] for v, s in symbols.items()})
+        inputs = [frozenset(symbols[v] for v in terms[n]) for n in order]
         output = frozenset(symbols[v] for v in einsum.free)
         limit: int | None = None
         if isinstance(self.memory_limit, int):
@@ -159,7 +162,7 @@ class Order(Pass):
                 hint="it must give a list of tuples of positions",
             ) from None
         check_path(path, len(factors), einsum.name)
-        return path
+        return _reordered(path, order)
 
     def _check_use(self, cascade: Cascade) -> None:
         """A path that contracts several operands must have met a product of so many."""
@@ -169,6 +172,41 @@ class Order(Pass):
         products = [factors for e in cascade.einsums if (factors := e.product()) is not None]
         if products and max(map(len, products)) == 1:
             check_path(given, 1, cascade.name)
+
+
+def _inner_first(factors: Sequence[Access], sizes: Mapping[str, int]) -> list[int]:
+    """The factors as a path finder had better come to them, the first of paths that cost the same
+    being what it gives: the largest, then what meets it at the last of its indices, first.
+
+    Along those a step reads it as it lies in memory.
+    """
+
+    def elements(number: int) -> int:
+        return math.prod(sizes[v] for v in set(factors[number].variables()))
+
+    largest = max(range(len(factors)), key=elements)
+    along = [*factors[largest].variables()]
+
+    def place(number: int) -> tuple[bool, int]:
+        met = [along.index(v) for v in factors[number].variables() if v in along]
+        return number != largest, -max(met, default=-1)
+
+    return sorted(range(len(factors)), key=place)
+
+
+def _reordered(path: Path, order: Sequence[int]) -> Path:
+    """The path for operands of which the given path has those of `order`."""
+    theirs, ours = list(order), sorted(order)
+    found: list[tuple[int, ...]] = []
+    for step in path:
+        taken = {theirs[position] for position in step}
+        found.append(tuple(n for n, operand in enumerate(ours) if operand in taken))
+        made = len(order) + len(found)
+        theirs, ours = (
+            [*(operand for operand in operands if operand not in taken), made]
+            for operands in (theirs, ours)
+        )
+    return tuple(found)
 
 
 def check_path(path: Any, operands: int, name: str) -> None:
