@@ -1,7 +1,10 @@
 """Stores that go past the caches: of results that no cache holds, and that are not read soon.
 
-A line of the caches is written so by stores of all of it. Rows that are long are written up to
-their first whole line by way of the caches; those that are not, one way or the other as they lie.
+A line of the caches is written so by stores of all of it. Of a row that is long the end that is
+less than a line is held back, on the stack, until the next row has the rest of that line: a line
+that is written in two goes, by way of the caches, is read from memory first, and the stores behind
+it wait (softmax of 32768 x 512 f32: 14 ms in place of 9). Rows that are short go one way or the
+other as they lie.
 """
 
 from __future__ import annotations
@@ -95,6 +98,9 @@ class PastWriter:
         b, accesses = self.b, self.accesses
         buffer = self._buffer(statement)
         itemsize = buffer.dtype.itemsize
+        if accesses.lanes * itemsize > _LINE:
+            self._block((row,))
+            return
         block, tile = row.loops
         (store,) = (s for s in walk(row.body) if isinstance(s, Store) and s.buffer == buffer.name)
         first = tuple(i.substitute({tile.variable: RankExpr()}) for i in store.indices)
@@ -103,8 +109,6 @@ class PastWriter:
         fits = b.both(fits, b.compare("sge", self._bytes_of(buffer), str(statement.bytes)))
         length = self._length(block)
         fits = b.both(fits, b.compare("sge", b.mul(length, str(itemsize)), str(_LINE)))
-        if self.accesses.lanes * itemsize > _LINE:
-            fits = "false"
         by_lines = partial(self._by_lines, statement, row, held, lies, length)
         self._branch(fits, [by_lines, lambda: self._block((row,))])
 
