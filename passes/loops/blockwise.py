@@ -204,15 +204,15 @@ class _Blocking:
         Nothing if a cache holds all that it leaves from nest to nest, or if that is little.
         """
         local = self._local(run)
-        if not local:
-            return ()
-        if (parts := self._in_rows(run, local)) is not None:
-            return (parts,)
         kept = replace(run, nests=self._together(run.nests, local))
         names = dict.fromkeys(access.buffer for access in kept.accesses())
         used = [self.buffers[name] for name in names]
         left, whole = self._bytes_of(self._left(run.nests)), self._bytes_of(used)
-        if left <= max(self.limits.near, whole // _LITTLE):
+        if not local or left <= whole // _LITTLE:
+            return ()
+        if (parts := self._in_rows(run, local, whole)) is not None:
+            return (parts,)
+        if left <= self.limits.near:
             return ()
         contracts = [c for nest in run.nests for c in each_in(nest.body, Contract)]
         budget = self.limits.shared if contracts else self.limits.near
@@ -239,12 +239,12 @@ class _Blocking:
         found = merged(nests, self.sizes, self.limits.longest)
         return lent(found, {name: self.scratch[name] for name in local})
 
-    def _in_rows(self, run: _Run, local: Mapping[str, Mapping[str, int]]) -> Parallel | None:
-        """A run that finishes a row before the next; None if rows are not for that."""
-        names = dict.fromkeys(access.buffer for access in run.accesses())
-        near = self._bytes_of([self.buffers[n] for n in names]) <= self.limits.shared
+    def _in_rows(
+        self, run: _Run, local: Mapping[str, Mapping[str, int]], whole: int
+    ) -> Parallel | None:
+        """A run, of so many bytes, that finishes a row before the next; None: not of these rows."""
         nests = self._together([replace(n, body=_statements(n)) for n in run.nests], local)
-        least = self.limits.near_row if near else self.limits.row
+        least = self.limits.near_row if whole <= self.limits.shared else self.limits.row
         row = rowwise(nests, run.splits, self._likely, least)
         if row is None:
             return None
