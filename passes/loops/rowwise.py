@@ -62,8 +62,10 @@ def rowwise(
     taken: set[str] = set()
     body: list[Statement] = []
     for one in rows:
-        names = {name: _free(name, taken) for name in _registers(one.body)}
-        taken |= set(names.values())
+        names: dict[str, str] = {}
+        for name in _registers(one.body):
+            names[name] = _free(name, taken)
+            taken.add(names[name])
         body += _renamed(one.body, names)
     whole: tuple[Statement, ...] = (LoopNest(rows[0].loops, tuple(body)),)
     for at, one in enumerate(rows):

@@ -93,6 +93,28 @@ def test_what_is_read_in_another_row_is_not_made_row_by_row(lines: str) -> None:
     np.testing.assert_allclose(found["Y"], wanted, 1e-5)
 
 
+def test_each_loop_has_registers_of_its_own() -> None:
+    """Three of a sum of exponentials, after one of a maximum."""
+    text = """
+    cascade c(X[I,J]: f32) -> Y {
+      G[i]   = max[j] X[i,j]
+      E[i,j] = X[i,j] * G[i]
+      L[i]   = logaddexp[j] (E[i,j] - X[i,j])
+      M[i]   = logaddexp[j] E[i,j]
+      Y[i,j] = E[i,j] - L[i] * M[i]
+    }"""
+    x = np.random.default_rng(6).standard_normal((20, 90)).astype("f4")
+    cascade = sized(el.parse(text), {"X": x})
+    given = {"X": x, **empty_outputs(cascade)}
+    made = Native(cascade, given, limits=ROWS)
+    assert in_rows(made)
+    begun = re.findall(r"(%\w+): f32 begins", str(made.program))
+    assert len(begun) >= 5
+    assert len(set(begun)) == len(begun)
+    assert made(given) == 0
+    np.testing.assert_allclose(given["Y"], evaluate(cascade, {"X": x})["Y"], 1e-4, 1e-4)
+
+
 def test_a_result_that_is_read_again_does_not_go_past_the_caches() -> None:
     """What is held back of its last line would be read before it is there."""
     text = """
