@@ -192,9 +192,14 @@ class _Writer:
             "  br label %end",
             "end:",
             f"  %narrow = phi i32 {', '.join(ends)}",
+            "  %fine = icmp eq i32 %narrow, 0",
+            "  br i1 %fine, label %done, label %tell",
+            "tell:",
             "  %status = zext i32 %narrow to i64",
             "  %status.p = getelementptr i64, ptr %job, i64 3",
             "  %before = atomicrmw umax ptr %status.p, i64 %status monotonic",
+            "  br label %done",
+            "done:",
         ]
         if memory:
             self.declared["free"] = "declare void @free(ptr)"
