@@ -34,15 +34,16 @@ def accumulators(body: tuple[Statement, ...]) -> int:
 
 
 def spaces(nest: Nest) -> dict[str, tuple[str, ...]]:
-    """The ranks of more than one that make up a space together: the output's, a reduction's.
+    """The ranks of more than one that make up a space together: a result's, a reduction's.
 
     If one is empty then so is the space, and the others, however long, need not be gone through.
+    But a rank of two spaces is: a nest that finishes rows may have a result for each empty row.
     """
     spaces: set[tuple[str, ...]] = set()
     for statement in walk(nest.body):
         if isinstance(statement, Begin):
             spaces.add(statement.over)
-        elif isinstance(statement, Store) and statement.buffer == nest.name:
+        elif isinstance(statement, Store):
             plain = [index.variable or "'" for index in statement.indices]
             # A part's own variable has the part's length as its rank.
             own = [index.steps_by or "'" for index in statement.indices]

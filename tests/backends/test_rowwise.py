@@ -161,6 +161,26 @@ def test_lines_that_two_rows_have_are_written_once_both_are_there(bits: int, dty
                 assert (memory == 7).all()
 
 
+@pytest.mark.parametrize("threads", [None, 2])
+@pytest.mark.parametrize("shape", [(3, 0), (0, 3), (3, 1)])
+def test_empty_rows_have_sums(shape: tuple[int, int], threads: int | None) -> None:
+    text = """
+    cascade c(X[I,J]: f32) -> S, Y {
+      E[i,j] = X[i,j] * X[i,j]
+      S[i]   = X[i,j] + E[i,j]
+      Y[i,j] = E[i,j] * S[i]
+    }"""
+    hint = {"X": np.zeros((40, 300), "f4")}
+    cascade = sized(el.parse(text), hint)
+    made = Native(cascade, {**hint, **empty_outputs(cascade)}, limits=ROWS, threads=threads)
+    assert in_rows(made)
+    given = {"X": np.full(shape, 3, "f4"), "S": np.full(shape[0], 7, "f4")}
+    given["Y"] = np.full(shape, 7, "f4")
+    assert made(given) == 0
+    np.testing.assert_array_equal(given["S"], np.full(shape[0], 12.0 * shape[1]))
+    np.testing.assert_array_equal(given["Y"], np.full(shape, 9 * 12.0))
+
+
 class _Maker:
     """Makes cascades that go through rows several times, and arrays for them."""
 
