@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -179,6 +180,25 @@ def test_empty_rows_have_sums(shape: tuple[int, int], threads: int | None) -> No
     assert made(given) == 0
     np.testing.assert_array_equal(given["S"], np.full(shape[0], 12.0 * shape[1]))
     np.testing.assert_array_equal(given["Y"], np.full(shape, 9 * 12.0))
+
+
+def test_a_long_sum_has_registers_of_its_own() -> None:
+    """It has two, one for some thousand numbers, after a row's maximum in another."""
+    text = """
+    cascade c(X[I,J]: f32) -> Y {
+      G[i]   = max[j] X[i,j]
+      E[i,j] = X[i,j] * G[i]
+      D[i]   = E[i,j]
+      Y[i,j] = E[i,j] + D[i]
+    }"""
+    x = np.random.default_rng(8).integers(0, 3, (5, 3000)).astype("f4")
+    cascade = sized(el.parse(text), {"X": x})
+    given = {"X": x, **empty_outputs(cascade)}
+    made = Native(cascade, given, limits=replace(ROWS, longest=4))
+    assert in_rows(made)
+    assert len(set(re.findall(r"%(r\d+): f32 begins", str(made.program)))) == 3
+    assert made(given) == 0
+    np.testing.assert_array_equal(given["Y"], evaluate(cascade, {"X": x})["Y"])
 
 
 class _Maker:
