@@ -43,15 +43,17 @@ def blocked(problem: Problem, limits: Limits, schedule: Schedule) -> Schedule:
     across = [v for v in problem.free if v not in rows.variables]
     if vector not in across or not down or max(map(len, (down, across, depth))) > _MOST_JOINED:
         return schedule
-    if problem.size(*down) < limits.few_rows:
+    scraps = _in_scraps(problem, schedule, down, across, rows)
+    if problem.size(*down) < (
+        limits.few_rows // 3 if scraps or columns.unit != vector else limits.few_rows
+    ):
         return schedule
     panel, most = problem.bytes(vector, *problem.reduced), min(limits.unpacked, limits.apart)
     if _few(problem, limits, across, rows):
         most = limits.shared
     elif schedule.nearby:
         most = limits.unpacked
-    fits = panel <= most and not _scattered(problem, limits, columns, vector)
-    if fits and not _in_scraps(problem, schedule, down, across, rows):
+    if panel <= most and not (scraps or _scattered(problem, limits, columns, vector)):
         return schedule
     height = _height(problem, down, rows.unit)
     tall, deep, wide = limits.tall, limits.deep, limits.wide
