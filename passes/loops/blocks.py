@@ -37,10 +37,11 @@ def blocked(problem: Problem, limits: Limits, schedule: Schedule) -> Schedule:
     depth = frozenset(problem.reduced)
     if not (columns.plain and rows.plain and depth <= columns.variables & rows.variables):
         return schedule
-    if not columns.variables | rows.variables >= set(problem.free):
-        return schedule
-    down = [v for v in problem.free if v not in columns.variables]
-    across = [v for v in problem.free if v not in rows.variables]
+    down = [v for v in problem.free if v in rows.variables - columns.variables]
+    across = [v for v in problem.free if v in columns.variables - rows.variables]
+    batch = tuple(v for v in problem.free if v not in (*down, *across))
+    if any(v not in columns.variables and problem.known(v) != 1 for v in batch):
+        return schedule  # the same product several times
     if vector not in across or not down or max(map(len, (down, across, depth))) > _MOST_JOINED:
         return schedule
     scraps = _in_scraps(problem, schedule, down, across, rows)
@@ -73,7 +74,7 @@ def blocked(problem: Problem, limits: Limits, schedule: Schedule) -> Schedule:
         rows,
         _joined(problem, rows, down, (rows.unit,)),
         order,
-        tuple(v for v in problem.free if v in columns.variables & rows.variables),
+        batch,
         height,
         2,
         max(1, tall // height) * height,

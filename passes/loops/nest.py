@@ -114,9 +114,12 @@ class NestLowering:
         return next(iter(free or found), None)
 
     def _reading(self, access: Access) -> Reading:
-        variables = list(access.variables())
-        plain = access.plain is not None and len(set(variables)) == len(variables)
-        return Reading(access, frozenset(variables), self._unit(access), plain)
+        affine = [i for i in access.indices if isinstance(i, RankExpr)]
+        alone = len(affine) == len(access.indices) and all(
+            i.variable is not None or i.constant is not None for i in affine
+        )
+        plain = alone and _each_once(access) and access.fill is None
+        return Reading(access, frozenset(access.variables()), self._unit(access), plain)
 
     def _problem(self, collapsed: Mapping[str, str]) -> Problem:
         einsum = self.einsum
@@ -144,7 +147,7 @@ class NestLowering:
         return Problem(
             einsum.free,
             self.reduced,
-            output.unit if output.plain or _constants_aside(einsum.output) else None,
+            output.unit if _each_once(einsum.output) else None,
             axis == 0 and len(einsum.output.indices) > 1,
             readings,
             sizes,
@@ -167,7 +170,7 @@ class NestLowering:
         scratch: list[Scratch] = []
         staged: dict[Access, Load] = {}
         body: list[Statement] = []
-        if not _constants_aside(self.einsum.output):
+        if not _each_once(self.einsum.output):
             body += self._zeros()
         for reading in schedule.moved:
             assert schedule.vector is not None
@@ -388,7 +391,8 @@ class NestLowering:
         return max(width, 32, min(128, 512 // lanes))
 
 
-def _constants_aside(access: Access) -> bool:
+def _each_once(access: Access) -> bool:
+    """Whether no variable is there twice."""
     variables = list(access.variables())
     return len(set(variables)) == len(variables)
 

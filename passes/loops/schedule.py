@@ -104,7 +104,7 @@ class Reading:
     access: Access
     variables: frozenset[str]
     unit: str | None  # the variable along which consecutive elements are read
-    plain: bool  # every index is one variable, each variable once
+    plain: bool  # every index is a number or one variable, each variable once
 
     @property
     def diagonal(self) -> bool:
