@@ -176,7 +176,7 @@ class Order(Pass):
 
 def _inner_first(factors: Sequence[Access], sizes: Mapping[str, int]) -> list[int]:
     """The factors as a path finder had better come to them, the first of paths that cost the same
-    being what it gives: the largest, then what meets it at the last of its indices, first.
+    being what most give: the largest, then what meets it at the last of its indices, first.
 
     Along those a step reads it as it lies in memory.
     """

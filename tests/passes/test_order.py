@@ -6,6 +6,7 @@ import math
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from itertools import permutations
 from itertools import product as combinations
 from typing import Any
 
@@ -298,6 +299,27 @@ def test_the_order_is_cheaper() -> None:
     assert points[1] is not None
     assert points[1] < 10**5 * 3
     assert "points 10,000,000 -> " in Order().comment(before, after)
+
+
+@pytest.mark.parametrize("name", PATH_FINDERS)
+def test_a_path_names_the_operands_as_they_were_given(name: str) -> None:
+    """In whatever order its finder came to them: another pair of these would cost much more."""
+    sizes = {"i": 50, "j": 2, "k": 40, "l": 3, "m": 60}
+    for terms in permutations(["ij", "jk", "kl", "lm"]):
+        before = classic(f"{','.join(terms)}->im", "f64", sizes=sizes)
+        assert iteration_points(Order(name)(before)) == 2 * 40 * 3 + 2 * 3 * 60 + 50 * 2 * 60
+
+
+@pytest.mark.parametrize("name", [n for n in PATH_FINDERS if n[:2] not in ("dp", "dy", "ra")])
+def test_of_orders_that_cost_the_same_the_largest_factor_is_read_as_it_lies(name: str) -> None:
+    """The finders left out are those that do not give the first of such orders."""
+    for terms in permutations(["abc", "ai", "bj", "ck"]):
+        before = classic(f"{','.join(terms)}->ijk", sizes=dict.fromkeys("abcijk", 8))
+        left, met = [*terms], list[set[str]]()
+        for step in Order(name).path(before):
+            met.append({left[position] for position in step})
+            left = [*(t for n, t in enumerate(left) if n not in step), "made"]
+        assert met == [{"abc", "ck"}, {"made", "bj"}, {"made", "ai"}]
 
 
 @given(products(most=5, exact=True), st.data())
