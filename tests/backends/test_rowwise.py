@@ -137,6 +137,29 @@ def test_a_result_that_is_read_again_does_not_go_past_the_caches() -> None:
         np.testing.assert_array_equal(given[name], wanted[name])
 
 
+def test_two_results_of_a_nest_go_past_the_caches() -> None:
+    text = """
+    cascade c(X[I,J]: f32) -> E, Y {
+      G[i]   = max[j] X[i,j]
+      E[i,j] = X[i,j] - G[i]
+      D[i]   = sum[j] (X[i,j] * G[i])
+      Y[i,j] = X[i,j] + D[i]
+    }"""
+    x = np.random.default_rng(9).integers(-4, 5, (40, 301)).astype("f4")
+    cascade = sized(el.parse(text), {"X": x})
+    one = Native(replace(cascade, outputs=("Y",)), {"X": x, "Y": x}, limits=ROWS)
+    given = {"X": x, **empty_outputs(cascade)}
+    made = Native(cascade, given, limits=ROWS)
+    assert in_rows(made)
+    assert re.findall(r"past (\w+)", str(made.program)) == ["Y", "E"]
+    mark = "!nontemporal !0"
+    assert made.ir.count(mark) == 2 * one.ir.count(mark) > 0
+    assert made(given) == 0
+    wanted = evaluate(cascade, {"X": x})
+    for name in "EY":
+        np.testing.assert_array_equal(given[name], wanted[name])
+
+
 @pytest.mark.parametrize("dtype", ["f4", "f8", "f2"])
 @pytest.mark.parametrize("bits", WIDTHS)
 def test_lines_that_two_rows_have_are_written_once_both_are_there(bits: int, dtype: str) -> None:

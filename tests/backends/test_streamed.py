@@ -5,12 +5,14 @@ Arrays lie flush against forbidden pages: at an end of them, so mostly askew, or
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
 import einloom as el
+from einloom.backends.llvm.pool_ir import MACHINES, pool_ir
 from einloom.ir.dtypes import as_dtype
 from einloom.ir.loop_nodes import Past, walk
 from einloom.ir.loop_parser import parse_loops
@@ -87,6 +89,21 @@ def test_threads_share_what_goes_past_the_caches(subscripts: str, dtype: str, th
         assert native.program.parallels
         assert native(given) == 0
         np.testing.assert_array_equal(out, np.einsum(subscripts, a, b))
+
+
+def test_what_went_past_the_caches_is_fenced_before_others_are_told() -> None:
+    """So a stage ends, whether it is a nest or parts, and each part that a helper ran."""
+    text = "cascade c(X[I,J]: f32) -> Y { Y[i,j] = X[i,j] + 1 }"
+    arrays = {"X": np.zeros((64, 160), "f4"), "Y": np.zeros((64, 160), "f4")}
+    known = sized(el.parse(text), arrays)
+    for threads, end in ((None, "  ret i32 0"), (2, "  %status = load i64, ptr")):
+        native = Native(known, arrays, WIDTHS[0], LARGE, threads)
+        assert "past Y" in str(native.program)
+        assert native.ir.count("fence seq_cst") == 1
+        assert f"  fence seq_cst\n{end}" in native.ir
+    for machine in MACHINES:
+        ran = pool_ir(machine).split("call void %fn(ptr %arg, ptr %grid, i64 %number)\n")[1]
+        assert re.match(r"  fence seq_cst.*\n  %before = atomicrmw sub ptr %pending", ran)
 
 
 @pytest.mark.parametrize("threads", [2, 3])
