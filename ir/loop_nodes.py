@@ -172,8 +172,9 @@ class Special:
 @dataclass(frozen=True, slots=True)
 class Past:
     """The body; if the buffer is at least so many bytes, what it stores there in whole vectors goes
-    past the caches: where its rows lie so that it can, or, `by_lines`, in each row from the first
-    whole line of the caches on.
+    past the caches: where its rows lie so that it can, or, `by_lines`, whole lines of the caches.
+    Of those the parts that two rows have may be there only at the end: nothing in the body reads
+    them.
     """
 
     buffer: str

@@ -65,7 +65,7 @@ HEAVY = frozenset(("exp", "exp2", "expm1", "log", "log1p", "tanh", "sigmoid", "e
 #: Those of them that are few instructions, each of which waits for the one before.
 _CHAINS = frozenset(("exp", "exp2"))
 
-#: Bytes of a row of which the part before the first line that is all of it is little.
+#: Bytes of a row of which the parts of lines at its ends, which other rows share, are little.
 _LONG_ROW = 1 << 10
 
 #: How many rows are transposed before going on along them: some lines of cache of each operand.

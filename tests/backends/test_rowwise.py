@@ -116,6 +116,25 @@ def test_each_loop_has_registers_of_its_own() -> None:
     np.testing.assert_allclose(given["Y"], evaluate(cascade, {"X": x})["Y"], 1e-4, 1e-4)
 
 
+@pytest.mark.parametrize(
+    ("first", "dtype", "rows"),
+    [("sum[j] X[i,j]", "f4", 1), ("sum[k] Z[k,i]", "f4", 0), ("sum[j] X[i,j]", "f8", 0)],
+)
+def test_what_is_made_for_several_rows_at_once_stays_so(first: str, dtype: str, rows: int) -> None:
+    """Sums along columns are of a vector of rows; and vectors of f64 have fewer elements."""
+    text = f"""cascade c(X[I,J]: f32, Z[K,I]: f32, W[I]: f32) -> Y {{
+      G[i]   = {first}
+      E[i,j] = X[i,j] * G[i]
+      D[i]   = sum[j] (E[i,j] * W[i])
+      Y[i,j] = E[i,j] / D[i]
+    }}"""
+    arrays = {"X": np.ones((2000, 600), "f4"), "W": np.ones(2000, dtype)}
+    arrays["Z"] = np.ones((50, 2000), "f4")
+    known = sized(el.parse(text), arrays)
+    made = Native(known, {**arrays, **empty_outputs(known)})
+    assert len(in_rows(made)) == rows
+
+
 def test_a_result_that_is_read_again_does_not_go_past_the_caches() -> None:
     """What is held back of its last line would be read before it is there."""
     text = """
