@@ -1,4 +1,4 @@
-"""Canonical form of products: no axis of extent 1, no diagonal, no private sum left inside.
+"""Canonical form of products: no sum over one point, no diagonal, no private sum left inside.
 
 The laws are those of *The Syntax and Semantics of einsum* (arXiv 2509.20020), numbered as in
 that list; each leaves everything but a pure product of Accesses as it is.
@@ -17,19 +17,19 @@ from ..scope import Scope
 
 @rule
 def squeeze(einsum: Einsum, scope: Scope) -> tuple[Einsum, ...] | None:
-    """A rank of extent 1 is read at coordinate 0 and leaves the sums.
+    """A rank of extent 1 that is summed is read at coordinate 0, and leaves the sums.
 
-        Y[b,i] = A[b,i,j] * B[b,j]   with B = 1
-     -> Y[b,i] = A[0,i,j] * B[0,j]
+        Y[i] = A[b,i,j] * B[b,j]   with B = 1
+     -> Y[i] = A[0,i,j] * B[0,j]
 
-    Condition: the rank's extent is known to be 1. The output keeps its variable. Needs no law of
-    the semiring, and is exact: a sum over one point is that point. Source: rule 21 (SIZE-1).
+    Condition: the rank's extent is known to be 1. One that the output has is left where it is:
+    along it an Einsum reads what another wrote at the same coordinate. Needs no law of the
+    semiring, and is exact: a sum over one point is that point. Source: rule 21 (SIZE-1).
     """
     factors = einsum.product()
     if factors is None:
         return None
-    inside = {v for factor in factors for v in factor.variables()} | set(einsum.reduced)
-    single = {v: RankExpr() for v in inside if scope.extent(v) == 1}
+    single = {v: RankExpr() for v in einsum.reduced if scope.extent(v) == 1}
     if not single:
         return None
     read = tuple(factor.substitute(single) for factor in factors)

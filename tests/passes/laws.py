@@ -30,7 +30,7 @@ RULES = (
 
 #: pass text -> Cascades
 LAWS: dict[str, list[str]] = {
-    "squeeze": ["(A[B,I]: DT, C[B]: DT) -> Y { ranks B = 1\n Y[b,i] = A[b,i] * C[b] over SR }"],
+    "squeeze": ["(A[B,I]: DT, C[B]: DT) -> Y { ranks B = 1\n Y[i] = A[b,i] * C[b] over SR }"],
     "diagonal": ["(A[I,I,J]: DT, B[J,K]: DT) -> Y { Y[i,k] = A[i,i,j] * B[j,k] over SR }"],
     "presum": ["(A[I,J,L]: DT, B[J,K]: DT) -> Y { Y[i,k] = A[i,j,l] * B[j,k] over SR }"],
     "order": ["(A[I,J]: DT, B[J,K]: DT, C[K]: DT) -> Y { Y[i] = A[i,j] * B[j,k] * C[k] over SR }"],
