@@ -135,6 +135,23 @@ def test_what_is_made_for_several_rows_at_once_stays_so(first: str, dtype: str, 
     assert len(in_rows(made)) == rows
 
 
+@pytest.mark.parametrize(("around", "rows"), [("abc", 1), ("abcd", 0)])
+def test_rows_of_many_ranks_are_more_than_threads_share(around: str, rows: int) -> None:
+    row = ",".join(around)
+    text = f"""cascade c(X[{row.upper()},J]: f32) -> Y {{
+      G[{row}]   = max[j] X[{row},j]
+      D[{row}]   = sum[j] (X[{row},j] * G[{row}])
+      Y[{row},j] = X[{row},j] - D[{row}]
+    }}"""
+    x = np.random.default_rng(5).integers(-4, 5, (*(2, 3, 2, 3)[: len(around)], 300)).astype("f4")
+    known = sized(el.parse(text), {"X": x})
+    given = {"X": x, **empty_outputs(known)}
+    made = Native(known, given, limits=ROWS, threads=2)
+    assert len(in_rows(made)) == rows
+    assert made(given) == 0
+    np.testing.assert_array_equal(given["Y"], evaluate(known, {"X": x})["Y"])
+
+
 def test_a_result_that_is_read_again_does_not_go_past_the_caches() -> None:
     """What is held back of its last line would be read before it is there."""
     text = """
