@@ -61,6 +61,15 @@ def test_what_there_is_once_in_a_row_is_no_vector_there() -> None:
     assert parse_loops(text) == made.program
 
 
+def test_a_row_that_fills_a_cache_is_not_asked_for_before_its_turn() -> None:
+    for shape, later in (((512, 4096), True), ((40, 200000), False)):
+        made = native(SOFTMAX, X=shape)
+        assert in_rows(made)
+        text = str(made.program)
+        assert ("fetch X[i'p+I'0+1,j]" in text) == later
+        assert ("fetch X[i'p+I'0,j+1024]" in text) != later
+
+
 def test_short_rows_go_by_blocks() -> None:
     """And those of middling length, if a level-2 cache holds all."""
     for shape, rows in (((8192, 100), 0), ((100, 300), 0), ((4096, 300), 1), ((16, 2000), 1)):
