@@ -26,6 +26,9 @@ PATH_FINDERS = (
     *("opportunistic", "dp", "dynamic-programming", "random-greedy", "random-greedy-128"),
 )
 
+#: Those of them that do not give the first of paths that cost the same.
+_NOT_THE_FIRST = ("dp", "dynamic-programming", "random-greedy", "random-greedy-128")
+
 #: Stands for an extent that is not known, so that a path can be found for symbolic ranks.
 NOMINAL = 64
 
@@ -135,7 +138,7 @@ class Order(Pass):
         extents = {v: scope.extent(v) for v in variables}
         sizes = {s: max(NOMINAL if (n := extents[v]) is None else n, 1) for v, s in symbols.items()}
         order: Sequence[int] = range(len(terms))
-        if isinstance(self.optimize, str):
+        if isinstance(self.optimize, str) and self.optimize not in _NOT_THE_FIRST:
             order = _inner_first(factors, {v: sizes[s] for v, s in symbols.items()})
         inputs = [frozenset(symbols[v] for v in terms[n]) for n in order]
         output = frozenset(symbols[v] for v in einsum.free)
