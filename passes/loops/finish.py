@@ -77,6 +77,13 @@ def _unit(access: Access, storage: Storage) -> str | None:
     return index.variable if isinstance(index, RankExpr) else None
 
 
+def is_turn(chain: Chain, storage: Storage) -> bool:
+    """Whether a chain only copies its product, to where it lies along the batch (turned.py)."""
+    unit, factors = _unit(chain.last.output, storage), chain.product.product() or ()
+    copies = bool(chain.followers) and isinstance(chain.last.expr, Access)
+    return copies and all(unit in set(factor.variables()) for factor in factors)
+
+
 def fitted(block: Block, chain: Chain, sizes: Mapping[str, int]) -> Block | None:
     """The blocks of a contraction whose columns are all summed, or none of them is.
 

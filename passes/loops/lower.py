@@ -18,7 +18,7 @@ from ...ir.loops import ArrayAxis, Buffer, Check, LoopProgram, Nest, Scratch, Si
 from ...ir.ranks import RankExpr, Term, affine
 from ...ir.scans import Scan, Stage, at, stages
 from ...ir.windows import Window, kept_extents, narrowed, shifts, windows
-from .finish import vectors
+from .finish import is_turn, vectors
 from .fuse import Chain, chains, formed
 from .inner import inner_named
 from .nest import NestLowering
@@ -138,6 +138,8 @@ class _Lowering:
     def _fused(self, chain: Chain) -> _Fused | None:
         """A chain as one nest, if its product is packed; its vectors are what serves the rest."""
         storage, product = self.storage, chain.product
+        if is_turn(chain, storage):
+            return None
         places = [storage]
         if chain.followers:
             axes = map(product.free.index, vectors(chain, storage))

@@ -28,6 +28,7 @@ from .parts import magnitudes
 from .pieces import Worth
 from .repair import repaired
 from .schedule import Limits
+from .turned import turned
 
 #: The most Einsums in which an element is computed anew.
 _READERS = 2
@@ -45,6 +46,7 @@ def planned(
     `dtypes` and `layouts` are as `lower` has them. `worth`: when threads share; None: never.
     """
     sizes = {r.name: r.shape for r in cascade.ranks if isinstance(r.shape, int)}
+    cascade = turned(cascade, layouts, sizes)
 
     def loops(cascade: Cascade) -> LoopProgram:
         program = repaired(lower(cascade, dtypes, layouts, limits), cascade, sizes, limits)

@@ -17,8 +17,10 @@ from einloom.ir.infer import infer_dtypes
 from einloom.ir.loop_nodes import Contract
 from einloom.ir.loops import ArrayAxis, LoopProgram
 from einloom.ir.ranks import Rank, RankExpr, Term
+from einloom.ir.verify import verify
 from einloom.passes.loops.lower import lower
 from einloom.passes.loops.schedule import Limits
+from einloom.passes.rewrites.canonical import squeeze
 
 from ..cascades import classic
 from ..support import Golden
@@ -144,8 +146,37 @@ def test_large_operands_are_packed_however_small_their_panels(
 ) -> None:
     (contract,) = contracts(lowered(classic(subscripts, sizes=extents)))
     assert contract.columns.variables == across
-    for small in (dict.fromkeys(extents, 24), {**extents, "c": 8}):
+    for small in (dict.fromkeys(extents, 12) | {"d": 96}, {**extents, "d": 96, "c": 7}):
         assert not contracts(lowered(classic(subscripts, sizes=small)))
+
+
+@pytest.mark.parametrize(
+    ("subscripts", "extents", "packed"),
+    [
+        # Vectors along d alone would be short, and each element of T1[f,b,e,c] from another line.
+        ("eafd,fbec->abcd", dict.fromkeys("abcdef", 16), True),
+        ("eafd,fbec->abcd", dict.fromkeys("abcdef", 8), True),
+        ("eafd,fbec->abcd", dict.fromkeys("abcdef", 4), False),  # little to do
+        ("iajb,jcid->abcd", dict.fromkeys("abcdij", 20), True),
+        ("iajb,jcid->abcd", dict.fromkeys("abcdij", 20) | {"d": 64}, True),  # lines
+        ("cfed,fcdghb->gheb", dict.fromkeys("fcdghb", 10) | {"e": 8}, True),  # of few rows too
+        ("ij,jk->ik", dict.fromkeys("ijk", 33), False),  # no columns to be joined
+        ("ij,jk->ik", dict.fromkeys("ijk", 64), False),
+    ],
+)
+def test_small_operands_are_packed_that_are_read_in_scraps(
+    subscripts: str, extents: dict[str, int], packed: bool
+) -> None:
+    assert bool(contracts(lowered(classic(subscripts, sizes=extents)))) == packed
+
+
+@pytest.mark.parametrize(
+    "subscripts", ["bnhd,bmhd->bhnm", "hnbd,hmbd->bhnm", "bnhd,bmhd->hnm", "nhbd,hmd->hnbm"]
+)
+def test_a_rank_of_one_coordinate_is_no_hindrance(subscripts: str) -> None:
+    sizes = {"b": 1, "n": 600, "m": 600, "h": 8, "d": 64}
+    assert contracts(lowered(classic(subscripts, sizes=sizes)))
+    assert contracts(lowered(squeeze()(verify(classic(subscripts, sizes=sizes)))))
 
 
 def test_columns_that_stay_near_are_read_as_they_lie() -> None:
