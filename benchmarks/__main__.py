@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+from collections.abc import Sequence
 from dataclasses import asdict
 
 from . import (
@@ -23,6 +24,7 @@ from . import (
     threads,
     workloads,
 )
+from .limits import processor_limits
 from .measure import Table, machine
 
 BENCHMARKS = {
@@ -43,6 +45,10 @@ BENCHMARKS = {
 }
 
 
+#: Those that say what part of the processor's limits is reached.
+LIMITED = {"matmul", "contractions", "workloads"}
+
+
 def main() -> None:
     """Runs the benchmarks that are named, pinned to one core, with one BLAS thread.
 
@@ -58,21 +64,29 @@ def main() -> None:
     unknown = [name for name in options.names if name not in BENCHMARKS]
     if unknown:
         parser.error(f"there is no benchmark {', '.join(unknown)}")
-    from threadpoolctl import threadpool_limits  # of the extra `bench`
+    try:
+        from threadpoolctl import threadpool_limits
+    except ModuleNotFoundError:
+        parser.exit(1, 'this needs the extra `bench`: pip install -e ".[bench]"\n')
 
     if hasattr(os, "sched_setaffinity"):
         core = max(os.sched_getaffinity(0)) if options.core is None else options.core
         os.sched_setaffinity(0, {core})
     print(machine())
+    names: Sequence[str] = options.names or tuple(BENCHMARKS)
+    limits = processor_limits() if LIMITED & set(names) else {}
+    if limits:
+        print("; ".join(f"{what}: {number:.4g}" for what, number in limits.items()))
     found: list[Table] = []
     with threadpool_limits(limits=1):  # type: ignore[no-untyped-call]
-        for name in options.names or BENCHMARKS:
+        for name in names:
             for table in BENCHMARKS[name].tables(options.quick):
                 print(f"\n{table.markdown()}", flush=True)
                 found.append(table)
     if options.json is not None:
         with open(options.json, "w", encoding="utf-8") as file:
-            json.dump({"machine": machine(), "tables": [asdict(t) for t in found]}, file, indent=1)
+            tables = [asdict(table) for table in found]
+            json.dump({"machine": machine(), "limits": limits, "tables": tables}, file, indent=1)
     if options.plot is not None:
         from .plot import plot
 

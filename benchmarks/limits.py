@@ -142,3 +142,14 @@ def shortest(flops: float, read: int, written: int, of: str) -> float:
     """The seconds that no code can do with less: of arithmetic, and of moving each byte once."""
     moving = read / reading(read + written) + written / writing(read + written)
     return max(flops / peak(of), moving)
+
+
+def processor_limits() -> dict[str, float]:
+    """What one core can do: operations a second, and bytes through 64 MB of memory."""
+    size = 64 << 20
+    return {
+        "GFLOP/s of f32": peak("f4") / 1e9,
+        "GFLOP/s of f64": peak("f8") / 1e9,
+        "GB/s read": reading(size) / 1e9,
+        "GB/s written": writing(size) / 1e9,
+    }

@@ -8,12 +8,14 @@ are no multiple of a vector or of a tile.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any, TypeAlias
 
 import numpy as np
 
 import einloom as el
 
+from .limits import shortest
 from .measure import Row, Table, compare
 
 BLAS = ("f4", "f8", "c8", "c16")
@@ -35,7 +37,11 @@ def line(sizes: Sizes, dtype: str, layout: str) -> Row:
         contestants["np.matmul"] = lambda: np.matmul(a, b, out=out)
     contestants["np.einsum"] = lambda: np.einsum("ij,jk->ik", a, b, out=out)
     size = f"{n}³" if m == k == n else f"{m} x {k} x {n}"
-    return compare(f"{size} {np.dtype(dtype).name} {layout}", contestants, seconds=0.5)
+    row = compare(f"{size} {np.dtype(dtype).name} {layout}", contestants, seconds=0.5)
+    if dtype in ("f4", "f8"):
+        least = shortest(2 * m * k * n, a.nbytes + b.nbytes, out.nbytes, dtype)
+        return replace(row, ratios={**row.ratios, "of the limit": least / row.seconds["einloom"]})
+    return row
 
 
 def matrix(rows: int, columns: int, dtype: str, order: str) -> Any:

@@ -3,8 +3,8 @@
 A line of the caches is written so by stores of all of it. Of a row that is long the end that is
 less than a line is held back, on the stack, until the next row has the rest of that line: a line
 that is written in two goes, by way of the caches, is read from memory first, and the stores behind
-it wait (softmax of 32768 x 512 f32: 14 ms in place of 9). Rows that are short go one way or the
-other as they lie.
+it wait (softmax of 32768 x 512 f32 then takes half as long again). Rows that are short go one way
+or the other as they lie.
 """
 
 from __future__ import annotations
@@ -21,10 +21,13 @@ from ...ir.ranks import RankExpr
 from .access import Accesses
 from .simd import Vec
 
-#: Bytes of a line of the caches; and so many times as large is what goes past them though vectors
-#: lie across lines: an f32 softmax of 4 MB takes 1.5 ms so, 0.5 by way of the caches, and of 64 MB
-#: 12 for 18.
-_LINE, _FAR = 64, 8
+#: Bytes of a line of the caches.
+_LINE = 64
+
+#: What goes past the caches though its vectors lie across lines is so many times as large as what
+#: does so otherwise: an f32 softmax of 4 MB takes 1.5 ms past them and 0.5 by way of them, one of
+#: 64 MB 12 and 18.
+_FAR = 8
 
 _Body: TypeAlias = tuple[Statement, ...]
 

@@ -179,11 +179,10 @@ def _fetch(
     load: Load, buffer: Buffer, vectors: Collection[str], later: _Later | None
 ) -> Iterator[Fetch]:
     """What asks for an element that is read along one of `vectors`."""
-    if buffer.unit is None or load.extents:
+    places = tuple(i for i in load.indices if isinstance(i, RankExpr))
+    if buffer.unit is None or len(places) < len(load.indices) or load.extents:
         return
-    index = load.indices[buffer.unit]
-    if isinstance(index, RankExpr) and index.steps_by in vectors:
-        places = tuple(i for i in load.indices if isinstance(i, RankExpr))
+    if places[buffer.unit].steps_by in vectors:
         if later is None:
             lines = number(_AHEAD // buffer.dtype.itemsize)
             yield Fetch(load.buffer, _moved(places, buffer.unit, lines))
