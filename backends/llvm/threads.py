@@ -17,7 +17,9 @@ from .pool import Team, can_share
 #: The environment variable that has the number, for who starts the process.
 VARIABLE = "EINLOOM_NUM_THREADS"
 
-_MOST = 1 << 16
+#: More threads than any processor has begin for nothing, and take seconds to.
+_MOST = 1 << 10
+
 _lock = lock_held_over_forks()
 _teams: dict[int | None, Team] = {}
 _setting: list[int] = []
@@ -43,7 +45,7 @@ def get_num_threads() -> int:
 def set_num_threads(threads: int) -> None:
     """Sets how many threads share the work of native code, for all calls that do not say.
 
-    What has been compiled follows at once; results stay the same, bit for bit.
+    More than 1024 are taken for 1024. What has been compiled follows at once; results stay the same, bit for bit.
 
     Raises:
         OperandError: it is no integer.

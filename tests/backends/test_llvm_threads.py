@@ -350,3 +350,12 @@ resource.setrlimit(resource.RLIMIT_AS, (hard, hard))
 print(count, bool((y == a * a).all()))
 """
     assert run_script(CALL + script) == "0 True"
+
+
+def test_no_more_threads_are_asked_for_than_there_can_be_of_use() -> None:
+    before = el.get_num_threads()
+    try:
+        el.set_num_threads(10**6)
+        assert el.get_num_threads() == 1024
+    finally:
+        el.set_num_threads(before)
