@@ -101,7 +101,7 @@ CUT = {
     "il->i": "i",
     "la,lb->ab": "l each",
     "li,li->i": "l each",
-    "lai,lbj->abij": "abi",
+    "lai,lbj->abij": "ij",
     "lai,lbj->bi": "j each",
 }
 
