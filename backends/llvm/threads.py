@@ -45,7 +45,8 @@ def get_num_threads() -> int:
 def set_num_threads(threads: int) -> None:
     """Sets how many threads share the work of native code, for all calls that do not say.
 
-    More than 1024 are taken for 1024. What has been compiled follows at once; results stay the same, bit for bit.
+    More than 1024 are taken for 1024. What has been compiled follows at once; results stay the
+    same, bit for bit.
 
     Raises:
         OperandError: it is no integer.

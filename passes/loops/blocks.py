@@ -135,15 +135,16 @@ def _in_scraps(
 
     It goes along one variable of the columns, however short, where packed ones are joined. And if
     an operand's rows are not consecutive along the depth, nor along the variable of the tile, each
-    element comes from a line of its own. Packing is the quicker then, unless there is little to do
-    (found by 218 contractions of two operands, of 2 to 80 million multiply-adds, that caches hold).
+    element comes from a line of its own. Packing is the quicker then, unless there is little to do,
+    or sums are short (found by 218 contractions that caches hold, of 0.2 to 80 million
+    multiply-adds).
     """
     depth, columns = problem.size(*problem.reduced), problem.size(*across)
     if depth < 8 or columns < 16 or problem.size(*down) * columns * depth < _LITTLE:
         return False
     apart = rows.unit not in (*problem.reduced, schedule.rows)
     lines = schedule.row_count * depth * STEP
-    short = len(across) > 1 and problem.bytes(schedule.vector) < 3 * STEP
+    short = len(across) > 1 and problem.bytes(schedule.vector) < 3 * STEP and depth >= 32
     return short or (apart and lines >= _SCRAPS)
 
 
