@@ -45,9 +45,8 @@ def blocked(problem: Problem, limits: Limits, schedule: Schedule) -> Schedule:
     if vector not in across or not down or max(map(len, (down, across, depth))) > _MOST_JOINED:
         return schedule
     scraps = _in_scraps(problem, schedule, down, across, rows)
-    if problem.size(*down) < (
-        limits.few_rows // 3 if scraps or columns.unit != vector else limits.few_rows
-    ):
+    few = limits.few_rows // 3 if scraps or columns.unit != vector else limits.few_rows
+    if problem.size(*down) < few:
         return schedule
     panel, most = problem.bytes(vector, *problem.reduced), min(limits.unpacked, limits.apart)
     if _few(problem, limits, across, rows):

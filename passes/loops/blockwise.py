@@ -19,11 +19,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields, is_dataclass, replace
+from dataclasses import dataclass, replace
 from functools import reduce
 from typing import Any, TypeAlias, cast
 
-from ...ir.dtypes import DType
 from ...ir.loop_nodes import (
     LANES,
     Collapse,
@@ -45,7 +44,7 @@ from .lend import lent
 from .lower import product
 from .merge import merged
 from .packs import ahead, may_be_ahead
-from .parts import each_in, in_part, magnitudes, renamed_sizes, work_of
+from .parts import each_in, in_part, magnitudes, rebuilt, renamed_sizes, work_of
 from .rowwise import of_a_row, rowwise
 from .schedule import Limits
 from .tile import minus, number, plus, scaled, size, times
@@ -462,18 +461,15 @@ def _bytes(buffer: Buffer | Scratch, gone: set[str]) -> RankExpr:
     return scaled(affine(terms, elements.offset), buffer.dtype.itemsize)
 
 
-def _near(node: Any, places: Mapping[str, Mapping[int, Split]]) -> Any:
-    """A node in which buffers of the part's own begin with the part."""
-    if isinstance(node, tuple):
-        return tuple(_near(each, places) for each in cast("tuple[Any, ...]", node))
-    if not is_dataclass(node) or isinstance(node, DType | RankExpr):
-        return node
-    found: Any = node
-    changed = {f.name: _near(getattr(found, f.name), places) for f in fields(found)}
-    if isinstance(node, _Access) and node.buffer in places:
-        axes = places[node.buffer]
-        changed["indices"] = tuple(
-            minus(index, size(axes[axis].first)) if axis in axes else index
-            for axis, index in enumerate(changed["indices"])
-        )
-    return replace(found, **changed)
+def _near(statement: Statement, places: Mapping[str, Mapping[int, Split]]) -> Statement:
+    """The statement, in which buffers of the part's own begin with the part."""
+
+    def change(node: object, changed: dict[str, Any]) -> None:
+        if isinstance(node, _Access) and node.buffer in places:
+            axes = places[node.buffer]
+            changed["indices"] = tuple(
+                minus(index, size(axes[axis].first)) if axis in axes else index
+                for axis, index in enumerate(changed["indices"])
+            )
+
+    return cast("Statement", rebuilt(statement, change))

@@ -12,10 +12,9 @@ held by the same cache.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import fields, is_dataclass, replace
+from dataclasses import replace
 from typing import Any, cast
 
-from ...ir.dtypes import DType
 from ...ir.loop_nodes import (
     Collapse,
     Fetch,
@@ -28,8 +27,7 @@ from ...ir.loop_nodes import (
     walk,
 )
 from ...ir.loops import Nest, Scratch
-from ...ir.ranks import RankExpr
-from .parts import each_in, stem
+from .parts import each_in, rebuilt, stem
 
 
 def lent(nests: Sequence[Nest], local: Mapping[str, Scratch]) -> tuple[Nest, ...]:
@@ -93,16 +91,14 @@ def _named(nests: Sequence[Nest], buffer: str) -> bool:
     return any(name == buffer for nest in nests for name in each_in(nest.body, str))
 
 
-def _renamed(node: Any, old: str, new: str) -> Any:
-    if isinstance(node, tuple):
-        return tuple(_renamed(each, old, new) for each in cast("tuple[Any, ...]", node))
-    if not is_dataclass(node) or isinstance(node, DType | RankExpr):
-        return node
-    if isinstance(node, Collapse):
-        steps = ((new if name == old else name, *axes) for name, *axes in node.steps)
-        return replace(node, steps=tuple(cast("Iterator[tuple[str, int, int]]", steps)))
-    found: Any = node
-    changed = {f.name: _renamed(getattr(found, f.name), old, new) for f in fields(found)}
-    if changed.get("buffer") == old and isinstance(node, Load | Store | Fetch):
-        changed["buffer"] = new
-    return replace(found, **changed)
+def _renamed(nest: Nest, old: str, new: str) -> Nest:
+    """The nest with another buffer for one of its own."""
+
+    def change(node: object, changed: dict[str, Any]) -> None:
+        if isinstance(node, Collapse):
+            steps = ((new if name == old else name, *axes) for name, *axes in node.steps)
+            changed["steps"] = tuple(steps)
+        elif isinstance(node, Load | Store | Fetch) and node.buffer == old:
+            changed["buffer"] = new
+
+    return cast("Nest", rebuilt(nest, change))

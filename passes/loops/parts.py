@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import fields, is_dataclass, replace
 from typing import Any, TypeVar, cast
 
@@ -97,6 +97,18 @@ def each_in(node: Any, kind: type[_T]) -> Iterator[_T]:
             stack += reversed(cast("tuple[Any, ...]", here))
         elif is_dataclass(here) and not isinstance(here, DType | RankExpr):
             stack += [getattr(here, field.name) for field in reversed(fields(here))]
+
+
+def rebuilt(node: Any, change: Callable[[Any, dict[str, Any]], None]) -> Any:
+    """A statement or value made anew from its parts; `change` alters the new fields of a node."""
+    if isinstance(node, tuple):
+        return tuple(rebuilt(each, change) for each in cast("tuple[Any, ...]", node))
+    if not is_dataclass(node) or isinstance(node, DType | RankExpr):
+        return node
+    found: Any = node
+    changed = {f.name: rebuilt(getattr(found, f.name), change) for f in fields(found)}
+    change(found, changed)
+    return replace(found, **changed)
 
 
 def renamed_sizes(scratch: Scratch, splits: Sequence[Split]) -> Scratch:

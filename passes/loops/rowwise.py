@@ -17,11 +17,10 @@ Attention, whose scores are in such a cache, would take 2 % longer.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, fields, is_dataclass, replace
+from dataclasses import dataclass, replace
 from math import prod
 from typing import Any, cast
 
-from ...ir.dtypes import DType
 from ...ir.loop_nodes import (
     Assign,
     Begin,
@@ -38,7 +37,7 @@ from ...ir.loop_nodes import (
 from ...ir.loops import Nest, Scratch
 from ...ir.ranks import RankExpr, Term, affine
 from .cuts import MOST_CUT
-from .parts import each_in, stem
+from .parts import each_in, rebuilt, stem
 from .tile import full_loop, size
 
 
@@ -154,16 +153,13 @@ def _free(name: str, taken: Collection[str]) -> str:
     return name
 
 
-def _renamed(node: Any, names: Mapping[str, str]) -> Any:
-    """A node with other names for its registers."""
-    if isinstance(node, tuple):
-        return tuple(_renamed(each, names) for each in cast("tuple[Any, ...]", node))
-    if not is_dataclass(node) or isinstance(node, DType | RankExpr):
-        return node
-    found: Any = node
-    changed = {f.name: _renamed(getattr(found, f.name), names) for f in fields(found)}
-    if isinstance(node, Register):
-        changed["name"] = names.get(node.name, node.name)
-    elif isinstance(node, Begin | Fold | Assign):
-        changed["register"] = names[node.register]
-    return replace(found, **changed)
+def _renamed(body: tuple[Statement, ...], names: Mapping[str, str]) -> tuple[Statement, ...]:
+    """The statements with other names for their registers."""
+
+    def change(node: object, changed: dict[str, Any]) -> None:
+        if isinstance(node, Register):
+            changed["name"] = names.get(node.name, node.name)
+        elif isinstance(node, Begin | Fold | Assign):
+            changed["register"] = names[node.register]
+
+    return cast("tuple[Statement, ...]", rebuilt(body, change))
